@@ -1,0 +1,1 @@
+//! Alerts and drift events in, validated reports out.

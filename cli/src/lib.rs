@@ -1,0 +1,1 @@
+//! The plumbline command: the stack on a laptop, offline drift tools.

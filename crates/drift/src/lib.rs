@@ -1,0 +1,1 @@
+//! Drift mathematics: profiles, windows, statistics, sequential tests; no sockets, no clock.

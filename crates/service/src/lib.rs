@@ -1,0 +1,1 @@
+//! What every Plumbline binary shares: configuration, telemetry, admin port, serving and drain.

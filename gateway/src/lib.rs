@@ -1,0 +1,1 @@
+//! Admits, routes and forwards inference requests.

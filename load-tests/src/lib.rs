@@ -1,0 +1,1 @@
+//! Open- and closed-loop load generators and the constant-answer server they are compared with.

@@ -1,0 +1,1 @@
+//! Serves ONNX models over the Open Inference Protocol.

@@ -1,0 +1,1 @@
+//! Forwards inside the pod, measures every prediction, scores drift.
