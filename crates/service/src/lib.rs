@@ -1,1 +1,22 @@
-//! What every Plumbline binary shares: configuration, telemetry, admin port, serving and drain.
+//! What every Plumbline binary shares.
+//!
+//! A binary is [`run`]: it reads a typed configuration ([`config`], every problem told at once), starts logging
+//! ([`telemetry`]), opens the admin port on a thread of its own ([`admin`]), and hands a [`Process`] to the part.
+//! The part registers what it exports with [`metrics`], holds a [`ReadinessToken`] until it can answer, and gives its
+//! request service to [`Listener::serve`], which accepts HTTP/1.1, h2c and gRPC on one port and drains on [`Shutdown`].
+
+pub mod admin;
+pub mod config;
+pub mod metrics;
+mod process;
+mod readiness;
+mod serve;
+mod shutdown;
+pub mod telemetry;
+mod trace;
+
+pub use process::{Part, Process, run};
+pub use readiness::{Readiness, ReadinessToken};
+pub use serve::{BindError, Listener, ServeOptions};
+pub use shutdown::Shutdown;
+pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};

@@ -1,0 +1,126 @@
+//! Typed configuration, merged in one place and checked whole.
+//!
+//! Later wins: defaults, the `--config` file (TOML), `PLUMBLINE_<PART>_<SETTING>`, flags. A setting has one name in
+//! three spellings: `drain_timeout`, `PLUMBLINE_GATEWAY_DRAIN_TIMEOUT`, `--drain-timeout`. A part lists its
+//! [`Setting`]s and builds its configuration from a [`Reader`], which collects every problem instead of stopping at the
+//! first; nobody else reads flags, the environment or the file.
+
+mod common;
+mod reader;
+mod sources;
+mod value;
+
+pub use common::Common;
+pub use reader::{Problem, Problems, Reader};
+pub use sources::Outcome;
+pub use value::{ByteSize, ParseSetting};
+
+/// One setting of a part: the only place where its name, meaning and default are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Snake case; the file's key, and the stem of the flag and of the environment variable.
+    pub name: &'static str,
+    /// What stands for the value in the help text; empty for a switch, which takes none.
+    pub value: &'static str,
+    /// One or two sentences of help.
+    pub help: &'static str,
+    /// Used when nobody sets it; must parse.
+    pub default: Option<&'static str>,
+    /// How it may be given.
+    pub kind: Kind,
+}
+
+/// How a setting may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One value.
+    Single,
+    /// Any number of values: a repeated flag, a list in the file, commas in the environment.
+    Repeated,
+    /// True when given.
+    Switch,
+    /// One value that is never printed.
+    Secret,
+    /// A table or an array of tables; in the file only.
+    Table,
+}
+
+impl Setting {
+    /// A setting with one value.
+    pub const fn new(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            value,
+            help,
+            default: None,
+            kind: Kind::Single,
+        }
+    }
+
+    /// A setting with any number of values.
+    pub const fn repeated(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Repeated,
+            ..Self::new(name, value, help)
+        }
+    }
+
+    /// A switch.
+    pub const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Switch,
+            ..Self::new(name, "", help)
+        }
+    }
+
+    /// A setting whose value is never printed.
+    pub const fn secret(name: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Secret,
+            ..Self::new(name, value, help)
+        }
+    }
+
+    /// A table or an array of tables of the file.
+    pub const fn table(name: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Table,
+            ..Self::new(name, "", help)
+        }
+    }
+
+    /// With a default.
+    #[must_use]
+    pub const fn default(self, default: &'static str) -> Self {
+        Self {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    /// `--drain-timeout`.
+    fn flag(&self) -> String {
+        format!("--{}", self.name.replace('_', "-"))
+    }
+}
+
+/// Merges flags, environment and file for `part` and builds its configuration.
+///
+/// `arguments` are without the program's name. `environment` is passed in so that tests need not change their own.
+/// The configuration is returned with what `/config` shows, secrets removed.
+///
+/// # Errors
+/// [`Problems`], all at once: unknown flags, variables and keys, values that do not parse, and what `build` found.
+pub fn load<C>(
+    part: &str,
+    settings: &[&[Setting]],
+    arguments: impl IntoIterator<Item = String>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    build: impl FnOnce(&mut Reader) -> C,
+) -> Result<Outcome<C>, Problems> {
+    let settings: Vec<Setting> = settings.iter().copied().flatten().copied().collect();
+    sources::load(part, &settings, arguments, environment, build)
+}
+
+#[cfg(test)]
+mod tests;

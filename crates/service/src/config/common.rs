@@ -1,0 +1,78 @@
+//! The settings that every part has.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Reader, Setting};
+use crate::telemetry::LogFormat;
+
+/// Settings that every part has; a part adds its own ports as defaults.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Data port.
+    pub listen: SocketAddr,
+    /// Admin port: `/livez`, `/readyz`, `/metrics`, `/version`, `/config`.
+    pub admin_listen: SocketAddr,
+    /// What is logged, as a `tracing` filter.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Time between "not ready" and "stop accepting" after SIGTERM, so that endpoints notice.
+    pub drain_delay: Duration,
+    /// Time that in-flight requests get after that.
+    pub drain_timeout: Duration,
+}
+
+impl Common {
+    /// The settings, with these default ports.
+    pub const fn settings(listen: &'static str, admin_listen: &'static str) -> [Setting; 6] {
+        [
+            Setting::new("listen", "ADDR", "Data port; port 0 picks a free one.").default(listen),
+            Setting::new(
+                "admin_listen",
+                "ADDR",
+                "Admin port: /livez, /readyz, /metrics, /version, /config.",
+            )
+            .default(admin_listen),
+            Setting::new("log", "FILTER", "What is logged: a level, or levels by module.").default("info"),
+            Setting::new("log_format", "FORMAT", "text, json, or auto: text on a terminal.").default("auto"),
+            Setting::new(
+                "drain_delay",
+                "TIME",
+                "Time between not ready and no longer accepting after SIGTERM.",
+            )
+            .default("5s"),
+            Setting::new(
+                "drain_timeout",
+                "TIME",
+                "Time that requests in flight get after that.",
+            )
+            .default("20s"),
+        ]
+    }
+
+    /// Reads them.
+    pub fn read(reader: &mut Reader) -> Self {
+        Self {
+            listen: reader.value("listen"),
+            admin_listen: reader.value("admin_listen"),
+            log: reader.value("log"),
+            log_format: reader.value("log_format"),
+            drain_delay: reader.value("drain_delay"),
+            drain_timeout: reader.value("drain_timeout"),
+        }
+    }
+
+    /// For tests and for several parts in one process: free ports on loopback, no drain delay.
+    pub fn on_loopback() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            listen: any,
+            admin_listen: any,
+            log: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Flags, environment and file, brought to one list of given values.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::reader::{Given, Origin, Problem, Problems, Reader};
+use super::{Kind, Setting};
+
+/// What asking for a configuration can come to.
+#[derive(Debug)]
+pub enum Outcome<C> {
+    /// Start with this. `shown` is the merged configuration without secrets, as JSON.
+    Start {
+        /// The typed configuration.
+        config: C,
+        /// What `/config` answers.
+        shown: serde_json::Value,
+    },
+    /// `--check-config`: it is valid, and that was all.
+    Valid,
+    /// `--help`: print this.
+    Help(String),
+    /// `--version`.
+    Version,
+}
+
+const META: [Setting; 2] = [
+    Setting::new(
+        "config",
+        "FILE",
+        "TOML file with settings; flags and environment override it.",
+    ),
+    Setting::switch(
+        "check_config",
+        "Checks the configuration and exits: 0 when valid, 2 otherwise.",
+    ),
+];
+
+pub(super) fn load<C>(
+    part: &str,
+    settings: &[Setting],
+    arguments: impl IntoIterator<Item = String>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    build: impl FnOnce(&mut Reader) -> C,
+) -> Result<Outcome<C>, Problems> {
+    let known: Vec<Setting> = META.iter().chain(settings).copied().collect();
+    let mut problems = Vec::new();
+    let prefix = format!("PLUMBLINE_{}_", part.to_uppercase().replace('-', "_"));
+
+    let flags = match read_flags(&known, arguments, &mut problems) {
+        Flags::Given(flags) => flags,
+        Flags::Help => return Ok(Outcome::Help(help(part, &prefix, &known))),
+        Flags::Version => return Ok(Outcome::Version),
+    };
+    let variables = read_environment(&prefix, &known, environment, &mut problems);
+
+    let mut given = BTreeMap::new();
+    let path = flags
+        .get("config")
+        .or_else(|| variables.get("config"))
+        .and_then(Given::first);
+    if let Some(path) = path {
+        read_file(Path::new(path), settings, &mut given, &mut problems);
+    }
+    given.extend(variables);
+    given.extend(flags);
+
+    let check_only = given.contains_key("check_config");
+    let mut reader = Reader::new(known, given, problems);
+    let config = build(&mut reader);
+    let (shown, problems) = reader.finish();
+    if !problems.is_empty() {
+        return Err(Problems {
+            part: part.to_owned(),
+            problems,
+        });
+    }
+    Ok(if check_only {
+        Outcome::Valid
+    } else {
+        Outcome::Start { config, shown }
+    })
+}
+
+enum Flags {
+    Given(BTreeMap<&'static str, Given>),
+    Help,
+    Version,
+}
+
+fn read_flags(
+    known: &[Setting],
+    arguments: impl IntoIterator<Item = String>,
+    problems: &mut Vec<Problem>,
+) -> Flags {
+    let mut given: BTreeMap<&'static str, Given> = BTreeMap::new();
+    let mut arguments = arguments.into_iter();
+    while let Some(argument) = arguments.next() {
+        if matches!(argument.as_str(), "--help" | "-h") {
+            return Flags::Help;
+        }
+        if matches!(argument.as_str(), "--version" | "-V") {
+            return Flags::Version;
+        }
+        let (flag, attached) = match argument.split_once('=') {
+            Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+            None => (argument, None),
+        };
+        let setting = known
+            .iter()
+            .find(|setting| setting.kind != Kind::Table && setting.flag() == flag);
+        let Some(setting) = setting else {
+            problems.push(Problem::new(flag, "", "no such flag; --help lists them"));
+            continue;
+        };
+        let value = if setting.kind == Kind::Switch {
+            attached.unwrap_or_else(|| "true".to_owned())
+        } else if let Some(value) = attached.or_else(|| arguments.next()) {
+            value
+        } else {
+            let message = format!("expected a value: {flag} {}", setting.value);
+            problems.push(Problem::new(flag, "", message));
+            continue;
+        };
+        let earlier = given.remove(setting.name);
+        let mut values = match earlier {
+            Some(Given { values, .. }) if setting.kind == Kind::Repeated => values,
+            Some(_) => {
+                problems.push(Problem::new(flag.clone(), "", "given more than once"));
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        values.push(value);
+        given.insert(
+            setting.name,
+            Given {
+                values,
+                table: None,
+                origin: Origin::Flag(flag),
+            },
+        );
+    }
+    Flags::Given(given)
+}
+
+fn read_environment(
+    prefix: &str,
+    known: &[Setting],
+    environment: impl IntoIterator<Item = (String, String)>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<&'static str, Given> {
+    let mut given = BTreeMap::new();
+    for (variable, value) in environment {
+        let Some(stem) = variable.strip_prefix(prefix) else {
+            continue;
+        };
+        let setting = known
+            .iter()
+            .find(|setting| setting.kind != Kind::Table && setting.name.to_uppercase() == stem);
+        match setting {
+            Some(setting) => {
+                let values = match setting.kind {
+                    Kind::Repeated => value.split(',').map(|v| v.trim().to_owned()).collect(),
+                    _ => vec![value],
+                };
+                given.insert(
+                    setting.name,
+                    Given {
+                        values,
+                        table: None,
+                        origin: Origin::Variable(variable),
+                    },
+                );
+            }
+            None if is_service_link(stem) => {}
+            None => problems.push(Problem::new(variable, "", "no such setting; --help lists them")),
+        }
+    }
+    given
+}
+
+/// Kubernetes injects `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_8080_TCP_ADDR` and the like into every pod of a
+/// namespace; a Service that is called `plumbline-gateway` makes them look like settings of the gateway.
+fn is_service_link(stem: &str) -> bool {
+    stem == "SERVICE_HOST"
+        || stem == "PORT"
+        || stem.starts_with("SERVICE_PORT")
+        || stem
+            .strip_prefix("PORT_")
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn read_file(
+    path: &Path,
+    settings: &[Setting],
+    given: &mut BTreeMap<&'static str, Given>,
+    problems: &mut Vec<Problem>,
+) {
+    let shown = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            problems.push(Problem::new("config", &shown, format!("cannot be read: {error}")));
+            return;
+        }
+    };
+    let table = match DeTable::parse(&text) {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map_or(1, |span| line_of(&text, span.start));
+            let place = format!("{shown}:{line}");
+            problems.push(Problem::new(
+                "config",
+                &place,
+                format!("not valid TOML: {}", error.message()),
+            ));
+            return;
+        }
+    };
+    for (key, value) in table.get_ref() {
+        let place = format!("{shown}:{}", line_of(&text, key.span().start));
+        let name: &str = key.get_ref();
+        let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
+            problems.push(Problem::new(name, &place, "no such setting"));
+            continue;
+        };
+        let origin = Origin::File(place.clone());
+        let entry = if setting.kind == Kind::Table {
+            Some(Given {
+                values: Vec::new(),
+                table: Some(to_value(value.get_ref())),
+                origin,
+            })
+        } else {
+            scalars(value.get_ref(), setting.kind).map(|values| Given {
+                values,
+                table: None,
+                origin,
+            })
+        };
+        if let Some(entry) = entry {
+            given.insert(setting.name, entry);
+        } else {
+            let expected = match setting.kind {
+                Kind::Repeated => "expected a text or a list of texts",
+                _ => "expected a single value",
+            };
+            problems.push(Problem::new(name, &place, expected));
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()
+        .iter()
+        .take(offset)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
+}
+
+fn scalars(value: &DeValue<'_>, kind: Kind) -> Option<Vec<String>> {
+    match value {
+        DeValue::Array(items) if kind == Kind::Repeated => {
+            items.iter().map(|item| scalar(item.get_ref())).collect()
+        }
+        value => scalar(value).map(|value| vec![value]),
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// The owned form of a table, for serde.
+fn to_value(value: &DeValue<'_>) -> toml::Value {
+    match value {
+        DeValue::String(text) => toml::Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            let parsed = i64::from_str_radix(number.as_str(), number.radix());
+            parsed.map_or_else(|_| toml::Value::String(number.to_string()), toml::Value::Integer)
+        }
+        DeValue::Float(number) => {
+            let parsed: Result<f64, _> = number.as_str().parse();
+            parsed.map_or_else(|_| toml::Value::String(number.to_string()), toml::Value::Float)
+        }
+        DeValue::Boolean(flag) => toml::Value::Boolean(*flag),
+        DeValue::Datetime(time) => toml::Value::Datetime(*time),
+        DeValue::Array(items) => {
+            toml::Value::Array(items.iter().map(|item| to_value(item.get_ref())).collect())
+        }
+        DeValue::Table(table) => toml::Value::Table(
+            table
+                .iter()
+                .map(|(key, value)| (key.get_ref().to_string(), to_value(value.get_ref())))
+                .collect(),
+        ),
+    }
+}
+
+fn help(part: &str, prefix: &str, settings: &[Setting]) -> String {
+    let mut text =
+        format!("plumbline-{part}\n\nSettings, each also as {prefix}<SETTING> and as a key of the file:\n");
+    for setting in settings {
+        if setting.kind == Kind::Table {
+            let _ = writeln!(text, "  [{}]  (file only)\n      {}", setting.name, setting.help);
+            continue;
+        }
+        let value = if setting.value.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", setting.value)
+        };
+        let repeated = if setting.kind == Kind::Repeated {
+            " ..."
+        } else {
+            ""
+        };
+        let default = setting
+            .default
+            .map_or_else(String::new, |value| format!(" [default: {value}]"));
+        let _ = writeln!(
+            text,
+            "  {}{value}{repeated}\n      {}{default}",
+            setting.flag(),
+            setting.help
+        );
+    }
+    text.push_str("  --help, --version\n");
+    text
+}

@@ -1,0 +1,210 @@
+//! From flags to a running part to an exit code.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use crate::admin::Admin;
+use crate::config::{Common, Outcome, Reader, Setting, load};
+use crate::metrics::Metrics;
+use crate::serve::BindError;
+use crate::{Readiness, Shutdown, telemetry};
+
+/// Exit status for a configuration with problems.
+const EXIT_CONFIGURATION: u8 = 2;
+
+/// Which program this is.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// `gateway`, `sidecar`, `model-server`, `analysis-worker`.
+    pub name: &'static str,
+    /// The crate's version.
+    pub version: &'static str,
+}
+
+/// What a part gets from the process it lives in. Cloned freely.
+#[derive(Clone, Debug)]
+pub struct Process {
+    part: Part,
+    metrics: Metrics,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    admin: Admin,
+}
+
+impl Process {
+    /// Sets up what a part needs and opens its admin port. `shown` is what `/config` answers.
+    ///
+    /// [`run`] calls this once; `plumbline up` and tests call it once for each part.
+    ///
+    /// # Errors
+    /// [`BindError`] when the admin port cannot be opened.
+    pub fn start(part: Part, common: &Common, shown: serde_json::Value) -> Result<Self, BindError> {
+        let metrics = Metrics::default();
+        metrics.register_process(part.name, part.version);
+        let readiness = Readiness::default();
+        let shutdown = Shutdown::new(readiness.clone(), common.drain_delay, common.drain_timeout);
+        let admin = Admin::new(part, metrics.clone(), readiness.clone(), shown);
+        admin.spawn(common.admin_listen)?;
+        Ok(Self {
+            part,
+            metrics,
+            readiness,
+            shutdown,
+            admin,
+        })
+    }
+
+    /// Which program this is.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Where the part declares its series.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether requests should be sent here.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// When and how to leave.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// The admin port's pages.
+    pub fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Where the admin port listens.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+}
+
+/// Runs a part as a program: configuration, logging, admin port, `app`, drain on SIGTERM or Ctrl-C.
+///
+/// `arguments` are without the program's name. `app` returns when it has drained; an error that it returns is printed
+/// with its causes. Exit status: 0 after a drain, 1 after an error, 2 for a configuration with problems.
+pub fn run<C, F>(
+    part: Part,
+    settings: &[&[Setting]],
+    arguments: impl IntoIterator<Item = String>,
+    read: impl FnOnce(&mut Reader) -> (Common, C),
+    app: impl FnOnce(C, Process) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let (common, config, shown) = match load(part.name, settings, arguments, std::env::vars(), read) {
+        Ok(Outcome::Start {
+            config: (common, config),
+            shown,
+        }) => (common, config, shown),
+        Ok(Outcome::Valid) => return say(&format!("{}: the configuration is valid\n", part.name)),
+        Ok(Outcome::Help(text)) => return say(&text),
+        Ok(Outcome::Version) => return say(&format!("plumbline-{} {}\n", part.name, part.version)),
+        Err(problems) => return fail(EXIT_CONFIGURATION, &problems.to_string()),
+    };
+    if let Err(problem) = telemetry::init(&common.log, common.log_format) {
+        return fail(
+            EXIT_CONFIGURATION,
+            &format!("{}: 1 problem in the configuration\n  {problem}", part.name),
+        );
+    }
+    // Worker threads follow the container's CPU quota: the standard library reads cgroup v1 and v2.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("{}: cannot start threads: {error}", part.name)),
+    };
+    let outcome = runtime.block_on(async {
+        let process = Process::start(part, &common, shown)?;
+        let signals = tokio::spawn(watch_signals(process.shutdown.clone()));
+        let outcome = app(config, process).await;
+        signals.abort();
+        outcome
+    });
+    // Blocking threads (a model run, a disk write) must not hold the process once everything has drained.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("{}: {}", part.name, chain(&error))),
+    }
+}
+
+/// An error and its causes in one line, each told once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            let _ = write!(text, "{separator}{cause}");
+        }
+    }
+    text
+}
+
+async fn watch_signals(shutdown: Shutdown) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("signals cannot be watched; the process will not drain");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!(signal = "SIGTERM", "shutting down");
+            tokio::select! {
+                () = shutdown.begin() => {}
+                // Somebody is waiting: skip the delay.
+                _ = interrupt.recv() => shutdown.begin_now(),
+            }
+        }
+        _ = interrupt.recv() => {
+            tracing::info!(signal = "SIGINT", "shutting down");
+            shutdown.begin_now();
+        }
+    }
+    // Asked again while draining: leave at once, with the status that shells give to an interrupted program.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    std::process::exit(130);
+}
+
+/// Standard output belongs to whoever asked for help; a closed pipe is not an error.
+fn say(text: &str) -> ExitCode {
+    let _closed_pipe = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(status: u8, text: &str) -> ExitCode {
+    let _closed_pipe = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("no such file")
+            .context("cannot read churn.onnx")
+            .context("model `churn`");
+        assert_eq!(
+            chain(&error),
+            "model `churn`: cannot read churn.onnx: no such file"
+        );
+        assert_eq!(chain(&anyhow::anyhow!("plain")), "plain");
+    }
+}

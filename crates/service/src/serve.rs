@@ -1,0 +1,311 @@
+//! One data port for HTTP/1.1, h2c and gRPC, with drain.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::Service;
+
+use crate::Shutdown;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({setting}){hint}")]
+pub struct BindError {
+    address: SocketAddr,
+    setting: &'static str,
+    hint: &'static str,
+    source: std::io::Error,
+}
+
+impl BindError {
+    pub(crate) fn new(address: SocketAddr, setting: &'static str, source: std::io::Error) -> Self {
+        let hint = match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "; another process has the port: stop it or choose another, 0 for a free one"
+            }
+            std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+            _ => "",
+        };
+        Self {
+            address,
+            setting,
+            hint,
+            source,
+        }
+    }
+}
+
+/// Binds with address reuse, so that a restart does not wait for old connections.
+pub(crate) fn bind(address: SocketAddr, setting: &'static str) -> Result<std::net::TcpListener, BindError> {
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| BindError::new(address, setting, source))
+}
+
+/// How a data port treats its connections.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Connections at once; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Time for a client to send a request's head; also how long an idle HTTP/1.1 connection is kept.
+    pub header_read_timeout: Duration,
+    /// Concurrent HTTP/2 streams per connection.
+    pub max_concurrent_streams: u32,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            header_read_timeout: Duration::from_mins(1),
+            max_concurrent_streams: 256,
+        }
+    }
+}
+
+/// A bound data port.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 picks a free one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], naming the address and what to do about it.
+    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
+        let listener = bind(address, "listen")?;
+        let tcp =
+            TcpListener::from_std(listener).map_err(|source| BindError::new(address, "listen", source))?;
+        let address = tcp
+            .local_addr()
+            .map_err(|source| BindError::new(address, "listen", source))?;
+        Ok(Self { tcp, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves `service`, cloned for every connection, until `shutdown`; then refuses new connections, sends GOAWAY
+    /// or `Connection: close`, and waits for requests in flight up to the drain timeout.
+    pub async fn serve<S, B>(self, service: S, options: ServeOptions, shutdown: &Shutdown)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        tracing::info!(port = "data", address = %self.address, "listening");
+        let http = connection_builder(&options);
+        let slots = Arc::new(Semaphore::new(options.max_connections));
+        let connections = GracefulShutdown::new();
+        loop {
+            let slot = Arc::clone(&slots)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let stream = tokio::select! {
+                accepted = self.tcp.accept() => accepted,
+                () = shutdown.stop_accepting() => break,
+            };
+            let stream = match stream {
+                Ok((stream, _peer)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: give connections time to end instead of spinning.
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            prepare(&stream);
+            let service = TowerToHyperService::new(service.clone());
+            let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = connections.watch(connection);
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(error = %error, "connection ended");
+                }
+                drop(slot);
+            });
+        }
+        drop(self.tcp);
+        let open = connections.count();
+        tracing::info!(connections = open, "draining");
+        if tokio::time::timeout(shutdown.drain_timeout(), connections.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!(timeout = ?shutdown.drain_timeout(), "requests still in flight after the drain timeout");
+        }
+    }
+}
+
+fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read_timeout)
+        .pipeline_flush(true);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.max_concurrent_streams)
+        // Tensors are larger than the default window of 64 KiB; one round trip should carry a request.
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    http
+}
+
+fn prepare(stream: &TcpStream) {
+    // Replies are written whole: waiting for an acknowledgement to fill a segment only adds latency.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY not set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty, Full};
+    use hyper::client::conn::{http1, http2};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::Readiness;
+
+    type Release = oneshot::Sender<()>;
+
+    /// A service that reports each request with the means to let it finish.
+    #[expect(clippy::type_complexity, reason = "the type of a service is its contract")]
+    fn holding() -> (
+        impl Service<
+            Request<Incoming>,
+            Response = Response<Full<Bytes>>,
+            Error = Infallible,
+            Future = impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send + 'static,
+        > + Clone
+        + Send
+        + 'static,
+        mpsc::UnboundedReceiver<Release>,
+    ) {
+        let (arrived, arrivals) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |_request: Request<Incoming>| {
+            let arrived = arrived.clone();
+            async move {
+                let (release, released) = oneshot::channel();
+                arrived.send(release).expect("the test is listening");
+                released.await.expect("the test releases");
+                Ok(Response::new(Full::new(Bytes::from_static(b"done"))))
+            }
+        });
+        (service, arrivals)
+    }
+
+    fn request() -> Request<Empty<Bytes>> {
+        Request::get("http://localhost/v2")
+            .header("host", "localhost")
+            .body(Empty::new())
+            .expect("a request")
+    }
+
+    fn shutdown() -> Shutdown {
+        Shutdown::new(Readiness::default(), Duration::ZERO, Duration::from_secs(30))
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_finished_and_a_new_connection_refused() {
+        let (service, mut arrivals) = holding();
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let (address, shutdown) = (listener.address(), shutdown());
+        let server = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { listener.serve(service, ServeOptions::default(), &shutdown).await }
+        });
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
+        tokio::spawn(connection);
+        let response = tokio::spawn(async move { client.send_request(request()).await });
+        let release = arrivals.recv().await.expect("the request arrives");
+        shutdown.begin_now();
+        // The listener is dropped before in-flight requests end; poll for it, bounded.
+        let mut refused = false;
+        for _ in 0..1_000 {
+            refused = TcpStream::connect(address).await.is_err();
+            if refused {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert!(refused, "the port still accepts");
+        assert!(!server.is_finished());
+        release.send(()).expect("still served");
+        let response = response.await.expect("the task ends").expect("an answer");
+        assert_eq!(response.headers()["connection"], "close");
+        assert_eq!(
+            response.into_body().collect().await.expect("a body").to_bytes(),
+            "done"
+        );
+        server.await.expect("drained");
+    }
+
+    #[tokio::test]
+    async fn http2_without_tls_is_served_on_the_same_port() {
+        let (service, mut arrivals) = holding();
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let (address, shutdown) = (listener.address(), shutdown());
+        let server = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { listener.serve(service, ServeOptions::default(), &shutdown).await }
+        });
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("handshake");
+        tokio::spawn(connection);
+        let response = tokio::spawn(async move { client.send_request(request()).await });
+        arrivals
+            .recv()
+            .await
+            .expect("the request arrives")
+            .send(())
+            .expect("still served");
+        assert_eq!(
+            response
+                .await
+                .expect("the task ends")
+                .expect("an answer")
+                .version(),
+            http::Version::HTTP_2
+        );
+        shutdown.begin_now();
+        server.await.expect("drained");
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_what_to_do() {
+        let first = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let error = Listener::bind(first.address()).expect_err("in use").to_string();
+        assert!(
+            error.contains(&first.address().to_string()) && error.contains("another process"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! The order of leaving: not ready, endpoints notice, stop accepting, finish, exit.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::Readiness;
+
+/// When and how a part leaves. Cloned freely; every clone is the same shutdown.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    begun: CancellationToken,
+    stop_accepting: CancellationToken,
+    readiness: Readiness,
+    /// Time between "not ready" and "stop accepting".
+    pub(crate) drain_delay: Duration,
+    /// Time that in-flight requests get after "stop accepting".
+    pub(crate) drain_timeout: Duration,
+}
+
+impl Shutdown {
+    pub(crate) fn new(readiness: Readiness, drain_delay: Duration, drain_timeout: Duration) -> Self {
+        let (begun, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
+        Self {
+            begun,
+            stop_accepting,
+            readiness,
+            drain_delay,
+            drain_timeout,
+        }
+    }
+
+    /// Begins as for SIGTERM: unready now, listeners close after the drain delay.
+    pub async fn begin(&self) {
+        self.readiness.drain();
+        self.begun.cancel();
+        if !self.drain_delay.is_zero() {
+            tracing::info!(delay = ?self.drain_delay, "not ready; waiting for endpoints to notice");
+            tokio::time::sleep(self.drain_delay).await;
+        }
+        self.stop_accepting.cancel();
+    }
+
+    /// Begins without the delay, as for Ctrl-C on a terminal, where no endpoint has to notice.
+    pub fn begin_now(&self) {
+        self.readiness.drain();
+        self.begun.cancel();
+        self.stop_accepting.cancel();
+    }
+
+    /// Resolves as soon as shutdown begins.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Whether shutdown has begun.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Resolves when listeners must close and background work must come to its end.
+    pub async fn stop_accepting(&self) {
+        self.stop_accepting.cancelled().await;
+    }
+
+    /// A token for tasks that end when listeners close.
+    pub fn token(&self) -> CancellationToken {
+        self.stop_accepting.clone()
+    }
+
+    /// Time that in-flight work gets after [`Shutdown::stop_accepting`].
+    pub fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn unready_comes_before_the_listener_closes() {
+        let readiness = Readiness::default();
+        let shutdown = Shutdown::new(readiness.clone(), Duration::from_secs(5), Duration::from_secs(20));
+        let started = tokio::time::Instant::now();
+        let begin = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { shutdown.begin().await }
+        });
+        shutdown.begun().await;
+        assert!(!readiness.is_ready());
+        assert!(!shutdown.token().is_cancelled());
+        shutdown.stop_accepting().await;
+        assert_eq!(started.elapsed(), Duration::from_secs(5));
+        begin.await.expect("the task ends");
+    }
+}

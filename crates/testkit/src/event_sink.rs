@@ -1,0 +1,1 @@
+//! Receives CloudEvents and webhooks, and lets a test refuse, delay or count them.

@@ -1,0 +1,1 @@
+//! A predictor that speaks the Open Inference Protocol and answers when the test says so.
