@@ -28,6 +28,8 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// How it may be given.
     pub kind: Kind,
+    /// A variable of wider use that also gives it, such as `GEMINI_API_KEY`; the part's own variable wins.
+    pub shared_variable: Option<&'static str>,
 }
 
 /// How a setting may be given.
@@ -54,6 +56,7 @@ impl Setting {
             help,
             default: None,
             kind: Kind::Single,
+            shared_variable: None,
         }
     }
 
@@ -94,6 +97,15 @@ impl Setting {
     pub const fn default(self, default: &'static str) -> Self {
         Self {
             default: Some(default),
+            ..self
+        }
+    }
+
+    /// Also given by this variable when the part's own is not set.
+    #[must_use]
+    pub const fn shared_variable(self, variable: &'static str) -> Self {
+        Self {
+            shared_variable: Some(variable),
             ..self
         }
     }

@@ -154,8 +154,22 @@ fn read_environment(
     problems: &mut Vec<Problem>,
 ) -> BTreeMap<&'static str, Given> {
     let mut given = BTreeMap::new();
+    let mut shared = BTreeMap::new();
     for (variable, value) in environment {
         let Some(stem) = variable.strip_prefix(prefix) else {
+            let setting = known.iter().find(|s| s.shared_variable == Some(&variable));
+            // An empty one is how people unset a variable that others read too.
+            if let Some(setting) = setting.filter(|_| !value.is_empty()) {
+                let (values, origin) = (vec![value], Origin::Variable(variable));
+                shared.insert(
+                    setting.name,
+                    Given {
+                        values,
+                        table: None,
+                        origin,
+                    },
+                );
+            }
             continue;
         };
         let setting = known
@@ -179,6 +193,9 @@ fn read_environment(
             None if is_service_link(stem) => {}
             None => problems.push(Problem::new(variable, "", "no such setting; --help lists them")),
         }
+    }
+    for (name, value) in shared {
+        given.entry(name).or_insert(value);
     }
     given
 }

@@ -10,7 +10,7 @@ const SETTINGS: &[Setting] = &[
     Setting::new("max_in_flight", "N", "Requests in flight.").default("64"),
     Setting::new("drain_timeout", "TIME", "Drain.").default("20s"),
     Setting::repeated("model", "PATH", "Models."),
-    Setting::secret("api_key", "KEY", "Key."),
+    Setting::secret("api_key", "KEY", "Key.").shared_variable("CLOUD_API_KEY"),
     Setting::switch("verbose", "Says more."),
     Setting::table("route", "Routes."),
 ];
@@ -130,6 +130,19 @@ fn secrets_are_not_shown() {
     assert_eq!(shown["api_key"], "***");
     assert_eq!(shown["listen"], "127.0.0.1:8080");
     assert!(!shown.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_shared_variable_gives_a_setting_unless_the_parts_own_does() {
+    let key = |environment: &[(&str, &str)]| {
+        let (config, shown) = started(load_with(&[], environment).expect("valid"));
+        assert!(!shown.to_string().contains("wide"));
+        config.api_key
+    };
+    assert_eq!(key(&[("CLOUD_API_KEY", "wide")]).as_deref(), Some("wide"));
+    let both = [("CLOUD_API_KEY", "wide"), ("PLUMBLINE_GATEWAY_API_KEY", "own")];
+    assert_eq!(key(&both).as_deref(), Some("own"));
+    assert_eq!(key(&[("CLOUD_API_KEY", "")]), None);
 }
 
 #[test]
