@@ -1,0 +1,101 @@
+# Every command that CI runs. A target sets up what it needs and fails when that is not possible; it never skips.
+# `make demo` and `make test` need a Rust toolchain, a C compiler, make and Python >= 3.9.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PYTHON_ENV := .setup/venv/bin/python
+MODEL := model-source/artifacts/churn
+# Where the evaluation data and the golden values of `make test-data` are.
+DATA_DIR ?= ../shared/data
+GOLDEN_DIR ?= ../shared/golden
+
+.PHONY: help
+help: ## Lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t h; do printf '%-18s %s\n' "$$t" "$$h"; done
+
+# --- Set-up --------------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: ## ONNX Runtime's library and the Python environment, in .setup/
+	@scripts/setup-python.sh
+	@scripts/setup-onnxruntime.sh
+
+.PHONY: setup-lint
+setup-lint:
+	@scripts/setup-lint.sh
+
+.PHONY: setup-clients
+setup-clients:
+	@scripts/setup-clients.sh
+
+# --- The example model ---------------------------------------------------------------------------------------------
+
+.PHONY: train
+train: setup ## Trains the churn model into model-source/artifacts/churn
+	@scripts/setup-data.sh
+	@$(MAKE) --no-print-directory $(MODEL)/model.onnx
+
+$(MODEL)/model.onnx: $(wildcard model-source/churn/*.py) model-source/requirements.lock
+	cd model-source && ../$(PYTHON_ENV) -m churn.train --data artifacts/data/churn.csv --out artifacts/churn --seed 7
+
+# --- The main job --------------------------------------------------------------------------------------------------
+
+DEMO_FLAGS := $(if $(filter 1,$(DEMO_ONCE)),--once) $(if $(filter 1,$(PROMETHEUS)),--prometheus) $(if $(ANY_PORT),--any-port)
+
+.PHONY: demo
+demo: train ## The whole system on real data; DEMO_ONCE=1 ends by itself, PROMETHEUS=1 puts the real pair in between
+	@$(CARGO) build --release --locked -p plumbline
+	@target/release/plumbline demo $(MODEL) --rows $(MODEL)/heldout.csv $(DEMO_FLAGS)
+
+# --- Tests ---------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: train ## Every test that needs no cluster and nothing outside the repository
+	$(CARGO) test --workspace --locked
+	cd model-source && PLUMBLINE_BIN="$$PWD/../target/debug/plumbline" ../$(PYTHON_ENV) -m pytest -q
+
+.PHONY: test-data
+test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_DIR
+	@for d in "$(GOLDEN_DIR)" "$(DATA_DIR)"; do [[ -d $$d ]] || { echo "no folder $$d: set GOLDEN_DIR and DATA_DIR" >&2; exit 1; }; done
+	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --locked -p plumbline-drift --test golden
+	$(CARGO) build --locked -p plumbline
+	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
+
+.PHONY: test-clients
+test-clients: train setup-clients ## Stock tritonclient and kserve clients through the running stack
+	@$(CARGO) build --release --locked -p plumbline
+	tests/clients/run.sh target/release/plumbline $(MODEL)
+
+.PHONY: test-prometheus
+test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
+	@scripts/require-prometheus.sh
+	@$(MAKE) --no-print-directory demo DEMO_ONCE=1 PROMETHEUS=1 ANY_PORT=1
+
+# --- Lint, bench ---------------------------------------------------------------------------------------------------
+
+LINT := .setup/venv-lint/bin
+SHELL_FILES := $(wildcard scripts/*.sh tests/*/*.sh) .ci/run
+
+.PHONY: lint
+lint: setup-lint ## Formatting, clippy, dependency rules, Python and shell linters; warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	.setup/cargo-deny --log-level error check bans licenses sources
+	$(LINT)/ruff check model-source tests scripts
+	$(LINT)/ruff format --check model-source tests scripts
+	cd model-source && ../$(LINT)/mypy
+	$(LINT)/shellcheck -x $(SHELL_FILES)
+
+.PHONY: format
+format: setup-lint ## Formats Rust and Python
+	$(CARGO) fmt --all
+	$(LINT)/ruff format model-source tests scripts
+
+.PHONY: bench
+bench: train ## Requests/s and CPU per request of each step of the path, and the criterion benchmarks
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server -p plumbline-sidecar -p plumbline-gateway
+	target/release/first-figures --model $(MODEL) --rows $(MODEL)/heldout.csv
