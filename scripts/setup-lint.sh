@@ -5,6 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 python_or_fail 9
 make_venv "$setup/venv-lint" "$root/scripts/requirements-lint.lock" --only-binary :all:
+"$root/scripts/setup-python.sh" # mypy reads the types of what training imports
 
 # cargo-deny is compiled once per machine and version, outside the repository: it takes minutes.
 deny=0.20.2

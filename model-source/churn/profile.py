@@ -1,0 +1,192 @@
+"""Describes rows as `profile.json` does, by the rules of `crates/drift/schema/README.md`.
+
+`plumbline profile` writes the same from a CSV. "The same" means every number as the same 64-bit float, hence `fsum`
+and the fixed order of operations: numpy's own sums depend on how it blocks them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Json = dict[str, Any]
+
+FORMAT = "plumbline.profile"
+FORMAT_VERSION = 1
+#: A magnitude above it counts as missing, so that no sum or difference overflows.
+LARGEST = 1e300
+#: With no more distinct values than this, each has its bin.
+MAX_LEVELS = 32
+#: Otherwise the cuts aim at bins of equal counts.
+QUANTILE_BINS = 16
+MAX_CATEGORIES = 256
+LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+#: The smallest normal number: a guard's least distance from the value that it guards.
+TINY = 2.2250738585072014e-308
+
+
+@dataclass(frozen=True)
+class Column:
+    """One monitored column of a tensor: which, and what its rows hold."""
+
+    name: str
+    tensor: str
+    datatype: str
+    #: Numbers [rows] for a datatype of numbers, texts for `BYTES`.
+    values: Sequence[Any]
+    column: int = 0
+    #: Outputs only: `label`, `probability` or `value`.
+    role: str | None = None
+    #: The class that a probability is of.
+    label: str | None = None
+
+
+def subject(column: Column) -> Json:
+    """One column as the profile describes it."""
+    if column.datatype == "BYTES":
+        texts = [text for text in column.values if text]
+        count = len(texts)
+        described = describe_texts(texts, is_label=column.role == "label")
+    else:
+        values = np.asarray(column.values, dtype=np.float64)
+        values = values[np.abs(values) <= LARGEST]
+        count = len(values)
+        described = {"kind": "numeric", "numeric": numeric(values)}
+    out: Json = {"name": column.name, "tensor": column.tensor, "column": column.column, "datatype": column.datatype}
+    out["kind"] = described.pop("kind")
+    if column.role is not None:
+        out["role"] = column.role
+    if column.label is not None:
+        out["class"] = column.label
+    return {**out, "count": count, "missing": len(column.values) - count, **described}
+
+
+def describe_texts(texts: Sequence[str], *, is_label: bool) -> Json:
+    """Texts that repeat themselves are categories; of free text, many different ones, only the length is described."""
+    distinct = len(set(texts))
+    if not is_label and distinct > MAX_CATEGORIES and 10 * distinct > len(texts):
+        lengths = np.array([len(text.encode()) for text in texts], dtype=np.float64)
+        return {"kind": "text_length", "numeric": numeric(lengths)}
+    return {"kind": "categorical", "categorical": categorical(texts)}
+
+
+def categorical(texts: Iterable[str]) -> Json:
+    """Categories by count, the largest first, then by value; those after the first 256 counted together."""
+    ranked = sorted(Counter(texts).items(), key=lambda item: (-item[1], item[0]))
+    return {
+        "distinct": len(ranked),
+        "categories": [{"value": value, "count": count} for value, count in ranked[:MAX_CATEGORIES]],
+        "other": sum(count for _, count in ranked[MAX_CATEGORIES:]),
+    }
+
+
+def numeric(values: Floats) -> Json:
+    """Histogram, moments and quantiles of finite values [rows], in any order."""
+    v = np.sort(values) + 0.0  # -0.0 + 0.0 is 0.0
+    bin_edges = edges(v)
+    bins = np.searchsorted(bin_edges, v, side="right")
+    cells = [v[bins == b] for b in range(len(bin_edges) + 1)]
+    return {
+        "distinct": len(np.unique(v)),
+        "edges": bin_edges.tolist(),
+        "counts": [len(cell) for cell in cells],
+        "means": [min(max(math.fsum(c) / len(c), float(c[0])), float(c[-1])) if len(c) else None for c in cells],
+        "min": float(v[0]) if len(v) else None,
+        "max": float(v[-1]) if len(v) else None,
+        **moments(v),
+        "quantiles": [{"level": level, "value": quantile(v, level)} for level in LEVELS] if len(v) else [],
+    }
+
+
+def edges(v: Floats) -> Floats:
+    """Bin edges of sorted values: a guard below, the cuts between neighbours, a guard above; none without values."""
+    if len(v) == 0:
+        return np.array([])
+    u, occurrences = np.unique(v, return_counts=True)
+    inner = []
+    for j in cut_indices(v, u, occurrences):
+        a, b = float(u[j - 1]), float(u[j])
+        cut = 0.5 * a + 0.5 * b
+        inner.append(cut if a < cut else b)
+    low, high = float(u[0]), float(u[-1])
+    gap_below = 0.5 * float(u[1]) - 0.5 * low if len(u) > 1 else 0.0
+    gap_above = 0.5 * high - 0.5 * float(u[-2]) if len(u) > 1 else 0.0
+    below = low - max(gap_below, abs(low) * 2.0**-20, TINY)
+    above = high + max(gap_above, abs(high) * 2.0**-20, TINY)
+    return np.array([below, *inner, above])
+
+
+def cut_indices(v: Floats, u: Floats, occurrences: npt.NDArray[np.intp]) -> list[int]:
+    """Where to cut: index `j` stands for "between `u[j - 1]` and `u[j]`".
+
+    `v`: sorted values; `u`, `occurrences`: the distinct ones and how often each is there.
+    """
+    n, d = len(v), len(u)
+    if d <= MAX_LEVELS:
+        return list(range(1, d))
+    cuts = set()
+    for k in range(1, QUANTILE_BINS):
+        j = int(np.searchsorted(u, v[k * n // QUANTILE_BINS]))
+        cuts.add(j)
+        if QUANTILE_BINS * int(occurrences[j]) >= n:  # frequent enough for a bin of its own
+            cuts.add(j + 1)
+    return sorted(cuts - {0, d})
+
+
+def moments(v: Floats) -> Json:
+    """Mean, sample variance, skewness and excess kurtosis of sorted values; null where there is none."""
+    out: Json = {"mean": None, "variance": None, "skewness": None, "kurtosis": None}
+    n = len(v)
+    if n == 0:
+        return out
+    mean = float(v[0]) if v[0] == v[-1] else math.fsum(v) / n
+    out["mean"] = mean
+    scale = float(np.abs(v - mean).max())
+    if scale == 0.0:
+        out["variance"] = 0.0 if n > 1 else None
+        return out
+    t = (v - mean) / scale  # in [-1, 1], so that no power overflows
+    s2 = math.fsum(t * t)
+    m2, m3, m4 = s2 / n, math.fsum(t * t * t) / n, math.fsum(t * t * t * t) / n
+    variance = s2 / (n - 1) * scale * scale
+    out["variance"] = variance if math.isfinite(variance) else None
+    out["skewness"] = m3 / (m2 * math.sqrt(m2))
+    out["kurtosis"] = m4 / (m2 * m2) - 3.0
+    return out
+
+
+def quantile(v: Floats, level: float) -> float:
+    """Type 7 quantile of sorted values, interpolated from the nearer neighbour."""
+    h = (len(v) - 1) * level
+    i = math.floor(h)
+    t = h - i
+    a, b = float(v[i]), float(v[min(i + 1, len(v) - 1)])
+    if t == 0.0:
+        return a
+    x = a + (b - a) * t if t < 0.5 else b - (b - a) * (1.0 - t)
+    return min(max(x, a), b)
+
+
+def calibration_bins(probabilities: Floats, happened: npt.NDArray[np.bool_], bins: int = 10) -> list[Json]:
+    """How often what was predicted happened: bins that split [0, 1] with about equal counts.
+
+    `probabilities`, `happened`: shape [rows]. A bin holds `lower <= p < upper`, the last one also p = 1.
+    """
+    inner = sorted({quantile(np.sort(probabilities), k / bins) for k in range(1, bins)} - {0.0, 1.0})
+    limits = [0.0, *inner, 1.0]
+    where = np.searchsorted(inner, probabilities, side="right")
+    out = []
+    for b, (lower, upper) in enumerate(zip(limits, limits[1:])):
+        inside = where == b
+        count = int(inside.sum())
+        predicted = math.fsum(probabilities[inside]) / count if count else 0.5 * lower + 0.5 * upper
+        observed = int(happened[inside].sum()) / count if count else predicted
+        out.append({"lower": lower, "upper": upper, "count": count, "predicted": predicted, "observed": observed})
+    return out

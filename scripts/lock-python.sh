@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes the Python locks anew, with the newest versions: one lock for every supported Python and platform.
+# Usage: scripts/lock-python.sh
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+python3 -m venv "$tools"
+"$tools/bin/pip" install --quiet uv==0.13.9
+
+# lock IN OUT OLDEST_PYTHON [OPTION...]
+lock() {
+  local in=$1 out=$2 oldest=$3
+  shift 3
+  # Without the header and annotations: they would name the command's machine-specific paths.
+  "$tools/bin/uv" pip compile --quiet --universal --python-version "$oldest" --generate-hashes --upgrade \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file "$out" "$@" "$in"
+  echo "locked $(grep -c '==' "$out") packages in ${out#"$root"/}"
+}
+
+lock "$root/model-source/requirements.in" "$root/model-source/requirements.lock" 3.9
+clients=$root/tests/clients
+lock "$clients/requirements-triton.in" "$clients/requirements-triton.lock" 3.10
+lock "$clients/requirements-kserve.in" "$clients/requirements-kserve.lock" 3.10 --excludes "$clients/excluded-kserve.txt"
