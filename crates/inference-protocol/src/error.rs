@@ -1,0 +1,729 @@
+//! What can go wrong with a request, and what the client is told.
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::{Datatype, GrpcCode, Shape, ShapeError};
+
+/// Which side of a model a tensor is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The tensor goes into the model.
+    Input,
+    /// The tensor comes out of the model.
+    Output,
+}
+
+/// A tensor as an error names it: `` input `x` ``.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorLabel {
+    role: Role,
+    name: Box<str>,
+}
+
+impl TensorLabel {
+    /// The label of the tensor `name`.
+    pub fn new(role: Role, name: &str) -> TensorLabel {
+        TensorLabel {
+            role,
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for TensorLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Role::Input => "input",
+            Role::Output => "output",
+        };
+        write!(f, "{role} `{}`", self.name)
+    }
+}
+
+/// Names in backquotes, separated by commas, for an error's text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names(pub Vec<String>);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.0.iter().enumerate() {
+            write!(f, "{}`{name}`", if index == 0 { "" } else { ", " })?;
+        }
+        if self.0.is_empty() {
+            f.write_str("none")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Every way to fail that the protocol knows: the text is what the client reads, on REST and gRPC alike.
+///
+/// Two texts are Triton's, because stock clients look for them: "Request for unknown model" and "contents field
+/// must not be specified when using raw_input_contents".
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ProtocolError {
+    // The body.
+    /// The body is not JSON.
+    #[error("malformed JSON at byte {offset}: expected {expected}, got {got}")]
+    Json {
+        /// Offset in the body.
+        offset: usize,
+        /// What the grammar allows there.
+        expected: &'static str,
+        /// What stands there, shortened.
+        got: Box<str>,
+    },
+    /// JSON deeper than the limit.
+    #[error("JSON at byte {offset} is nested deeper than the limit of {limit} levels")]
+    JsonDepth {
+        /// Offset in the body.
+        offset: usize,
+        /// Levels allowed.
+        limit: u32,
+    },
+    /// A member has a value of the wrong type or range.
+    #[error("field `{field}`: expected {expected}, got {got}")]
+    Field {
+        /// Path of the member, e.g. `inputs[0].shape`.
+        field: Box<str>,
+        /// What the protocol allows.
+        expected: &'static str,
+        /// What stands there, shortened.
+        got: Box<str>,
+    },
+    /// A required member is absent.
+    #[error("field `{field}` is missing")]
+    MissingField {
+        /// Path of the member.
+        field: Box<str>,
+    },
+    /// A member stands twice in one object.
+    #[error("field `{field}` is given twice")]
+    DuplicateField {
+        /// Path of the member.
+        field: Box<str>,
+    },
+    /// A V1 body has both or neither of `instances` and `inputs`.
+    #[error("expected exactly one of `instances` and `inputs`, got {got}")]
+    V1Form {
+        /// `both` or `neither`.
+        got: &'static str,
+    },
+
+    // Tensors.
+    /// The datatype is not one of the protocol's.
+    #[error("{tensor}: expected a datatype of the protocol such as FP32, got `{got}`")]
+    UnknownDatatype {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// The name that was given.
+        got: Box<str>,
+    },
+    /// The datatype has no JSON form.
+    #[error(
+        "{tensor}: datatype {datatype} has no JSON form, expected binary tensor data or gRPC raw contents"
+    )]
+    NotInJson {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// `FP16` or `BF16`.
+        datatype: Datatype,
+    },
+    /// The datatype has no field in gRPC's typed contents.
+    #[error("{tensor}: datatype {datatype} has no typed contents, expected raw contents")]
+    NotTyped {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// `FP16` or `BF16`.
+        datatype: Datatype,
+    },
+    /// The shape has a negative dimension or too many elements.
+    #[error("{tensor}: shape {shape} is invalid, {reason}")]
+    InvalidShape {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// The shape that was given.
+        shape: Shape,
+        /// What is wrong with it.
+        reason: ShapeError,
+    },
+    /// The number of values is not the product of the shape.
+    #[error("{tensor}: expected {expected} values for shape {shape}, got {got}")]
+    ElementCount {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Its shape.
+        shape: Shape,
+        /// Product of the shape.
+        expected: usize,
+        /// Values found.
+        got: usize,
+    },
+    /// Nested arrays that do not follow the shape, or each other.
+    #[error(
+        "{tensor}: nested arrays must follow shape {shape}, expected {expected}, got {got} at level {level}"
+    )]
+    Ragged {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Its shape, -1 where the arrays themselves would tell.
+        shape: Shape,
+        /// Depth of the array, 0 for the outermost.
+        level: usize,
+        /// What the shape, or an earlier array, asks for at that depth.
+        expected: Box<str>,
+        /// What stands there.
+        got: Box<str>,
+    },
+    /// A value is not of the datatype, or out of its range.
+    #[error("{tensor}: value {index}: expected {expected}, got {got}")]
+    Value {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Position of the value, row-major.
+        index: usize,
+        /// What the datatype allows.
+        expected: &'static str,
+        /// What stands there, shortened.
+        got: Box<str>,
+    },
+    /// No values: neither `data` nor binary nor gRPC contents.
+    #[error("{tensor}: expected values for shape {shape}, got none")]
+    NoData {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Its shape.
+        shape: Shape,
+    },
+    /// A float has no JSON form and the server is told to refuse rather than to write null.
+    #[error("{tensor}: value {index} is not finite and has no JSON form, expected binary output")]
+    NotFinite {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Position of the value, row-major.
+        index: usize,
+    },
+
+    // Binary tensor data.
+    /// `Inference-Header-Content-Length` is not a number within the body.
+    #[error("header Inference-Header-Content-Length: expected a number from 0 to {body}, got `{got}`")]
+    HeaderLength {
+        /// Bytes in the body.
+        body: usize,
+        /// The header's value.
+        got: Box<str>,
+    },
+    /// A tensor is binary, but the header that finds its bytes is absent.
+    #[error("{tensor}: binary_data_size needs the header Inference-Header-Content-Length, got none")]
+    HeaderMissing {
+        /// The tensor.
+        tensor: TensorLabel,
+    },
+    /// Bytes of a tensor do not agree with its shape and datatype.
+    #[error("{tensor}: expected {expected} bytes for datatype {datatype} and shape {shape}, got {got}")]
+    ByteSize {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Its datatype.
+        datatype: Datatype,
+        /// Its shape.
+        shape: Shape,
+        /// Bytes that the shape asks for.
+        expected: usize,
+        /// Bytes found.
+        got: usize,
+    },
+    /// The body ends before the bytes of a tensor do.
+    #[error("{tensor}: expected {expected} bytes of binary data, got {got} before the end of the body")]
+    BinaryTooShort {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// `binary_data_size`.
+        expected: u64,
+        /// Bytes left in the body.
+        got: usize,
+    },
+    /// Bytes after those of the last tensor.
+    #[error(
+        "unexpected additional input data: expected the body to end after the last tensor, got {got} more bytes"
+    )]
+    TrailingBytes {
+        /// Bytes left over.
+        got: usize,
+    },
+    /// A tensor has both `data` and `binary_data_size`.
+    #[error("{tensor}: expected one of data and binary_data_size, got both")]
+    DataAndBinary {
+        /// The tensor.
+        tensor: TensorLabel,
+    },
+    /// The lengths within raw `BYTES` data do not add up.
+    #[error(
+        "{tensor}: expected a 4-byte length before each BYTES value, together {got} bytes, got lengths that end elsewhere"
+    )]
+    BytesLengths {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Bytes of raw data.
+        got: usize,
+    },
+    /// A raw `BOOL` byte is neither 0 nor 1.
+    #[error("{tensor}: expected BOOL bytes of 0 or 1, got another")]
+    BoolByte {
+        /// The tensor.
+        tensor: TensorLabel,
+    },
+    /// A body of raw bytes alone (header 0) cannot become this model's input.
+    #[error("model `{model}`: a raw binary request needs {expected}, got {got}")]
+    RawBinary {
+        /// The model.
+        model: Box<str>,
+        /// What such a request needs.
+        expected: &'static str,
+        /// What the model or the body has.
+        got: Box<str>,
+    },
+    /// A body of raw bytes alone (header 0), read without a model's signature.
+    #[error("a raw binary request can only be read with the model's signature, got none")]
+    RawBinaryWithoutSignature,
+
+    // gRPC messages.
+    /// The message is not a protobuf message of this type.
+    #[error("malformed protobuf message: {reason}")]
+    Protobuf {
+        /// What the decoder says.
+        reason: Box<str>,
+    },
+    /// The bytes are not a gRPC message with its 5-byte prefix.
+    #[error("malformed gRPC frame: expected {expected}, got {got}")]
+    GrpcFrame {
+        /// What the framing allows.
+        expected: &'static str,
+        /// What stands there.
+        got: Box<str>,
+    },
+    /// The gRPC message is compressed, which this server did not offer.
+    #[error("compressed gRPC message: expected the encoding identity")]
+    GrpcCompression,
+    /// Both raw and typed contents in one message; the text is Triton's.
+    #[error(
+        "contents field must not be specified when using raw_input_contents for '{input}' for model '{model}'"
+    )]
+    RawAndTyped {
+        /// The input with typed contents.
+        input: Box<str>,
+        /// The model.
+        model: Box<str>,
+    },
+    /// Raw contents are not one per tensor.
+    #[error("expected one raw_{kind}_contents entry for each of the {expected} tensors, got {got}")]
+    RawCount {
+        /// `input` or `output`.
+        kind: &'static str,
+        /// Tensors in the message.
+        expected: usize,
+        /// Raw contents in the message.
+        got: usize,
+    },
+
+    // The model's signature.
+    /// The model has no such input.
+    #[error("model `{model}`: unexpected input `{got}`, expected {expected}")]
+    UnexpectedInput {
+        /// The model.
+        model: Box<str>,
+        /// The input that was given.
+        got: Box<str>,
+        /// The model's inputs.
+        expected: Names,
+    },
+    /// Inputs of the model are not in the request.
+    #[error("model `{model}`: expected {expected} inputs, got {got}, missing {missing}")]
+    MissingInputs {
+        /// The model.
+        model: Box<str>,
+        /// Inputs of the model.
+        expected: usize,
+        /// Inputs of the request.
+        got: usize,
+        /// Those that are missing.
+        missing: Names,
+    },
+    /// An input or a requested output stands twice in the request.
+    #[error("{tensor} is given twice, expected once")]
+    DuplicateTensor {
+        /// The tensor.
+        tensor: TensorLabel,
+    },
+    /// The model has no such output.
+    #[error("model `{model}`: unexpected output `{got}`, expected {expected}")]
+    UnexpectedOutput {
+        /// The model.
+        model: Box<str>,
+        /// The output that was asked for.
+        got: Box<str>,
+        /// The model's outputs.
+        expected: Names,
+    },
+    /// The tensor's datatype is not the model's.
+    #[error("model `{model}`: {tensor}: expected datatype {expected}, got {got}")]
+    DatatypeMismatch {
+        /// The model.
+        model: Box<str>,
+        /// The tensor.
+        tensor: TensorLabel,
+        /// The model's datatype.
+        expected: Datatype,
+        /// The request's datatype.
+        got: Datatype,
+    },
+    /// The tensor's shape does not fit the model's.
+    #[error("model `{model}`: {tensor}: expected shape {expected}, got {got}")]
+    ShapeMismatch {
+        /// The model.
+        model: Box<str>,
+        /// The tensor.
+        tensor: TensorLabel,
+        /// The model's shape, -1 where any size will do.
+        expected: Box<Shape>,
+        /// The request's shape.
+        got: Box<Shape>,
+    },
+    /// Inputs of one request have different numbers of rows.
+    #[error("model `{model}`: {tensor}: expected {expected} rows as in the first input, got {got}")]
+    RowsMismatch {
+        /// The model.
+        model: Box<str>,
+        /// The tensor.
+        tensor: TensorLabel,
+        /// Rows of the first input.
+        expected: i64,
+        /// Rows of this one.
+        got: i64,
+    },
+    /// More rows than the model takes at once.
+    #[error("model `{model}`: expected at most {limit} rows, got {got}")]
+    TooManyRows {
+        /// The model.
+        model: Box<str>,
+        /// Rows allowed.
+        limit: usize,
+        /// Rows of the request.
+        got: usize,
+    },
+    /// A failure above, told with its model.
+    #[error("model `{model}`: {error}")]
+    InModel {
+        /// The model.
+        model: Box<str>,
+        /// The failure.
+        error: Box<ProtocolError>,
+    },
+    /// Anything else that the client can change.
+    #[error("{reason}")]
+    InvalidArgument {
+        /// One sentence: what, expected, got.
+        reason: Box<str>,
+    },
+
+    // The servers.
+    /// No such model; the leading phrase is Triton's.
+    #[error("Request for unknown model: '{model}' is not found")]
+    UnknownModel {
+        /// The model that was asked for.
+        model: Box<str>,
+    },
+    /// No such version of a known model.
+    #[error("Request for unknown model: '{model}' version {version} is not found")]
+    UnknownVersion {
+        /// The model.
+        model: Box<str>,
+        /// The version that was asked for.
+        version: Box<str>,
+    },
+    /// The model is known, but cannot answer yet, or no longer.
+    #[error("model `{model}` is not ready: {reason}")]
+    ModelNotReady {
+        /// The model.
+        model: Box<str>,
+        /// One phrase: loading, failed to load, …
+        reason: Box<str>,
+    },
+    /// The process is not ready to answer.
+    #[error("the server is not ready: {reason}")]
+    NotReady {
+        /// One phrase.
+        reason: Box<str>,
+    },
+    /// The queue is full.
+    #[error("model `{model}` is overloaded: {limit} requests already wait")]
+    Overloaded {
+        /// The model.
+        model: Box<str>,
+        /// Requests that may wait.
+        limit: usize,
+    },
+    /// The process ends and accepts nothing more.
+    #[error("the server is draining")]
+    Draining,
+    /// The request's time is over.
+    #[error("deadline exceeded after {} ms", .after.as_millis())]
+    DeadlineExceeded {
+        /// The time that the request had.
+        after: Duration,
+    },
+    /// The client went away.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The body is larger than allowed.
+    #[error("the body is larger than the limit of {limit} bytes")]
+    BodyTooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The body did not arrive whole.
+    #[error("the body ended early")]
+    BodyIncomplete,
+    /// No such path or RPC.
+    #[error("Not Found")]
+    NotFound,
+    /// No such RPC of a known service; gRPC's answer to a path it does not know.
+    #[error("unknown method {method}")]
+    UnknownRpc {
+        /// The path of the RPC.
+        method: Box<str>,
+    },
+    /// The path exists, but not for this method.
+    #[error("Method Not Allowed")]
+    MethodNotAllowed {
+        /// Value of the `Allow` header.
+        allow: &'static str,
+    },
+    /// The protocol has it, this server does not.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What was asked for.
+        what: Box<str>,
+    },
+    /// A model could not be loaded or unloaded.
+    #[error("failed to load model `{model}`: {reason}")]
+    LoadFailed {
+        /// The model.
+        model: Box<str>,
+        /// One sentence.
+        reason: Box<str>,
+    },
+    /// The server behind this one could not be reached.
+    #[error("the server behind `{model}` is unavailable")]
+    UpstreamUnavailable {
+        /// The model or route.
+        model: Box<str>,
+    },
+    /// A failure of the server itself; the cause is in its log, not in the answer.
+    #[error("internal error")]
+    Internal,
+}
+
+/// A row of the error table: everything a reply needs besides the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorStatus {
+    /// Status of an HTTP reply.
+    pub http: StatusCode,
+    /// Status of a gRPC reply.
+    pub grpc: GrpcCode,
+    /// Stable name for machines, the `code` member of an error body.
+    pub code: &'static str,
+}
+
+const fn row(http: StatusCode, grpc: GrpcCode, code: &'static str) -> ErrorStatus {
+    ErrorStatus { http, grpc, code }
+}
+
+const fn bad_request(code: &'static str) -> ErrorStatus {
+    row(StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument, code)
+}
+
+impl ProtocolError {
+    /// The error table: the only way from a failure to a wire status. No `_` arm: a new variant has to choose
+    /// its row.
+    pub fn status(&self) -> ErrorStatus {
+        use ProtocolError as E;
+        match self {
+            E::Json { .. } => bad_request("malformed_json"),
+            E::JsonDepth { .. } => bad_request("json_too_deep"),
+            E::Field { .. } => bad_request("invalid_field"),
+            E::MissingField { .. } => bad_request("missing_field"),
+            E::DuplicateField { .. } => bad_request("duplicate_field"),
+            E::V1Form { .. } => bad_request("invalid_v1_form"),
+            E::UnknownDatatype { .. } => bad_request("unknown_datatype"),
+            E::NotInJson { .. } | E::NotTyped { .. } => bad_request("datatype_needs_raw"),
+            E::InvalidShape { .. } => bad_request("invalid_shape"),
+            E::ElementCount { .. } => bad_request("element_count_mismatch"),
+            E::Ragged { .. } => bad_request("ragged_data"),
+            E::Value { .. } => bad_request("invalid_value"),
+            E::NoData { .. } => bad_request("missing_data"),
+            E::NotFinite { .. } => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                GrpcCode::Internal,
+                "not_finite",
+            ),
+            E::HeaderLength { .. } | E::HeaderMissing { .. } => bad_request("invalid_header_length"),
+            E::ByteSize { .. } => bad_request("byte_size_mismatch"),
+            E::BinaryTooShort { .. } => bad_request("binary_data_too_short"),
+            E::TrailingBytes { .. } => bad_request("unexpected_additional_data"),
+            E::DataAndBinary { .. } => bad_request("data_and_binary"),
+            E::BytesLengths { .. } => bad_request("invalid_bytes_lengths"),
+            E::BoolByte { .. } => bad_request("invalid_value"),
+            E::RawBinary { .. } | E::RawBinaryWithoutSignature => bad_request("invalid_raw_binary"),
+            E::Protobuf { .. } => bad_request("malformed_protobuf"),
+            E::GrpcFrame { .. } => bad_request("malformed_grpc_frame"),
+            E::GrpcCompression => row(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                GrpcCode::Unimplemented,
+                "grpc_compression",
+            ),
+            E::RawAndTyped { .. } => bad_request("raw_and_typed"),
+            E::RawCount { .. } => bad_request("raw_count_mismatch"),
+            E::UnexpectedInput { .. } => bad_request("unexpected_input"),
+            E::MissingInputs { .. } => bad_request("missing_inputs"),
+            E::DuplicateTensor { .. } => bad_request("duplicate_tensor"),
+            E::UnexpectedOutput { .. } => bad_request("unexpected_output"),
+            E::DatatypeMismatch { .. } => bad_request("datatype_mismatch"),
+            E::ShapeMismatch { .. } => bad_request("shape_mismatch"),
+            E::RowsMismatch { .. } => bad_request("rows_mismatch"),
+            E::TooManyRows { .. } => bad_request("too_many_rows"),
+            E::InModel { error, .. } => error.status(),
+            E::InvalidArgument { .. } => bad_request("invalid_argument"),
+            E::UnknownModel { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_model"),
+            E::UnknownVersion { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_version"),
+            E::ModelNotReady { .. } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                GrpcCode::Unavailable,
+                "model_not_ready",
+            ),
+            E::NotReady { .. } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                GrpcCode::Unavailable,
+                "not_ready",
+            ),
+            E::Overloaded { .. } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                GrpcCode::ResourceExhausted,
+                "overloaded",
+            ),
+            E::Draining => row(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::Unavailable, "draining"),
+            E::DeadlineExceeded { .. } => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                GrpcCode::DeadlineExceeded,
+                "deadline_exceeded",
+            ),
+            // Nobody reads this status: nginx's 499 is what access logs know it by.
+            E::Cancelled => row(CLIENT_CLOSED_REQUEST, GrpcCode::Cancelled, "cancelled"),
+            E::BodyTooLarge { .. } => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                GrpcCode::ResourceExhausted,
+                "body_too_large",
+            ),
+            E::BodyIncomplete => bad_request("body_incomplete"),
+            E::NotFound => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "not_found"),
+            E::UnknownRpc { .. } => row(StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "unknown_rpc"),
+            E::MethodNotAllowed { .. } => row(
+                StatusCode::METHOD_NOT_ALLOWED,
+                GrpcCode::Unimplemented,
+                "method_not_allowed",
+            ),
+            E::Unsupported { .. } => row(
+                StatusCode::NOT_IMPLEMENTED,
+                GrpcCode::Unimplemented,
+                "unsupported",
+            ),
+            E::LoadFailed { .. } => bad_request("load_failed"),
+            E::UpstreamUnavailable { .. } => row(
+                StatusCode::BAD_GATEWAY,
+                GrpcCode::Unavailable,
+                "upstream_unavailable",
+            ),
+            E::Internal => row(StatusCode::INTERNAL_SERVER_ERROR, GrpcCode::Internal, "internal"),
+        }
+    }
+
+    /// Status of an HTTP reply.
+    pub fn http_status(&self) -> StatusCode {
+        self.status().http
+    }
+
+    /// Status of a gRPC reply.
+    pub fn grpc_code(&self) -> GrpcCode {
+        self.status().grpc
+    }
+
+    /// Stable name for machines.
+    pub fn code(&self) -> &'static str {
+        self.status().code
+    }
+
+    /// Whether the same request may succeed a little later, so that the reply should carry `Retry-After`.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self.status().http,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        )
+    }
+
+    /// The same failure, told with the model it is about. Errors that already name one stay as they are.
+    #[must_use]
+    pub fn in_model(self, model: &str) -> ProtocolError {
+        use ProtocolError as E;
+        match self {
+            E::Json { .. }
+            | E::JsonDepth { .. }
+            | E::Field { .. }
+            | E::MissingField { .. }
+            | E::DuplicateField { .. }
+            | E::V1Form { .. }
+            | E::UnknownDatatype { .. }
+            | E::NotInJson { .. }
+            | E::NotTyped { .. }
+            | E::InvalidShape { .. }
+            | E::ElementCount { .. }
+            | E::Ragged { .. }
+            | E::Value { .. }
+            | E::NoData { .. }
+            | E::NotFinite { .. }
+            | E::HeaderLength { .. }
+            | E::HeaderMissing { .. }
+            | E::ByteSize { .. }
+            | E::BinaryTooShort { .. }
+            | E::TrailingBytes { .. }
+            | E::DataAndBinary { .. }
+            | E::BytesLengths { .. }
+            | E::BoolByte { .. }
+            | E::RawCount { .. }
+            | E::DuplicateTensor { .. } => E::InModel {
+                model: model.into(),
+                error: Box::new(self),
+            },
+            other => other,
+        }
+    }
+
+    /// Body of a REST reply: `{"error": text, "code": name}`.
+    pub fn to_json(&self) -> Bytes {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(b"{\"error\":");
+        crate::json::write_str(&mut out, &self.to_string());
+        out.extend_from_slice(b",\"code\":");
+        crate::json::write_str(&mut out, self.code());
+        out.push(b'}');
+        out.into()
+    }
+}
+
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => panic!("499 is a valid status"),
+};

@@ -1,0 +1,397 @@
+//! Numbers and booleans, from the text to their final type.
+
+use super::{Fault, Reader, read};
+use read::Mode;
+
+/// A Rust type that one JSON scalar becomes.
+pub(crate) trait Scalar: Sized + Copy {
+    /// Reads the scalar at the cursor.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Fault>;
+}
+
+/// A number as the grammar has it: `±mantissa · 10^exponent`, and where it stands.
+#[derive(Clone, Copy)]
+struct Number {
+    start: usize,
+    end: usize,
+    negative: bool,
+    mantissa: u64,
+    exponent: i64,
+    /// All digits are in `mantissa`.
+    exact: bool,
+    /// Neither fraction nor exponent.
+    integer: bool,
+}
+
+impl Reader<'_> {
+    /// Reads a number; `expected` tells what is wanted where there is none.
+    fn number(&mut self, text: &[u8], expected: &'static str) -> Result<Number, Fault> {
+        let start = self.at;
+        let negative = text.get(start) == Some(&b'-');
+        let mut at = start + usize::from(negative);
+        let mut mantissa = 0_u64;
+        let mut digits = 0_u32; // significant ones: leading zeros do not fill the mantissa
+        let mut exact = true;
+        let mut exponent = 0_i64;
+        let mut integer = true;
+
+        let first = at;
+        while let Some(digit @ b'0'..=b'9') = text.get(at) {
+            if digits < 19 {
+                mantissa = mantissa * 10 + u64::from(digit - b'0');
+                digits += u32::from(mantissa != 0);
+            } else {
+                exact = false;
+                exponent += 1;
+            }
+            at += 1;
+        }
+        if at == first {
+            self.at = if negative { at } else { start };
+            return if negative {
+                self.syntax("a digit")
+            } else {
+                self.unwanted(expected)
+            };
+        }
+        if text[first] == b'0' && at > first + 1 {
+            self.at = first;
+            return self.syntax("no leading zero");
+        }
+        if text.get(at) == Some(&b'.') {
+            integer = false;
+            at += 1;
+            let first = at;
+            while let Some(digit @ b'0'..=b'9') = text.get(at) {
+                if digits < 19 {
+                    mantissa = mantissa * 10 + u64::from(digit - b'0');
+                    digits += u32::from(mantissa != 0);
+                    exponent -= 1;
+                } else {
+                    exact = false;
+                }
+                at += 1;
+            }
+            if at == first {
+                self.at = at;
+                return self.syntax("a digit after the point");
+            }
+        }
+        if let Some(b'e' | b'E') = text.get(at) {
+            integer = false;
+            at += 1;
+            let minus = text.get(at) == Some(&b'-');
+            at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
+            let first = at;
+            let mut value = 0_i64;
+            while let Some(digit @ b'0'..=b'9') = text.get(at) {
+                value = value
+                    .saturating_mul(10)
+                    .saturating_add(i64::from(digit - b'0'))
+                    .min(1_000_000_000);
+                at += 1;
+            }
+            if at == first {
+                self.at = at;
+                return self.syntax("a digit of the exponent");
+            }
+            exponent += if minus { -value } else { value };
+        }
+        self.at = at;
+        Ok(Number {
+            start,
+            end: at,
+            negative,
+            mantissa,
+            exponent,
+            exact,
+            integer,
+        })
+    }
+
+    /// Steps over a number.
+    pub(super) fn skip_number(&mut self) -> Result<(), Fault> {
+        if self.mode == Mode::Lenient && self.non_finite_literal().is_some() {
+            return Ok(());
+        }
+        let text = self.bytes();
+        self.number(text, "a value").map(|_| ())
+    }
+
+    fn non_finite_literal(&mut self) -> Option<f64> {
+        match self.byte()? {
+            b'n' if self.literal("null") => Some(f64::NAN),
+            b'N' if self.literal("NaN") => Some(f64::NAN),
+            b'I' if self.literal("Infinity") => Some(f64::INFINITY),
+            b'-' if self.literal("-Infinity") => Some(f64::NEG_INFINITY),
+            _ => None,
+        }
+    }
+
+    fn float(&mut self) -> Result<Result<Number, f64>, Fault> {
+        self.peek();
+        if self.mode == Mode::Lenient
+            && let Some(value) = self.non_finite_literal()
+        {
+            return Ok(Err(value));
+        }
+        let text = self.bytes();
+        self.number(text, "a number").map(Ok)
+    }
+}
+
+/// Powers of ten that an `f64` holds exactly.
+const POWERS_OF_TEN: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
+];
+
+impl Number {
+    /// `mantissa · 10^exponent` by one multiplication or division, if the power of ten is exact.
+    fn scaled(self) -> Option<f64> {
+        let power = *POWERS_OF_TEN.get(usize::try_from(self.exponent.unsigned_abs()).ok()?)?;
+        let mantissa = self.mantissa as f64;
+        let value = if self.exponent < 0 {
+            mantissa / power
+        } else {
+            mantissa * power
+        };
+        Some(if self.negative { -value } else { value })
+    }
+
+    /// The nearest `f64` by Clinger's fast path: both operands exact, so one correctly rounded operation.
+    fn to_f64(self) -> Option<f64> {
+        if self.exact && self.mantissa <= 1 << 53 {
+            self.scaled()
+        } else {
+            None
+        }
+    }
+
+    /// The nearest `f32`, out of an `f64` that is off by at most 2 of its last places: rounding that again is
+    /// right unless the exact value may lie on the other side of a midpoint of two `f32`.
+    fn to_f32(self) -> Option<f32> {
+        const DROPPED: u64 = (1 << 29) - 1; // bits that `f64` has beyond `f32`
+        const MIDPOINT: u64 = 1 << 28;
+        if !self.exact {
+            return None;
+        }
+        let value = self.scaled()?;
+        let beyond = value.to_bits() & DROPPED;
+        // Below f32::MIN_POSITIVE more bits are dropped, and beyond f32::MAX there is nothing to round to.
+        let normal = value == 0.0 || (value.abs() >= f64::from(f32::MIN_POSITIVE) && value.abs() < 3.4e38);
+        (normal && beyond.abs_diff(MIDPOINT) > 2).then_some(value as f32)
+    }
+}
+
+impl Scalar for f64 {
+    fn read(reader: &mut Reader<'_>) -> Result<f64, Fault> {
+        let number = match reader.float()? {
+            Ok(number) => number,
+            Err(literal) => return Ok(literal),
+        };
+        let value = match number.to_f64() {
+            Some(value) => value,
+            None => reader
+                .slice(number.start, number.end)
+                .parse()
+                .unwrap_or(f64::INFINITY),
+        };
+        in_range(
+            value.is_finite(),
+            value,
+            number.start,
+            "a number in the range of FP64",
+        )
+    }
+}
+
+impl Scalar for f32 {
+    fn read(reader: &mut Reader<'_>) -> Result<f32, Fault> {
+        let number = match reader.float()? {
+            Ok(number) => number,
+            Err(literal) => return Ok(literal as f32),
+        };
+        let value = match number.to_f32() {
+            Some(value) => value,
+            None => reader
+                .slice(number.start, number.end)
+                .parse()
+                .unwrap_or(f32::INFINITY),
+        };
+        in_range(
+            value.is_finite(),
+            value,
+            number.start,
+            "a number in the range of FP32",
+        )
+    }
+}
+
+fn in_range<T>(fits: bool, value: T, at: usize, expected: &'static str) -> Result<T, Fault> {
+    if fits {
+        Ok(value)
+    } else {
+        Err(Fault::Unwanted { at, expected })
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty, $expected:literal;)*) => {$(
+        impl Scalar for $type {
+            fn read(reader: &mut Reader<'_>) -> Result<$type, Fault> {
+                reader.peek();
+                let text = reader.bytes();
+                let number = reader.number(text, $expected)?;
+                let magnitude = if number.exact {
+                    Some(i128::from(number.mantissa))
+                } else {
+                    // Twenty digits: `UINT64` alone has some.
+                    reader.slice(number.start, number.end).trim_start_matches('-').parse().ok()
+                };
+                let value = magnitude
+                    .filter(|_| number.integer)
+                    .and_then(|magnitude| <$type>::try_from(if number.negative { -magnitude } else { magnitude }).ok());
+                value.ok_or(Fault::Unwanted { at: number.start, expected: $expected })
+            }
+        }
+    )*};
+}
+
+integers! {
+    u8, "an integer from 0 to 255";
+    u16, "an integer from 0 to 65535";
+    u32, "an integer from 0 to 4294967295";
+    u64, "an integer from 0 to 18446744073709551615";
+    i8, "an integer from -128 to 127";
+    i16, "an integer from -32768 to 32767";
+    i32, "an integer from -2147483648 to 2147483647";
+    i64, "an integer from -9223372036854775808 to 9223372036854775807";
+}
+
+/// `true`, `false`, and 0 and 1 as Triton accepts them.
+impl Scalar for bool {
+    fn read(reader: &mut Reader<'_>) -> Result<bool, Fault> {
+        const EXPECTED: &str = "true, false, 0 or 1";
+        match reader.peek() {
+            Some(b't' | b'f') => reader.boolean(),
+            Some(b'0' | b'1') => {
+                let at = reader.at;
+                match u64::read(reader) {
+                    Ok(0) => Ok(false),
+                    Ok(1) => Ok(true),
+                    Ok(_) | Err(Fault::Unwanted { .. }) => Err(Fault::Unwanted {
+                        at,
+                        expected: EXPECTED,
+                    }),
+                    Err(fault) => Err(fault),
+                }
+            }
+            _ => reader.unwanted(EXPECTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read<T: Scalar>(text: &str) -> Result<T, Fault> {
+        let mut reader = Reader::over(text, Mode::Strict);
+        let value = T::read(&mut reader)?;
+        reader.end()?;
+        Ok(value)
+    }
+
+    #[test]
+    fn integers_keep_to_their_range() {
+        assert_eq!(read::<u8>("255"), Ok(255));
+        assert!(read::<u8>("256").is_err());
+        assert!(read::<u8>("-1").is_err());
+        assert_eq!(read::<u8>("-0"), Ok(0));
+        assert_eq!(read::<i64>("-9223372036854775808"), Ok(i64::MIN));
+        assert!(read::<i64>("9223372036854775808").is_err());
+        assert_eq!(read::<u64>("18446744073709551615"), Ok(u64::MAX));
+        assert!(read::<u64>("18446744073709551616").is_err());
+        assert!(read::<u64>(&"9".repeat(400)).is_err());
+        assert!(read::<i32>("1.0").is_err());
+        assert!(read::<i32>("1e2").is_err());
+        assert!(read::<i32>("\"1\"").is_err());
+    }
+
+    #[test]
+    fn booleans_are_words_or_zero_and_one() {
+        assert_eq!(read::<bool>("true"), Ok(true));
+        assert_eq!(read::<bool>("0"), Ok(false));
+        assert_eq!(read::<bool>("1"), Ok(true));
+        for bad in ["2", "10", "1.0", "null", "\"true\"", "-1", "tru"] {
+            assert!(read::<bool>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn floats_out_of_range_are_refused_and_tiny_ones_round() {
+        assert!(read::<f32>("3.5e38").is_err());
+        assert!(read::<f64>("1e309").is_err());
+        assert!(read::<f64>("1e999999999999999999999").is_err());
+        assert_eq!(read::<f64>("1e-999999999999999999999"), Ok(0.0));
+        assert_eq!(read::<f32>("1e-50"), Ok(0.0));
+        assert_eq!(read::<f64>("-0").map(f64::to_bits), Ok((-0.0_f64).to_bits()));
+        assert_eq!(read::<f64>("-0.0").map(f64::to_bits), Ok((-0.0_f64).to_bits()));
+        assert!(read::<f64>("null").is_err());
+    }
+
+    #[test]
+    fn non_finite_words_are_read_only_where_accepted() {
+        let mut reader = Reader::over("[null,NaN,Infinity,-Infinity,-1]", Mode::Lenient);
+        let mut array = reader.enter_array().unwrap();
+        let mut values = Vec::new();
+        while reader.next_element(&mut array).unwrap() {
+            values.push(f32::read(&mut reader).unwrap());
+        }
+        assert!(values[0].is_nan() && values[1].is_nan());
+        assert_eq!(values[2..], [f32::INFINITY, f32::NEG_INFINITY, -1.0]);
+    }
+
+    #[test]
+    fn midpoints_of_f32_round_as_the_standard_library_does() {
+        for text in [
+            "16777217",
+            "16777217.000000001",
+            "16777216.999999999",
+            "1.00000005960464477539",
+            "0.1",
+            "8388608.5",
+            "1.1754943e-38",
+            "1.17549429e-38",
+            "3.4028235e38",
+            "9007199791611905.0",
+        ] {
+            assert_eq!(read::<f32>(text), Ok(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn numbers_are_those_of_the_standard_library(text in "-?(0|[1-9][0-9]{0,22})(\\.[0-9]{1,22})?([eE][+-]?[0-9]{1,2})?") {
+            let expected: f64 = text.parse().unwrap();
+            prop_assert_eq!(read::<f64>(&text).ok().map(f64::to_bits), expected.is_finite().then(|| expected.to_bits()));
+            let expected: f32 = text.parse().unwrap();
+            prop_assert_eq!(read::<f32>(&text).ok().map(f32::to_bits), expected.is_finite().then(|| expected.to_bits()));
+        }
+
+        #[test]
+        fn shortest_f32_texts_read_back(bits in any::<u32>()) {
+            let value = f32::from_bits(bits);
+            prop_assume!(value.is_finite());
+            let mut text = Vec::new();
+            super::super::write_f32(&mut text, value);
+            let text = String::from_utf8(text).unwrap();
+            prop_assert_eq!(read::<f32>(&text).map(f32::to_bits), Ok(bits));
+        }
+    }
+}

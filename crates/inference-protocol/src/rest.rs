@@ -1,0 +1,66 @@
+//! V2 over REST: JSON bodies, with or without binary tensor data.
+
+mod decode;
+mod encode;
+mod raw_binary;
+
+use bytes::Bytes;
+
+pub use self::{
+    decode::{decode_request, decode_request_for, decode_response},
+    encode::{encode_request, encode_response},
+};
+pub(crate) use self::{
+    decode::{raw_data, requested_output, wrong_parameter},
+    encode::append_raw,
+};
+
+/// Header that carries the length of the JSON part as soon as a tensor is binary; lower case, as HTTP/2 has it.
+pub const HEADER_LENGTH: &str = "inference-header-content-length";
+
+/// Content type of JSON bodies. Without a charset: a stock client compares the whole value.
+pub const JSON: &str = "application/json";
+
+/// Content type of bodies with binary tensor data.
+pub const OCTET_STREAM: &str = "application/octet-stream";
+
+/// Request-level parameter: the default for `binary_data` of all outputs.
+pub(crate) const BINARY_DATA_OUTPUT: &str = "binary_data_output";
+/// Parameter of a requested output: binary or JSON.
+pub(crate) const BINARY_DATA: &str = "binary_data";
+/// Parameter of a tensor: bytes after the JSON part that are its values.
+const BINARY_DATA_SIZE: &str = "binary_data_size";
+/// Parameter of a requested output: the number of classes to name.
+pub(crate) const CLASSIFICATION: &str = "classification";
+
+/// How tensors of a request are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As JSON.
+    Json,
+    /// As binary tensor data after the JSON part.
+    Binary,
+}
+
+/// A body, and what its headers have to say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestBody {
+    /// The whole body.
+    pub body: Bytes,
+    /// Bytes of the JSON part: the value of [`HEADER_LENGTH`]. `None`: no tensor is binary, so no header.
+    pub json_len: Option<usize>,
+}
+
+impl RestBody {
+    /// Value of the `Content-Type` header.
+    pub fn content_type(&self) -> &'static str {
+        if self.json_len.is_some() {
+            OCTET_STREAM
+        } else {
+            JSON
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
