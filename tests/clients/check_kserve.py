@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 from heldout import LABEL_OUTPUT, PROBABILITY_OUTPUT, Answers, Rows, agrees, arguments, load, texts
-from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+
+OPTIONS = arguments("Compares kserve's predictions with scikit-learn's.")
+# kserve's server reads the command line as soon as anything of kserve is imported.
+sys.argv[1:] = []
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig  # noqa: E402
 
 
 def request(model: str, rows: Rows, binary: bool) -> InferRequest:
@@ -89,9 +93,8 @@ async def check(options: argparse.Namespace, rows: Rows) -> bool:
 
 def main() -> int:
     """Run the check; the exit status."""
-    options = arguments("Compares kserve's predictions with scikit-learn's.")
-    rows = load(options.rows, options.scores, options.count)
-    return 0 if asyncio.run(check(options, rows)) else 1
+    rows = load(OPTIONS.rows, OPTIONS.scores, OPTIONS.count)
+    return 0 if asyncio.run(check(OPTIONS, rows)) else 1
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def answers(result: Any) -> Answers:
 
 def signature(metadata: dict[str, Any]) -> dict[str, tuple[str, list[int]]]:
     """Tensor name → datatype and shape, of inputs and outputs, as the server tells them."""
-    tensors = metadata["inputs"] + metadata["outputs"]
+    tensors = metadata.get("inputs", []) + metadata.get("outputs", [])
     return {t["name"]: (t["datatype"], [int(n) for n in t["shape"]]) for t in tensors}
 
 
