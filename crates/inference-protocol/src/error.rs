@@ -1,11 +1,11 @@
 //! What can go wrong with a request, and what the client is told.
 
+mod table;
+
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use http::StatusCode;
-
-use crate::{Datatype, GrpcCode, Shape, ShapeError};
+pub use self::table::ErrorStatus;
+use crate::{Datatype, Shape, ShapeError};
 
 /// Which side of a model a tensor is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ impl fmt::Display for Names {
 /// Every way to fail that the protocol knows: the text is what the client reads, on REST and gRPC alike.
 ///
 /// Two texts are Triton's, because stock clients look for them: "Request for unknown model" and "contents field
-/// must not be specified when using raw_input_contents".
+/// must not be specified when using `raw_input_contents`".
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ProtocolError {
     // The body.
@@ -527,203 +527,3 @@ pub enum ProtocolError {
     #[error("internal error")]
     Internal,
 }
-
-/// A row of the error table: everything a reply needs besides the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ErrorStatus {
-    /// Status of an HTTP reply.
-    pub http: StatusCode,
-    /// Status of a gRPC reply.
-    pub grpc: GrpcCode,
-    /// Stable name for machines, the `code` member of an error body.
-    pub code: &'static str,
-}
-
-const fn row(http: StatusCode, grpc: GrpcCode, code: &'static str) -> ErrorStatus {
-    ErrorStatus { http, grpc, code }
-}
-
-const fn bad_request(code: &'static str) -> ErrorStatus {
-    row(StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument, code)
-}
-
-impl ProtocolError {
-    /// The error table: the only way from a failure to a wire status. No `_` arm: a new variant has to choose
-    /// its row.
-    pub fn status(&self) -> ErrorStatus {
-        use ProtocolError as E;
-        match self {
-            E::Json { .. } => bad_request("malformed_json"),
-            E::JsonDepth { .. } => bad_request("json_too_deep"),
-            E::Field { .. } => bad_request("invalid_field"),
-            E::MissingField { .. } => bad_request("missing_field"),
-            E::DuplicateField { .. } => bad_request("duplicate_field"),
-            E::V1Form { .. } => bad_request("invalid_v1_form"),
-            E::UnknownDatatype { .. } => bad_request("unknown_datatype"),
-            E::NotInJson { .. } | E::NotTyped { .. } => bad_request("datatype_needs_raw"),
-            E::InvalidShape { .. } => bad_request("invalid_shape"),
-            E::ElementCount { .. } => bad_request("element_count_mismatch"),
-            E::Ragged { .. } => bad_request("ragged_data"),
-            E::Value { .. } => bad_request("invalid_value"),
-            E::NoData { .. } => bad_request("missing_data"),
-            E::NotFinite { .. } => row(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                GrpcCode::Internal,
-                "not_finite",
-            ),
-            E::HeaderLength { .. } | E::HeaderMissing { .. } => bad_request("invalid_header_length"),
-            E::ByteSize { .. } => bad_request("byte_size_mismatch"),
-            E::BinaryTooShort { .. } => bad_request("binary_data_too_short"),
-            E::TrailingBytes { .. } => bad_request("unexpected_additional_data"),
-            E::DataAndBinary { .. } => bad_request("data_and_binary"),
-            E::BytesLengths { .. } => bad_request("invalid_bytes_lengths"),
-            E::BoolByte { .. } => bad_request("invalid_value"),
-            E::RawBinary { .. } | E::RawBinaryWithoutSignature => bad_request("invalid_raw_binary"),
-            E::Protobuf { .. } => bad_request("malformed_protobuf"),
-            E::GrpcFrame { .. } => bad_request("malformed_grpc_frame"),
-            E::GrpcCompression => row(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                GrpcCode::Unimplemented,
-                "grpc_compression",
-            ),
-            E::RawAndTyped { .. } => bad_request("raw_and_typed"),
-            E::RawCount { .. } => bad_request("raw_count_mismatch"),
-            E::UnexpectedInput { .. } => bad_request("unexpected_input"),
-            E::MissingInputs { .. } => bad_request("missing_inputs"),
-            E::DuplicateTensor { .. } => bad_request("duplicate_tensor"),
-            E::UnexpectedOutput { .. } => bad_request("unexpected_output"),
-            E::DatatypeMismatch { .. } => bad_request("datatype_mismatch"),
-            E::ShapeMismatch { .. } => bad_request("shape_mismatch"),
-            E::RowsMismatch { .. } => bad_request("rows_mismatch"),
-            E::TooManyRows { .. } => bad_request("too_many_rows"),
-            E::InModel { error, .. } => error.status(),
-            E::InvalidArgument { .. } => bad_request("invalid_argument"),
-            E::UnknownModel { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_model"),
-            E::UnknownVersion { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_version"),
-            E::ModelNotReady { .. } => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                GrpcCode::Unavailable,
-                "model_not_ready",
-            ),
-            E::NotReady { .. } => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                GrpcCode::Unavailable,
-                "not_ready",
-            ),
-            E::Overloaded { .. } => row(
-                StatusCode::TOO_MANY_REQUESTS,
-                GrpcCode::ResourceExhausted,
-                "overloaded",
-            ),
-            E::Draining => row(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::Unavailable, "draining"),
-            E::DeadlineExceeded { .. } => row(
-                StatusCode::GATEWAY_TIMEOUT,
-                GrpcCode::DeadlineExceeded,
-                "deadline_exceeded",
-            ),
-            // Nobody reads this status: nginx's 499 is what access logs know it by.
-            E::Cancelled => row(CLIENT_CLOSED_REQUEST, GrpcCode::Cancelled, "cancelled"),
-            E::BodyTooLarge { .. } => row(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                GrpcCode::ResourceExhausted,
-                "body_too_large",
-            ),
-            E::BodyIncomplete => bad_request("body_incomplete"),
-            E::NotFound => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "not_found"),
-            E::UnknownRpc { .. } => row(StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "unknown_rpc"),
-            E::MethodNotAllowed { .. } => row(
-                StatusCode::METHOD_NOT_ALLOWED,
-                GrpcCode::Unimplemented,
-                "method_not_allowed",
-            ),
-            E::Unsupported { .. } => row(
-                StatusCode::NOT_IMPLEMENTED,
-                GrpcCode::Unimplemented,
-                "unsupported",
-            ),
-            E::LoadFailed { .. } => bad_request("load_failed"),
-            E::UpstreamUnavailable { .. } => row(
-                StatusCode::BAD_GATEWAY,
-                GrpcCode::Unavailable,
-                "upstream_unavailable",
-            ),
-            E::Internal => row(StatusCode::INTERNAL_SERVER_ERROR, GrpcCode::Internal, "internal"),
-        }
-    }
-
-    /// Status of an HTTP reply.
-    pub fn http_status(&self) -> StatusCode {
-        self.status().http
-    }
-
-    /// Status of a gRPC reply.
-    pub fn grpc_code(&self) -> GrpcCode {
-        self.status().grpc
-    }
-
-    /// Stable name for machines.
-    pub fn code(&self) -> &'static str {
-        self.status().code
-    }
-
-    /// Whether the same request may succeed a little later, so that the reply should carry `Retry-After`.
-    pub fn is_temporary(&self) -> bool {
-        matches!(
-            self.status().http,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        )
-    }
-
-    /// The same failure, told with the model it is about. Errors that already name one stay as they are.
-    #[must_use]
-    pub fn in_model(self, model: &str) -> ProtocolError {
-        use ProtocolError as E;
-        match self {
-            E::Json { .. }
-            | E::JsonDepth { .. }
-            | E::Field { .. }
-            | E::MissingField { .. }
-            | E::DuplicateField { .. }
-            | E::V1Form { .. }
-            | E::UnknownDatatype { .. }
-            | E::NotInJson { .. }
-            | E::NotTyped { .. }
-            | E::InvalidShape { .. }
-            | E::ElementCount { .. }
-            | E::Ragged { .. }
-            | E::Value { .. }
-            | E::NoData { .. }
-            | E::NotFinite { .. }
-            | E::HeaderLength { .. }
-            | E::HeaderMissing { .. }
-            | E::ByteSize { .. }
-            | E::BinaryTooShort { .. }
-            | E::TrailingBytes { .. }
-            | E::DataAndBinary { .. }
-            | E::BytesLengths { .. }
-            | E::BoolByte { .. }
-            | E::RawCount { .. }
-            | E::DuplicateTensor { .. } => E::InModel {
-                model: model.into(),
-                error: Box::new(self),
-            },
-            other => other,
-        }
-    }
-
-    /// Body of a REST reply: `{"error": text, "code": name}`.
-    pub fn to_json(&self) -> Bytes {
-        let mut out = Vec::with_capacity(128);
-        out.extend_from_slice(b"{\"error\":");
-        crate::json::write_str(&mut out, &self.to_string());
-        out.extend_from_slice(b",\"code\":");
-        crate::json::write_str(&mut out, self.code());
-        out.push(b'}');
-        out.into()
-    }
-}
-
-const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
-    Ok(status) => status,
-    Err(_) => panic!("499 is a valid status"),
-};

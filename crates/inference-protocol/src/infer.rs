@@ -46,6 +46,11 @@ impl From<&str> for ParameterValue {
 pub struct Parameters(Vec<(String, ParameterValue)>);
 
 impl Parameters {
+    /// Parameters whose names are known to differ.
+    pub(crate) fn from_unique(parameters: Vec<(String, ParameterValue)>) -> Parameters {
+        Parameters(parameters)
+    }
+
     /// The parameter `name`.
     pub fn get(&self, name: &str) -> Option<&ParameterValue> {
         self.0

@@ -7,11 +7,11 @@ mod values;
 mod write;
 
 pub(crate) use self::{
-    data::{DataFault, Sink, WithSink, gather, nested, read_data},
-    read::{Fault, Mode, Reader, Text},
+    data::{DataFault, Numbers, Sink, Strings, nested, read_data},
+    read::{Fault, Mode, Reader, Text, is_base64},
     scalar::Scalar,
     values::Values,
-    write::{JsonFloat, array_of_strings, write_f32, write_f64, write_int, write_str},
+    write::{JsonFloat, array_of_strings, write_f64, write_int, write_str},
 };
 
 /// Reads the text that [`array_of_strings`] wrote; `None` for any other text.

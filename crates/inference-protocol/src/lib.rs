@@ -15,6 +15,7 @@ mod route;
 mod shape;
 mod signature;
 mod tensor;
+pub mod v1;
 
 pub use self::{
     datatype::{Datatype, UnknownDatatypeName},

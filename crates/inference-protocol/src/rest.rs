@@ -2,7 +2,9 @@
 
 mod decode;
 mod encode;
+mod members;
 mod raw_binary;
+mod tensors;
 
 use bytes::Bytes;
 
@@ -11,8 +13,9 @@ pub use self::{
     encode::{encode_request, encode_response},
 };
 pub(crate) use self::{
-    decode::{raw_data, requested_output, wrong_parameter},
     encode::append_raw,
+    members::{requested_output, wrong_parameter},
+    tensors::{count, datatype, raw_data},
 };
 
 /// Header that carries the length of the JSON part as soon as a tensor is binary; lower case, as HTTP/2 has it.

@@ -14,7 +14,7 @@ use crate::{
     Datatype, InferRequest, InferResponse, ModelRef, ParameterValue, Parameters, ProtocolError,
     RequestedOutputs, Role, Shape, StringDataBuilder, Tensor, TensorData, TensorLabel,
     rest::{
-        BINARY_DATA, BINARY_DATA_OUTPUT, CLASSIFICATION, append_raw, raw_data, requested_output,
+        self, BINARY_DATA, BINARY_DATA_OUTPUT, CLASSIFICATION, append_raw, raw_data, requested_output,
         wrong_parameter,
     },
     tensor::Element,
@@ -287,23 +287,8 @@ fn tensor_from_proto(
 ) -> Result<Tensor, ProtocolError> {
     let label = || TensorLabel::new(role, &name);
     let shape = Shape::from(shape);
-    let Some(known) = Datatype::parse(datatype) else {
-        let got: String = datatype.chars().filter(|c| !c.is_control()).take(32).collect();
-        return Err(ProtocolError::UnknownDatatype {
-            tensor: label(),
-            got: got.into(),
-        });
-    };
-    let count = match shape.element_count() {
-        Ok(count) => count,
-        Err(reason) => {
-            return Err(ProtocolError::InvalidShape {
-                tensor: label(),
-                shape,
-                reason,
-            });
-        }
-    };
+    let known = rest::datatype(datatype, label)?;
+    let count = rest::count(role, &name, &shape)?;
     let data = match (raw, contents) {
         // A peer that fills both is read by the raw contents, as stock clients do; requests were refused before.
         (Some(raw), _) => raw_data(role, &name, known, &shape, count, raw)?,
@@ -472,7 +457,7 @@ fn parameters_from_proto(parameters: HashMap<String, InferParameter>) -> Paramet
         };
         Some((name, value))
     });
-    chosen.collect()
+    Parameters::from_unique(chosen.collect())
 }
 
 fn parameters_to_proto(parameters: &Parameters) -> HashMap<String, InferParameter> {

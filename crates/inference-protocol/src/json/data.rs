@@ -132,7 +132,7 @@ impl Strings {
         })
     }
 
-    fn push_owned(&mut self, reader: &Reader<'_>, at: usize, value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn push_owned(&mut self, reader: &Reader<'_>, at: usize, value: &[u8]) -> Result<(), Fault> {
         let own = self.own(reader);
         let start = own.len();
         own.extend_from_slice(value);
@@ -330,7 +330,10 @@ pub(crate) fn nested<S: Sink>(
             let mut inner = reader.enter_array()?;
             nested(reader, &mut inner, dimensions, level + 1, sink)?;
         } else {
-            reader.unwanted::<()>("an array").or_else(syntax_only)?;
+            match reader.fault("an array") {
+                fault @ (Fault::Syntax { .. } | Fault::Depth { .. }) => return Err(fault.into()),
+                Fault::Unwanted { .. } => {}
+            }
             let got = reader.excerpt(reader.at);
             return Err(DataFault::Ragged {
                 level: level + 1,
@@ -351,13 +354,6 @@ pub(crate) fn nested<S: Sink>(
 
 fn elements(count: i64) -> Box<str> {
     format!("{count} element{}", if count == 1 { "" } else { "s" }).into()
-}
-
-fn syntax_only(fault: Fault) -> Result<(), Fault> {
-    match fault {
-        Fault::Syntax { .. } | Fault::Depth { .. } => Err(fault),
-        Fault::Unwanted { .. } => Ok(()),
-    }
 }
 
 fn push<S: Sink>(reader: &mut Reader<'_>, sink: &mut S) -> Result<(), DataFault> {

@@ -122,6 +122,12 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Steps back to where an array or object of the outermost object began.
+    pub(crate) fn restart(&mut self, at: usize) {
+        self.at = at;
+        self.depth = 1;
+    }
+
     /// Nothing but white space is left.
     pub(crate) fn end(&mut self) -> Result<(), Fault> {
         match self.peek() {
@@ -319,6 +325,11 @@ impl<'a> Reader<'a> {
 
     /// The value here is not what is wanted, if it is a value at all.
     pub(crate) fn unwanted<T>(&mut self, expected: &'static str) -> Result<T, Fault> {
+        Err(self.fault(expected))
+    }
+
+    /// The fault of [`Reader::unwanted`].
+    pub(crate) fn fault(&mut self, expected: &'static str) -> Fault {
         self.skip_space();
         let at = self.at;
         let mut probe = Reader {
@@ -329,11 +340,11 @@ impl<'a> Reader<'a> {
         };
         // A syntax error is the better message, even where something else was wanted.
         match self.byte() {
-            None | Some(b',' | b':' | b']' | b'}') => Err(Fault::Syntax { at, expected }),
+            None | Some(b',' | b':' | b']' | b'}') => Fault::Syntax { at, expected },
             Some(_) => match probe.skip_value() {
-                Err(fault @ Fault::Syntax { .. }) => Err(fault),
+                Err(fault @ Fault::Syntax { .. }) => fault,
                 Ok(()) | Err(Fault::Depth { .. } | Fault::Unwanted { .. }) => {
-                    Err(Fault::Unwanted { at, expected })
+                    Fault::Unwanted { at, expected }
                 }
             },
         }
@@ -384,6 +395,21 @@ impl<'a> Reader<'a> {
             },
         }
     }
+}
+
+/// Whether the object at the cursor is `{"b64": …}`.
+pub(crate) fn is_base64(reader: &mut Reader<'_>) -> bool {
+    reader.peek();
+    let mut probe = Reader {
+        text: reader.text,
+        at: reader.at,
+        depth: 0,
+        mode: reader.mode,
+    };
+    let Ok(mut object) = probe.enter_object() else {
+        return false;
+    };
+    matches!(probe.next_key(&mut object), Ok(Some(key)) if key == "b64")
 }
 
 fn hex4(bytes: &[u8], at: usize) -> Option<u32> {

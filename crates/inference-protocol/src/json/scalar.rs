@@ -389,7 +389,7 @@ mod tests {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite());
             let mut text = Vec::new();
-            super::super::write_f32(&mut text, value);
+            super::super::JsonFloat::write(value, &mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(read::<f32>(&text).map(f32::to_bits), Ok(bits));
         }

@@ -66,11 +66,6 @@ macro_rules! floats {
 
 floats! { f32 f64 }
 
-/// Appends a finite `f32`.
-pub(crate) fn write_f32(out: &mut Vec<u8>, value: f32) {
-    value.write(out);
-}
-
 /// Appends a finite `f64`.
 pub(crate) fn write_f64(out: &mut Vec<u8>, value: f64) {
     value.write(out);
@@ -107,13 +102,13 @@ mod tests {
     fn floats_are_valid_json_and_keep_their_own_precision() {
         for value in [0.1_f32, 1.0, 1e-7, 3.402_823_5e38, -0.0, 16_777_216.0, 1.0e21] {
             let mut out = Vec::new();
-            write_f32(&mut out, value);
+            value.write(&mut out);
             let text = String::from_utf8(out).unwrap();
             assert!(serde_json::from_str::<f64>(&text).is_ok(), "{text}");
             assert_eq!(text.parse::<f32>().unwrap().to_bits(), value.to_bits());
         }
         let mut out = Vec::new();
-        write_f32(&mut out, 0.1);
+        0.1_f32.write(&mut out);
         assert_eq!(out, b"0.1");
         assert_eq!(f32::NAN.non_finite_word(), Some("NaN"));
     }

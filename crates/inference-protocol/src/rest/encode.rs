@@ -130,7 +130,7 @@ impl Writer {
             ParameterValue::Int(value) => write_int(&mut self.out, *value),
             ParameterValue::Uint(value) => write_int(&mut self.out, *value),
             ParameterValue::Double(value) if value.non_finite_word().is_none() => {
-                write_f64(&mut self.out, *value)
+                write_f64(&mut self.out, *value);
             }
             ParameterValue::Double(_) => self.out.extend_from_slice(b"null"),
             ParameterValue::String(value) => write_str(&mut self.out, value),

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::decode::{all_binary, raw_data};
+use super::tensors::raw_data;
 use crate::{
-    Datatype, InferRequest, ModelSignature, ProtocolError, Role, Shape, StringData, Tensor, TensorData,
-    TensorSpec,
+    Datatype, InferRequest, ModelSignature, ProtocolError, RequestedOutputs, Role, Shape, StringData, Tensor,
+    TensorData, TensorSpec,
 };
 
 /// The request that `body` is for this model: it must have one input, whose shape the number of bytes settles.
@@ -55,7 +55,10 @@ pub(super) fn decode(signature: &ModelSignature, body: &Bytes) -> Result<InferRe
     let input = Tensor::with_role(Role::Input, spec.name.clone(), shape, data)?;
     Ok(InferRequest {
         inputs: vec![input],
-        outputs: all_binary(),
+        outputs: RequestedOutputs {
+            binary_data_output: Some(true),
+            list: Vec::new(),
+        },
         ..InferRequest::default()
     })
 }
