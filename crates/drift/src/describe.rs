@@ -22,20 +22,28 @@ pub struct Moments {
 /// Deviations are divided by the largest of them before they are raised, so that only the mean and the variance
 /// themselves can overflow. The steps are those of `schema/README.md`, in its order, for bit-equal results.
 pub fn moments(values: &[f64]) -> Moments {
+    let Some(&first) = values.first() else {
+        return Moments::default();
+    };
+    let flat = values.iter().all(|x| *x == first);
+    let mean = if flat {
+        first
+    } else {
+        fsum(values.iter().copied()) / values.len() as f64
+    };
+    moments_about(mean, values)
+}
+
+/// [`moments`] with deviations from `mean`, whoever computed it.
+///
+/// Far from 0 the last digit of the mean is a visible part of the spread, and skewness depends on how it was rounded.
+pub fn moments_about(mean: f64, values: &[f64]) -> Moments {
     let n = values.len() as f64;
     let mut result = Moments {
         count: values.len() as u64,
         ..Moments::default()
     };
-    let Some(&first) = values.first() else {
-        return result;
-    };
-    let mean = if values.iter().all(|x| *x == first) {
-        first
-    } else {
-        fsum(values.iter().copied()) / n
-    };
-    if !mean.is_finite() {
+    if values.is_empty() || !mean.is_finite() {
         return result;
     }
     result.mean = Some(mean);

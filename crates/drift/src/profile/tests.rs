@@ -17,6 +17,8 @@ fn read(value: &Value) -> Result<Profile, ProfileError> {
     Profile::from_json(value.to_string().as_bytes())
 }
 
+type Change = fn(&mut Value);
+
 /// The problems of the example after `change`.
 fn problems_after(change: impl FnOnce(&mut Value)) -> Vec<String> {
     let mut value = example();
@@ -99,7 +101,7 @@ fn check_fields<T: serde::de::DeserializeOwned>(
 
 #[test]
 fn a_wrong_shape_is_told_with_its_path_and_what_was_expected() {
-    let cases: [(fn(&mut Value), &str, &str); 6] = [
+    let cases: [(Change, &str, &str); 6] = [
         (
             |v| v["features"][0]["numeric"]["edges"][2] = json!("x"),
             "features[0].numeric.edges[2]",
@@ -148,7 +150,7 @@ fn a_wrong_shape_is_told_with_its_path_and_what_was_expected() {
 
 #[test]
 fn every_contradiction_is_found() {
-    let cases: [(fn(&mut Value), &str); 20] = [
+    let cases: [(Change, &str); 20] = [
         (|v| v["format"] = json!("other"), "format"),
         (|v| v["format_version"] = json!(2), "format_version"),
         (|v| v["created_at"] = json!("yesterday"), "created_at"),

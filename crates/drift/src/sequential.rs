@@ -1,0 +1,14 @@
+//! Detectors that take one value at a time.
+//!
+//! [`ConformalDetector`] has a proved bound on false alarms and sees any change of the distribution; it is what the monitor alarms by. The
+//! others are fast and well known, with false alarms that depend on the data: for latency, error rate and confidence.
+
+mod adwin;
+mod conformal;
+mod control;
+mod page_hinkley;
+
+pub use adwin::{Adwin, AdwinSettings};
+pub use conformal::{Bets, ConformalDetector};
+pub use control::{Cusum, Ewma};
+pub use page_hinkley::{PageHinkley, PageHinkleySettings};
