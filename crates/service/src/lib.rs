@@ -4,6 +4,7 @@
 //! ([`telemetry`]), opens the admin port on a thread of its own ([`admin`]), and hands a [`Process`] to the part.
 //! The part registers what it exports with [`metrics`], holds a [`ReadinessToken`] until it can answer, and gives its
 //! request service to [`Listener::serve`], which accepts HTTP/1.1, h2c and gRPC on one port and drains on [`Shutdown`].
+//! What it forwards goes through the pooled connections of [`upstream`].
 
 pub mod admin;
 pub mod config;
@@ -14,6 +15,7 @@ mod serve;
 mod shutdown;
 pub mod telemetry;
 mod trace;
+pub mod upstream;
 
 pub use process::{Part, Process, run};
 pub use readiness::{Readiness, ReadinessToken};

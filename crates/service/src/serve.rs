@@ -67,6 +67,9 @@ pub struct ServeOptions {
     pub header_read_timeout: Duration,
     /// Concurrent HTTP/2 streams per connection.
     pub max_concurrent_streams: u32,
+    /// The largest header list of an HTTP/2 request; a larger one is answered 431. HTTP/1.1 heads are bounded by
+    /// hyper's read buffer, about 400 KiB, also with 431.
+    pub max_header_bytes: u32,
 }
 
 impl Default for ServeOptions {
@@ -75,6 +78,7 @@ impl Default for ServeOptions {
             max_connections: 16_384,
             header_read_timeout: Duration::from_mins(1),
             max_concurrent_streams: 256,
+            max_header_bytes: 64 << 10,
         }
     }
 }
@@ -115,6 +119,18 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        self.serve_with(|_peer| service.clone(), options, shutdown).await;
+    }
+
+    /// As [`Listener::serve`], with a service made for each connection from its peer's address.
+    pub async fn serve_with<F, S, B>(self, mut service_for: F, options: ServeOptions, shutdown: &Shutdown)
+    where
+        F: FnMut(SocketAddr) -> S,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         tracing::info!(port = "data", address = %self.address, "listening");
         let http = connection_builder(&options);
         let slots = Arc::new(Semaphore::new(options.max_connections));
@@ -128,8 +144,8 @@ impl Listener {
                 accepted = self.tcp.accept() => accepted,
                 () = shutdown.stop_accepting() => break,
             };
-            let stream = match stream {
-                Ok((stream, _peer)) => stream,
+            let (stream, peer) = match stream {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: give connections time to end instead of spinning.
                     tracing::warn!(%error, "connection not accepted");
@@ -138,7 +154,7 @@ impl Listener {
                 }
             };
             prepare(&stream);
-            let service = TowerToHyperService::new(service.clone());
+            let service = TowerToHyperService::new(service_for(peer));
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
@@ -169,6 +185,7 @@ fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_concurrent_streams)
+        .max_header_list_size(options.max_header_bytes)
         // Tensors are larger than the default window of 64 KiB; one round trip should carry a request.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
