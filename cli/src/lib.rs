@@ -1,1 +1,95 @@
 //! The plumbline command: the stack on a laptop, offline drift tools.
+//!
+//! A command is a module with its arguments and a `run`: [`profile`] describes rows, [`replay`] sends them. Whatever
+//! is written to the terminal goes through [`terminal`]; rows of CSV files come from [`table`].
+
+mod client;
+mod column;
+mod profile;
+mod replay;
+mod shift;
+mod signals;
+mod table;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::terminal::Terminal;
+
+/// Serve ONNX models, watch every prediction for drift, and turn alerts into reports.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "plumbline",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Profile(profile::Args),
+    Replay(replay::Args),
+}
+
+/// Runs the command line `arguments`, the program's name first.
+///
+/// Exit status: what the command says about it, 1 after an error, 2 for arguments that cannot be read.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let terminal = Terminal::standard();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &terminal),
+    };
+    let outcome = match cli.command {
+        Command::Profile(args) => profile::run(&args, &terminal),
+        Command::Replay(args) => block_on(replay::run(args, &terminal)),
+    };
+    outcome.unwrap_or_else(|error| {
+        terminal.complain(&format!("plumbline: {}", chain(&error)));
+        ExitCode::FAILURE
+    })
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+/// Help goes to standard output with status 0, a mistake to standard error with status 2.
+fn usage(error: &clap::Error, terminal: &Terminal) -> ExitCode {
+    // clap colours by the stream that it thinks it prints to; it is rendered without, whatever the stream.
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            terminal.raw(&text);
+            ExitCode::SUCCESS
+        }
+        _ => {
+            terminal.complain(text.trim_end());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// An error and its causes in one line, each told once.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text.extend([separator, &cause]);
+        }
+    }
+    text
+}
