@@ -28,7 +28,7 @@ impl TensorLabel {
     pub fn new(role: Role, name: &str) -> TensorLabel {
         TensorLabel {
             role,
-            name: name.into(),
+            name: shown(name),
         }
     }
 }
@@ -41,6 +41,19 @@ impl fmt::Display for TensorLabel {
         };
         write!(f, "{role} `{}`", self.name)
     }
+}
+
+/// A name from outside, as an error's text shows it: on one line, and not for pages.
+pub(crate) fn shown(name: &str) -> Box<str> {
+    const LONGEST: usize = 128;
+    if name.len() <= LONGEST && !name.contains(char::is_control) {
+        return name.into();
+    }
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(LONGEST)
+        .collect::<String>()
+        .into()
 }
 
 /// Names in backquotes, separated by commas, for an error's text.

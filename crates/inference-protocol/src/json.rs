@@ -8,7 +8,7 @@ mod write;
 
 pub(crate) use self::{
     data::{DataFault, Numbers, Sink, Strings, nested, read_data},
-    read::{Fault, Mode, Reader, Text, is_base64},
+    read::{DEPTH_LIMIT, Fault, Mode, Reader, Text, is_base64},
     scalar::Scalar,
     values::Values,
     write::{JsonFloat, array_of_strings, write_f64, write_int, write_str},

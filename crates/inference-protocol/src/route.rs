@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use crate::{ModelRef, ProtocolError, grpc};
+use crate::{ModelRef, ProtocolError, error::shown, grpc};
 
 /// An endpoint of the protocol, and what its path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,25 +120,20 @@ impl Route {
 
     fn find(path: &str) -> Result<(Route, &'static str), ProtocolError> {
         let path = path.strip_prefix('/').ok_or(ProtocolError::NotFound)?;
+        if path.is_empty() {
+            return Ok((Route::V1Alive, GET));
+        }
         let path = path.strip_suffix('/').unwrap_or(path);
         let mut segments = path.split('/');
         let first = segments.next().unwrap_or_default();
         match first {
-            "" if segments.next().is_none() => Ok((Route::V1Alive, GET)),
             "v2" => v2(&segments.collect::<smallvec::SmallVec<[&str; 8]>>()).ok_or(ProtocolError::NotFound),
             "v1" => v1(&segments.collect::<smallvec::SmallVec<[&str; 8]>>()).ok_or(ProtocolError::NotFound),
             "inference.GRPCInferenceService" | "grpc.health.v1.Health" => {
                 let rpc = grpc::Method::ALL.into_iter().find(|rpc| &rpc.path()[1..] == path);
                 match rpc {
                     Some(rpc) => Ok((Route::Grpc(rpc), POST)),
-                    None => Err(ProtocolError::UnknownRpc {
-                        method: path
-                            .chars()
-                            .filter(|c| !c.is_control())
-                            .take(96)
-                            .collect::<String>()
-                            .into(),
-                    }),
+                    None => Err(ProtocolError::UnknownRpc { method: shown(path) }),
                 }
             }
             _ => Err(ProtocolError::NotFound),

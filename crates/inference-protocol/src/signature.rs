@@ -2,6 +2,7 @@
 
 use crate::{
     Datatype, InferRequest, Names, ProtocolError, RequestedOutputs, Role, Shape, Tensor, TensorLabel,
+    error::shown,
 };
 
 /// One input or output of a model.
@@ -69,7 +70,7 @@ impl ModelSignature {
             let Some(spec) = self.find_input(index, tensor.name()) else {
                 return Err(ProtocolError::UnexpectedInput {
                     model: self.model.as_str().into(),
-                    got: tensor.name().into(),
+                    got: shown(tensor.name()),
                     expected: names(&self.inputs),
                 });
             };
@@ -109,7 +110,7 @@ impl ModelSignature {
             if self.output(&output.name).is_none() {
                 return Err(ProtocolError::UnexpectedOutput {
                     model: self.model.as_str().into(),
-                    got: output.name.as_str().into(),
+                    got: shown(&output.name),
                     expected: names(&self.outputs),
                 });
             }
@@ -181,8 +182,8 @@ mod tests {
         Tensor::new("y", [1], TensorData::from_vec(vec![1_i64])).unwrap()
     }
 
-    fn problem(inputs: Vec<Tensor>) -> String {
-        signature().validate_inputs(&inputs).unwrap_err().to_string()
+    fn problem(inputs: &[Tensor]) -> String {
+        signature().validate_inputs(inputs).unwrap_err().to_string()
     }
 
     #[test]
@@ -195,25 +196,25 @@ mod tests {
     fn each_difference_is_one_sentence_with_model_tensor_expected_and_got() {
         let stranger = Tensor::new("z", [1], TensorData::from_vec(vec![1_i64])).unwrap();
         assert_eq!(
-            problem(vec![stranger]),
+            problem(&[stranger]),
             "model `churn`: unexpected input `z`, expected `x`, `y`"
         );
         assert_eq!(
-            problem(vec![x()]),
+            problem(&[x()]),
             "model `churn`: expected 2 inputs, got 1, missing `y`"
         );
         assert_eq!(
-            problem(vec![x(), x()]),
+            problem(&[x(), x()]),
             "model `churn`: input `x` is given twice, expected once"
         );
         let double = Tensor::new("x", [1, 2], TensorData::from_vec(vec![1.0_f64, 2.0])).unwrap();
         assert_eq!(
-            problem(vec![double]),
+            problem(&[double]),
             "model `churn`: input `x`: expected datatype FP32, got FP64"
         );
         let wide = Tensor::new("x", [2, 1], TensorData::from_vec(vec![1.0_f32, 2.0])).unwrap();
         assert_eq!(
-            problem(vec![wide]),
+            problem(&[wide]),
             "model `churn`: input `x`: expected shape [-1, 2], got [2, 1]"
         );
     }

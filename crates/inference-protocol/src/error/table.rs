@@ -181,7 +181,7 @@ impl ProtocolError {
             | E::BoolByte { .. }
             | E::RawCount { .. }
             | E::DuplicateTensor { .. } => E::InModel {
-                model: model.into(),
+                model: super::shown(model),
                 error: Box::new(self),
             },
             other => other,

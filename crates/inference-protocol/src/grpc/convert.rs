@@ -13,6 +13,7 @@ use super::proto::{
 use crate::{
     Datatype, InferRequest, InferResponse, ModelRef, ParameterValue, Parameters, ProtocolError,
     RequestedOutputs, Role, Shape, StringDataBuilder, Tensor, TensorData, TensorLabel,
+    error::shown,
     rest::{
         self, BINARY_DATA, BINARY_DATA_OUTPUT, CLASSIFICATION, append_raw, raw_data, requested_output,
         wrong_parameter,
@@ -60,8 +61,8 @@ pub fn request_from_proto(message: ModelInferRequest) -> Result<(ModelRef, Infer
             raw_input_contents.is_empty(),
         ) {
             return Err(ProtocolError::RawAndTyped {
-                input: input.name.as_str().into(),
-                model: model_name.as_str().into(),
+                input: shown(&input.name),
+                model: shown(&model_name),
             });
         }
         let mut parameters = parameters_from_proto(parameters);
@@ -70,7 +71,7 @@ pub fn request_from_proto(message: ModelInferRequest) -> Result<(ModelRef, Infer
             Some(ParameterValue::Bool(value)) => Some(value),
             Some(other) => {
                 return Err(wrong_parameter(
-                    format!("parameters.{BINARY_DATA_OUTPUT}"),
+                    &format!("parameters.{BINARY_DATA_OUTPUT}"),
                     "a boolean",
                     &other,
                 ));

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, str};
 
-use crate::ProtocolError;
+use crate::{ProtocolError, error::shown};
 
 /// Levels of nesting allowed, as in Triton.
 pub(crate) const DEPTH_LIMIT: u32 = 100;
@@ -298,6 +298,7 @@ impl<'a> Reader<'a> {
         Ok(&self.text[start..self.at])
     }
 
+    /// Must not ask for a particular kind where another may stand: [`Reader::fault`] comes back here.
     fn skip_value(&mut self) -> Result<(), Fault> {
         match self.peek() {
             Some(b'{') => {
@@ -315,7 +316,8 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
             Some(b'"') => self.text().map(|_| ()),
-            Some(b't' | b'f') => self.boolean().map(|_| ()),
+            Some(b't') if self.literal("true") => Ok(()),
+            Some(b'f') if self.literal("false") => Ok(()),
             Some(b'n') if self.literal("null") => Ok(()),
             Some(b'-' | b'0'..=b'9') => self.skip_number(),
             Some(b'N' | b'I') if self.mode == Mode::Lenient => self.skip_number(),
@@ -389,7 +391,7 @@ impl<'a> Reader<'a> {
                 limit: DEPTH_LIMIT,
             },
             Fault::Unwanted { at, expected } => ProtocolError::Field {
-                field: field().into(),
+                field: shown(&field()),
                 expected,
                 got: self.excerpt(at),
             },

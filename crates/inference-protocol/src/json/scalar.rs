@@ -114,6 +114,9 @@ impl Reader<'_> {
         if self.mode == Mode::Lenient && self.non_finite_literal().is_some() {
             return Ok(());
         }
+        if !matches!(self.byte(), Some(b'-' | b'0'..=b'9')) {
+            return self.syntax("a value");
+        }
         let text = self.bytes();
         self.number(text, "a value").map(|_| ())
     }

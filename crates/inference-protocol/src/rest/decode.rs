@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     InferRequest, InferResponse, ModelSignature, Parameters, ProtocolError, RequestedOutput, Role,
+    error::shown,
     json::{Mode, Reader},
 };
 
@@ -144,7 +145,7 @@ fn split(body: &Bytes, header: Option<&[u8]>) -> Result<Option<usize>, ProtocolE
         .map(Some)
         .ok_or_else(|| ProtocolError::HeaderLength {
             body: body.len(),
-            got: String::from_utf8_lossy(&header[..header.len().min(32)]).into(),
+            got: shown(&String::from_utf8_lossy(&header[..header.len().min(32)])),
         })
 }
 

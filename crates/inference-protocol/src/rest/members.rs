@@ -3,6 +3,7 @@
 use super::{BINARY_DATA, CLASSIFICATION};
 use crate::{
     ParameterValue, Parameters, ProtocolError, RequestedOutput,
+    error::shown,
     json::{Fault, Mode, Reader, Scalar},
 };
 
@@ -96,7 +97,7 @@ pub(super) fn parameters(reader: &mut Reader<'_>, field: &str) -> Result<Paramet
         }
         if all.get(&key).is_some() {
             return Err(ProtocolError::DuplicateField {
-                field: format!("{field}.{key}").into(),
+                field: shown(&format!("{field}.{key}")),
             });
         }
         if let Some(value) = value {
@@ -137,11 +138,11 @@ pub(super) fn take_bool(
     match parameters.remove(name) {
         None => Ok(None),
         Some(ParameterValue::Bool(value)) => Ok(Some(value)),
-        Some(other) => Err(wrong_parameter(field(), "a boolean", &other)),
+        Some(other) => Err(wrong_parameter(&field(), "a boolean", &other)),
     }
 }
 
-pub(crate) fn wrong_parameter(field: String, expected: &'static str, got: &ParameterValue) -> ProtocolError {
+pub(crate) fn wrong_parameter(field: &str, expected: &'static str, got: &ParameterValue) -> ProtocolError {
     let got = match got {
         ParameterValue::Bool(value) => format!("`{value}`"),
         ParameterValue::Int(value) => format!("`{value}`"),
@@ -150,7 +151,7 @@ pub(crate) fn wrong_parameter(field: String, expected: &'static str, got: &Param
         ParameterValue::String(value) => format!("`{:.32}`", value.replace(char::is_control, " ")),
     };
     ProtocolError::Field {
-        field: field.into(),
+        field: shown(field),
         expected,
         got: got.into(),
     }
@@ -171,7 +172,7 @@ pub(crate) fn requested_output(
                 ParameterValue::Uint(count) => u32::try_from(count).ok(),
                 ParameterValue::Bool(_) | ParameterValue::Double(_) | ParameterValue::String(_) => None,
             };
-            let wrong = || wrong_parameter(field(CLASSIFICATION), "a number of classes", &value);
+            let wrong = || wrong_parameter(&field(CLASSIFICATION), "a number of classes", &value);
             Some(count.ok_or_else(wrong)?)
         }
     };

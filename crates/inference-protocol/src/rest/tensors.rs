@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Datatype, ParameterValue, Parameters, ProtocolError, Role, Shape, StringData, Tensor, TensorData,
     TensorLabel,
+    error::shown,
     json::{self, Fault, Reader, Scalar},
 };
 
@@ -186,7 +187,7 @@ impl Members {
             Some(ParameterValue::Uint(size)) => Some(size),
             Some(other) => {
                 let field = format!("{}.{BINARY_DATA_SIZE}", place.member("parameters"));
-                return Err(wrong_parameter(field, "a number of bytes", &other));
+                return Err(wrong_parameter(&field, "a number of bytes", &other));
             }
         };
         let values = match (self.data, size) {
@@ -217,12 +218,9 @@ impl Members {
 
 /// The datatype of this name.
 pub(crate) fn datatype(name: &str, tensor: impl FnOnce() -> TensorLabel) -> Result<Datatype, ProtocolError> {
-    Datatype::parse(name).ok_or_else(|| {
-        let got: String = name.chars().filter(|c| !c.is_control()).take(32).collect();
-        ProtocolError::UnknownDatatype {
-            tensor: tensor(),
-            got: got.into(),
-        }
+    Datatype::parse(name).ok_or_else(|| ProtocolError::UnknownDatatype {
+        tensor: tensor(),
+        got: shown(name),
     })
 }
 

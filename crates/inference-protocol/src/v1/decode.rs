@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{Form, V1Request};
 use crate::{
     Datatype, ModelSignature, Names, ProtocolError, Role, Shape, Tensor, TensorData, TensorLabel, TensorSpec,
+    error::shown,
     json::{DataFault, Fault, Mode, Numbers, Reader, Sink, Strings, is_base64, nested},
 };
 
@@ -196,12 +197,7 @@ impl<'s> Inputs<'s> {
             let Some(at) = at else {
                 return Err(ProtocolError::UnexpectedInput {
                     model: self.signature.model.as_str().into(),
-                    got: name
-                        .chars()
-                        .filter(|c| !c.is_control())
-                        .take(64)
-                        .collect::<String>()
-                        .into(),
+                    got: shown(&name),
                     expected: Names(
                         self.signature
                             .inputs

@@ -1,11 +1,14 @@
 //! Reading V1 bodies without a signature: values are what they look like.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::{Form, UNNAMED, V1Request};
 use crate::{
     Datatype, ProtocolError, Role, Shape, Tensor, TensorData,
-    json::{DataFault, Fault, Mode, Reader, Scalar, Sink, Strings, is_base64, nested},
+    error::shown,
+    json::{DEPTH_LIMIT, DataFault, Fault, Mode, Reader, Scalar, Sink, Strings, is_base64, nested},
 };
 
 /// Reads a request as it looks: numbers become `FP64`, strings `BYTES`, booleans `BOOL`; `null` becomes NaN among
@@ -142,13 +145,13 @@ fn rows(reader: &mut Reader<'_>) -> Result<Vec<Named>, DataFault> {
     };
     let mut array = reader.enter_array()?;
     if reader.peek() == Some(b'{') && !is_base64(reader) {
-        let mut columns = Vec::new();
+        let mut columns = ByName::default();
         let mut row = 0;
         while reader.next_element(&mut array)? {
-            read_object(reader, row, &mut columns)?;
+            columns.read_row(reader, row)?;
             row += 1;
         }
-        return same_rows(columns, row);
+        return same_rows(columns.list, row);
     }
     let Some(_) = reader.peek().filter(|&byte| byte != b']') else {
         reader.next_element(&mut array)?;
@@ -200,36 +203,50 @@ fn ragged(expected: usize, got: &str) -> DataFault {
     }
 }
 
-/// One row, an object with a value per column.
-fn read_object(reader: &mut Reader<'_>, row: usize, columns: &mut Vec<Named>) -> Result<(), DataFault> {
-    let mut object = reader.enter_object()?;
-    let mut member = 0;
-    while let Some(name) = reader.next_key(&mut object)? {
-        let in_order = columns.get(member).is_some_and(|column| column.name == name);
-        let at = if in_order {
-            Some(member)
-        } else {
-            columns.iter().position(|column| column.name == name)
-        };
-        let at = match at {
-            Some(at) if columns[at].rows == row => at,
-            None if row == 0 => {
-                columns.push(Named::new(&name, reader));
-                columns.len() - 1
-            }
-            Some(_) | None => {
-                let got = format!("`{name:.64}`").into();
-                return Err(DataFault::Ragged {
-                    level: 1,
-                    expected: "the keys of the first row, once each".into(),
-                    got,
-                });
-            }
-        };
-        columns[at].read_row(reader)?;
-        member += 1;
+/// Columns in the order of the first row, found by name: a body may have very many.
+#[derive(Default)]
+struct ByName {
+    list: Vec<Named>,
+    places: HashMap<String, usize>,
+}
+
+impl ByName {
+    /// Reads one row, an object with a value per column.
+    fn read_row(&mut self, reader: &mut Reader<'_>, row: usize) -> Result<(), DataFault> {
+        let mut object = reader.enter_object()?;
+        let mut member = 0;
+        while let Some(name) = reader.next_key(&mut object)? {
+            let in_order = self.list.get(member).is_some_and(|column| column.name == name);
+            let at = if in_order {
+                Some(member)
+            } else {
+                self.places.get(&*name).copied()
+            };
+            let at = match at {
+                Some(at) if self.list[at].rows == row => at,
+                None if row == 0 => self.add(Named::new(&name, reader)),
+                Some(_) | None => {
+                    let got = format!("`{}`", shown(&name)).into();
+                    let expected = "the keys of the first row, once each".into();
+                    return Err(DataFault::Ragged {
+                        level: 1,
+                        expected,
+                        got,
+                    });
+                }
+            };
+            self.list[at].read_row(reader)?;
+            member += 1;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn add(&mut self, column: Named) -> usize {
+        let at = self.list.len();
+        self.places.insert(column.name.clone(), at);
+        self.list.push(column);
+        at
+    }
 }
 
 fn same_rows(columns: Vec<Named>, rows: usize) -> Result<Vec<Named>, DataFault> {
@@ -237,7 +254,7 @@ fn same_rows(columns: Vec<Named>, rows: usize) -> Result<Vec<Named>, DataFault> 
         None => Ok(columns),
         Some(column) => Err(DataFault::Ragged {
             level: 0,
-            expected: format!("`{}` in {rows} rows", column.name).into(),
+            expected: format!("`{}` in {rows} rows", shown(&column.name)).into(),
             got: format!("it in {}", column.rows).into(),
         }),
     }
@@ -247,20 +264,20 @@ fn columns(reader: &mut Reader<'_>) -> Result<Vec<Named>, DataFault> {
     if reader.peek() != Some(b'{') || is_base64(reader) {
         return Ok(vec![whole(UNNAMED, reader)?]);
     }
-    let mut columns: Vec<Named> = Vec::new();
+    let mut columns = ByName::default();
     let mut object = reader.enter_object()?;
     while let Some(name) = reader.next_key(&mut object)? {
-        if columns.iter().any(|column| column.name == name) {
-            let got = "it twice".into();
+        if columns.places.contains_key(&*name) {
+            let (expected, got) = (format!("`{}` once", shown(&name)).into(), "it twice".into());
             return Err(DataFault::Ragged {
                 level: 0,
-                expected: format!("`{name}` once").into(),
+                expected,
                 got,
             });
         }
-        columns.push(whole(&name, reader)?);
+        columns.add(whole(&name, reader)?);
     }
-    Ok(columns)
+    Ok(columns.list)
 }
 
 /// A whole tensor: an array of rows, or a bare value as a tensor of one row.
@@ -285,7 +302,11 @@ fn leading_arrays(reader: &mut Reader<'_>) -> usize {
     let opening = rest
         .iter()
         .take_while(|byte| matches!(byte, b'[' | b' ' | b'\n' | b'\t' | b'\r'));
-    opening.filter(|&&byte| byte == b'[').count()
+    // The reader refuses more levels than its limit: nobody prepares for more.
+    opening
+        .filter(|&&byte| byte == b'[')
+        .take(DEPTH_LIMIT as usize + 1)
+        .count()
 }
 
 fn read_nested(reader: &mut Reader<'_>, row: &mut [i64], values: &mut Guess) -> Result<(), DataFault> {
@@ -298,6 +319,9 @@ fn read_nested(reader: &mut Reader<'_>, row: &mut [i64], values: &mut Guess) -> 
     let mut array = reader.enter_array()?;
     nested(reader, &mut array, row, 0, values)
 }
+
+/// Classes are looked up one by one.
+const MOST_CLASSES: usize = 1024;
 
 /// An object of numbers; the first one settles the keys.
 fn read_map(
@@ -321,12 +345,15 @@ fn read_map(
         let value = f64::read(reader).map_err(|fault| DataFault::Value { fault, index })?;
         match at {
             Some(at) => values[start + at] = value,
-            None if row == 0 => {
+            None if row == 0 && keys.len() < MOST_CLASSES => {
                 keys.push(key.into_owned());
                 values.push(value);
             }
             None => {
-                let (expected, got) = ("the keys of the first row".into(), format!("`{key:.64}`").into());
+                let (expected, got) = (
+                    "the keys of the first row, at most 1024".into(),
+                    format!("`{}`", shown(&key)).into(),
+                );
                 return Err(DataFault::Ragged {
                     level: 1,
                     expected,
