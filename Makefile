@@ -56,6 +56,7 @@ demo: train ## The whole system on real data; DEMO_ONCE=1 ends by itself, PROMET
 .PHONY: test
 test: train ## Every test that needs no cluster and nothing outside the repository
 	$(CARGO) test --workspace --locked
+	$(CARGO) build --locked -p plumbline
 	cd model-source && PLUMBLINE_BIN="$$PWD/../target/debug/plumbline" ../$(PYTHON_ENV) -m pytest -q
 
 .PHONY: test-data
