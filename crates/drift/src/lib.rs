@@ -1,16 +1,27 @@
 //! Drift mathematics: profiles, windows, statistics, sequential tests; no sockets, no clock.
+//!
+//! A [`Profile`] says what the rows of training looked like; [`SubjectBuilder`] makes its parts. A [`monitor::Monitor`] compares
+//! the rows of a served model with it, by the statistics of [`stats`] and the detectors of [`sequential`], and tells what it finds as
+//! a [`report::DriftReport`]. [`offline`] compares two tables once.
 
+mod binner;
 mod build;
 mod describe;
 mod fsum;
+pub mod monitor;
 pub mod profile;
+pub mod report;
 mod rng;
 pub mod sequential;
 pub mod special;
 pub mod stats;
+mod window;
 
 pub use build::{SubjectBuilder, is_usable, numeric};
 pub use describe::{Moments, moments, moments_about, quantile};
 pub use fsum::fsum;
+pub use monitor::{Monitor, Settings};
 pub use profile::{Profile, ProfileError};
+pub use report::DriftReport;
 pub use rng::SplitMix64;
+pub use window::{Window, WindowMoments};

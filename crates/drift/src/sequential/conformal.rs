@@ -40,13 +40,14 @@ pub struct ConformalDetector {
     /// The pool grows no further than this: later drift must not become the reference.
     max_total: u64,
     memories: [Memory; 4],
+    /// What each memory learned, bin by bin: shape `[4, bins]`.
+    weights: Box<[f64]>,
 }
 
 /// What was learned over one half-life.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     decay: f64,
-    weights: [f64; MAX_ALIGNED],
     sum: f64,
     /// `M = mantissa · UNIT^exponent`.
     mantissa: f64,
@@ -64,6 +65,11 @@ impl ConformalDetector {
         } else {
             bets
         };
+        let bins = if bets == Bets::Ranks {
+            RANK_BINS
+        } else {
+            reference.len()
+        };
         let total: u64 = reference.iter().sum();
         Self {
             bets,
@@ -71,23 +77,29 @@ impl ConformalDetector {
             total,
             max_total: (total.max(1) as f64 * max_growth) as u64,
             memories: HALF_LIVES.map(Memory::new),
+            weights: vec![0.0; HALF_LIVES.len() * bins].into(),
         }
     }
 
-    /// Takes a value in `cell`, with `u` uniform in `[0, 1)` to break its ties, and returns its rank in `[0, 1]`; `None` for a
-    /// cell that does not exist.
+    /// Takes a value in `cell`, with `u` uniform in `[0, 1)` to break its ties, and returns the middle rank of the cell, in
+    /// `[0, 1]`; `None` for a cell that does not exist.
     pub fn update(&mut self, cell: usize, u: f64) -> Option<f64> {
         let inside = *self.pool.get(cell)?;
         let below: u64 = self.pool.iter().take(cell).sum();
         // The value itself is counted: that makes the rank exactly uniform.
         let rank = (below as f64 + u * (inside + 1) as f64) / (self.total + 1) as f64;
+        let middle = (below as f64 + 0.5 * (inside + 1) as f64) / (self.total + 1) as f64;
         match self.bets {
             Bets::Ranks => {
                 let bin = ((RANK_BINS as f64 * rank) as usize).min(RANK_BINS - 1);
-                for memory in &mut self.memories {
-                    let e = RANK_BINS as f64 * (memory.weights[bin] + 1.0) / (memory.sum + RANK_BINS as f64);
+                for (memory, weights) in self
+                    .memories
+                    .iter_mut()
+                    .zip(self.weights.chunks_exact_mut(RANK_BINS))
+                {
+                    let e = RANK_BINS as f64 * (weights[bin] + 1.0) / (memory.sum + RANK_BINS as f64);
                     memory.settle(e);
-                    memory.learn(bin, RANK_BINS);
+                    memory.learn(weights, bin);
                 }
             }
             Bets::Aligned => self.update_aligned(rank),
@@ -96,7 +108,7 @@ impl ConformalDetector {
             self.pool[cell] += 1;
             self.total += 1;
         }
-        Some(rank)
+        Some(middle)
     }
 
     /// The widths come from the pool before the value, so that the bet is placed before the rank is known.
@@ -119,10 +131,14 @@ impl ConformalDetector {
             }
         }
         let width = count / self.total as f64;
-        for memory in &mut self.memories {
-            let q = (memory.weights[bin] + ALIGNED_PRIOR * width) / (memory.sum + ALIGNED_PRIOR);
+        for (memory, weights) in self
+            .memories
+            .iter_mut()
+            .zip(self.weights.chunks_exact_mut(self.pool.len()))
+        {
+            let q = (weights[bin] + ALIGNED_PRIOR * width) / (memory.sum + ALIGNED_PRIOR);
             memory.settle(q / width);
-            memory.learn(bin, self.pool.len());
+            memory.learn(weights, bin);
         }
     }
 
@@ -143,6 +159,7 @@ impl ConformalDetector {
     /// Forgets all evidence and bets, and keeps the pool: a new start after an alarm has been dealt with.
     pub fn restart(&mut self) {
         self.memories = HALF_LIVES.map(Memory::new);
+        self.weights.fill(0.0);
     }
 
     /// Stops the pool from growing: after an alarm the new values must not become the reference.
@@ -161,7 +178,7 @@ impl ConformalDetector {
 
     /// Bytes that one detector takes.
     pub fn size_bytes(&self) -> usize {
-        size_of_val(self) + size_of_val(&*self.pool)
+        size_of_val(self) + size_of_val(&*self.pool) + size_of_val(&*self.weights)
     }
 }
 
@@ -170,7 +187,7 @@ impl Memory {
         let decay = 2_f64.powf(-1.0 / half_life);
         Self {
             decay,
-            weights: [0.0; MAX_ALIGNED],
+
             sum: 0.0,
             mantissa: 0.0,
             exponent: 0,
@@ -194,11 +211,11 @@ impl Memory {
         }
     }
 
-    fn learn(&mut self, bin: usize, bins: usize) {
-        for weight in self.weights.iter_mut().take(bins) {
+    fn learn(&mut self, weights: &mut [f64], bin: usize) {
+        for weight in weights.iter_mut() {
             *weight *= self.decay;
         }
         self.sum = self.sum * self.decay + 1.0;
-        self.weights[bin] += 1.0;
+        weights[bin] += 1.0;
     }
 }

@@ -291,67 +291,69 @@ fn relative_entropy(x: f64, y: f64) -> f64 {
     if x > 0.0 { x * ln_ratio(x, y) } else { 0.0 }
 }
 
-/// Adds up neighbouring bins until each is expected to hold at least `min_expected` rows of the detection window, and
-/// returns the index of the merged bin for each bin.
+/// The index of a merged bin for each bin, such that each merged bin is expected to hold at least `min_expected` rows of the
+/// detection window when both windows have the shares of their sum.
 ///
-/// The limit laws of the chi-square family need about five expected rows a bin. Only the reference decides, so that the data
-/// on trial cannot choose how they are judged. `reference`: rows per bin; `m`: rows in the detection window.
-/// With `ordered` bins neighbours are added; otherwise all that are too small share one bin.
-pub fn pool_bins(reference: &[u64], m: u64, min_expected: f64, ordered: bool) -> Vec<usize> {
-    let n = reference.iter().map(|r| *r as f64).sum::<f64>();
-    if n == 0.0 {
-        return vec![0; reference.len()];
-    }
-    // The expectation when nothing changed, by the reference alone.
-    let expected = |r: u64| r as f64 / n * m as f64;
-    if ordered {
-        pool_neighbours(reference, expected, min_expected)
+/// The limit laws of the chi-square family need about five expected rows a bin. `ordered` bins are merged with their neighbours;
+/// otherwise all that are too small share one bin.
+///
+/// # Errors
+/// As [`Pair::new`].
+pub fn pool_bins(
+    reference: &[u64],
+    detection: &[u64],
+    min_expected: f64,
+    ordered: bool,
+) -> Result<Vec<usize>, StatsError> {
+    let pair = Pair::new(reference, detection)?;
+    let share = pair.m / (pair.n + pair.m);
+    let expected: Vec<f64> = pair.counts().map(|(r, c)| (r + c) * share).collect();
+    Ok(if ordered {
+        pool_neighbours(&expected, min_expected)
     } else {
-        pool_rare(reference, expected, min_expected)
-    }
+        pool_rare(&expected, min_expected)
+    })
 }
 
-fn pool_neighbours(reference: &[u64], expected: impl Fn(u64) -> f64, min_expected: f64) -> Vec<usize> {
-    let mut groups = Vec::with_capacity(reference.len());
+fn pool_neighbours(expected: &[f64], min_expected: f64) -> Vec<usize> {
+    let mut groups = Vec::with_capacity(expected.len());
     let (mut group, mut mass) = (0, 0.0);
-    for &r in reference {
+    for e in expected {
         if mass >= min_expected {
             group += 1;
             mass = 0.0;
         }
         groups.push(group);
-        mass += expected(r);
+        mass += e;
     }
     if mass < min_expected && group > 0 {
         // What is left at the end joins its neighbour.
-        groups.iter_mut().filter(|g| **g == group).for_each(|g| *g -= 1);
+        for g in groups.iter_mut().filter(|g| **g == group) {
+            *g -= 1;
+        }
     }
     groups
 }
 
-fn pool_rare(reference: &[u64], expected: impl Fn(u64) -> f64, min_expected: f64) -> Vec<usize> {
-    let rare_mass: f64 = reference
-        .iter()
-        .map(|r| expected(*r))
-        .filter(|e| *e < min_expected)
-        .sum();
-    // Rare ones that are too few even together join the smallest that is not: the last large one in the list.
-    let kept = reference.iter().filter(|r| expected(**r) >= min_expected).count();
+fn pool_rare(expected: &[f64], min_expected: f64) -> Vec<usize> {
+    let is_rare = |e: f64| e < min_expected;
+    let rare_mass: f64 = expected.iter().copied().filter(|e| is_rare(*e)).sum();
+    // Rare ones that are too few even together join the last one that is not.
+    let kept = expected.iter().filter(|e| !is_rare(**e)).count();
     let rare_group = if rare_mass < min_expected && kept > 0 {
         kept - 1
     } else {
         kept
     };
     let mut next = 0;
-    reference
+    expected
         .iter()
-        .map(|r| {
-            if expected(*r) >= min_expected {
-                next += 1;
-                next - 1
-            } else {
-                rare_group
+        .map(|e| {
+            if is_rare(*e) {
+                return rare_group;
             }
+            next += 1;
+            next - 1
         })
         .collect()
 }
@@ -396,18 +398,20 @@ mod tests {
     #[test]
     fn pooling_leaves_no_small_bin_and_loses_no_row() {
         let reference = [0, 10, 300, 5, 5, 400, 280, 0];
-        let groups = pool_bins(&reference, 100, 5.0, true);
+        let groups = pool_bins(&reference, &[0, 1, 30, 0, 1, 40, 28, 0], 5.0, true).expect("rows");
         assert_eq!(groups, [0, 0, 0, 1, 1, 1, 2, 2]);
         assert_eq!(pooled(&reference, &groups), [310, 410, 280]);
-        let groups = pool_bins(&[500, 300, 180, 12, 8, 0], 100, 5.0, false);
+        // Rows outside the range get a bin of their own once there are enough of them.
+        let groups = pool_bins(&reference, &[0, 1, 30, 0, 1, 40, 28, 60], 5.0, true).expect("rows");
+        assert_eq!(groups, [0, 0, 0, 1, 1, 1, 2, 3]);
+        let rare = pool_bins(&[500, 300, 180, 12, 8, 0], &[50, 30, 18, 1, 1, 0], 5.0, false).expect("rows");
         assert_eq!(
-            groups,
+            rare,
             [0, 1, 2, 2, 2, 2],
             "2 rare rows expected: too few for a bin of their own"
         );
-        let groups = pool_bins(&[500, 300, 120, 40, 40, 0], 100, 5.0, false);
-        assert_eq!(groups, [0, 1, 2, 3, 3, 3]);
-        assert_eq!(pool_bins(&[0, 0], 100, 5.0, true), [0, 0]);
-        assert_eq!(pool_bins(&[1, 1], 4, 5.0, true), [0, 0]);
+        let rare = pool_bins(&[500, 300, 120, 40, 40, 0], &[50, 30, 12, 4, 4, 0], 5.0, false).expect("rows");
+        assert_eq!(rare, [0, 1, 2, 3, 3, 3]);
+        assert_eq!(pool_bins(&[1, 1], &[2, 2], 5.0, true), Ok(vec![0, 0]));
     }
 }

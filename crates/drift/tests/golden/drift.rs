@@ -31,9 +31,9 @@ fn every_measure_of_every_case_agrees() {
     }
     assert_eq!((numeric, categorical), (36, 16));
     let (made, undefined) = all.finish();
-    // 52 × 18 binned fields or so, and 36 × 46 of the samples; a case that vanished would show.
+    // 3,051 with the stored seed, a few more where a varied seed leaves two live bins.
     assert!(
-        made + undefined >= 2_560,
+        made + undefined >= 3_051,
         "{made} comparisons, {undefined} undefined"
     );
     assert!(undefined < made / 10, "{made} comparisons, {undefined} undefined");

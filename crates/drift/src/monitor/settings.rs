@@ -1,0 +1,113 @@
+//! Settings of the monitor and what follows from them.
+
+use super::MonitorError;
+
+/// Settings of a [`Monitor`](super::Monitor).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Rows after which a window is full. With 500 rows and 16 bins the effect size has a standard error of about 0.012.
+    pub window_rows: u64,
+    /// Rows below which a window is not closed, whoever asks.
+    pub min_rows: u64,
+    /// False alarms per row that the whole model may raise while nothing changes: one in a million rows.
+    pub false_alarm_rate: f64,
+    /// Effect size of a warning, on the scale of the PSI.
+    pub warning_effect: f64,
+    /// Effect size of drift, on the scale of the PSI; 0.1 is the usual "some change" of credit scoring.
+    pub drift_effect: f64,
+    /// Windows in a row that have to be significant where the sequential test cannot be trusted.
+    pub persistence: u32,
+    /// Calm windows in a row after which an episode is over.
+    pub recovery_windows: u32,
+    /// The pool of the sequential test grows to this many times the reference.
+    pub pool_growth: f64,
+    /// Lag-1 correlation from which on values count as dependent.
+    pub serial_correlation: f64,
+    /// Seed of the tie breaking; the same rows with the same seed give the same verdicts.
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            window_rows: 500,
+            min_rows: 100,
+            false_alarm_rate: 1e-6,
+            warning_effect: 0.02,
+            drift_effect: 0.1,
+            persistence: 3,
+            recovery_windows: 2,
+            pool_growth: 20.0,
+            serial_correlation: 0.2,
+            seed: 0x7072_6f66,
+        }
+    }
+}
+
+impl Settings {
+    /// Every value that cannot be used.
+    pub(super) fn check(&self) -> Result<(), MonitorError> {
+        let checks = [
+            (
+                "window_rows",
+                self.window_rows >= self.min_rows,
+                "at least min_rows",
+            ),
+            ("min_rows", self.min_rows >= 20, "at least 20"),
+            (
+                "false_alarm_rate",
+                self.false_alarm_rate > 0.0 && self.false_alarm_rate < 1.0,
+                "between 0 and 1",
+            ),
+            ("warning_effect", self.warning_effect > 0.0, "above 0"),
+            (
+                "drift_effect",
+                self.drift_effect >= self.warning_effect,
+                "at least warning_effect",
+            ),
+            ("persistence", self.persistence >= 1, "at least 1"),
+            ("recovery_windows", self.recovery_windows >= 1, "at least 1"),
+            ("pool_growth", self.pool_growth >= 1.0, "at least 1"),
+            (
+                "serial_correlation",
+                self.serial_correlation > 0.0 && self.serial_correlation <= 1.0,
+                "in (0, 1]",
+            ),
+        ];
+        match checks.into_iter().find(|(_, holds, _)| !holds) {
+            Some((setting, _, expected)) => Err(MonitorError::Setting { setting, expected }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The settings of one monitor, split over its subjects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) settings: Settings,
+    subjects: f64,
+}
+
+impl Rules {
+    pub(super) fn new(settings: Settings, subjects: usize) -> Self {
+        Self {
+            settings,
+            subjects: subjects.max(1) as f64,
+        }
+    }
+
+    /// What half of the budget allows a subject: the other half belongs to the windows.
+    fn rate_per_subject(&self) -> f64 {
+        self.settings.false_alarm_rate / (2.0 * self.subjects)
+    }
+
+    /// Natural logarithm of the evidence that a subject needs, so that P(alarm within T rows) ≤ T · its rate.
+    pub(super) fn ln_evidence(&self) -> f64 {
+        -self.rate_per_subject().ln()
+    }
+
+    /// The p-value that a window of `rows` may have by the budget of its rows.
+    pub(super) fn window_p_value(&self, rows: u64) -> f64 {
+        (self.rate_per_subject() * rows as f64).min(0.01)
+    }
+}

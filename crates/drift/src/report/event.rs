@@ -1,0 +1,40 @@
+//! What a sidecar tells the analysis worker, pushed and asked.
+
+use serde::{Deserialize, Serialize};
+
+use super::{DriftReport, State};
+
+/// Type of the CloudEvent that tells the begin of an episode's drift.
+pub const DETECTED: &str = "dev.plumbline.drift.detected";
+/// Type of the CloudEvent that tells its end.
+pub const RECOVERED: &str = "dev.plumbline.drift.recovered";
+
+/// The `data` of a drift event. At most one [`DETECTED`] and one [`RECOVERED`] event are raised for an episode; each may be
+/// delivered more than once, with the same CloudEvent id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DriftEvent {
+    /// Name of the model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// Id of the episode: the same in its detected and its recovered event, and in no other, whatever replica or restart
+    /// an event comes from.
+    pub episode: String,
+    /// [`State::Drift`] or [`State::Recovered`].
+    pub state: State,
+    /// When the episode began: when the first subject left [`State::Stable`]. Milliseconds since 1970.
+    pub started_at_unix_ms: i64,
+    /// When the state was entered, milliseconds since 1970.
+    pub at_unix_ms: i64,
+    /// Rows observed since the episode began.
+    pub rows: u64,
+    /// The comparison at that moment, with both histograms.
+    pub report: DriftReport,
+}
+
+/// What `GET /drift` answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DriftOverview {
+    /// One report per model with a reference profile, by name.
+    pub models: Vec<DriftReport>,
+}
