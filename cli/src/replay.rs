@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::rate::Rate;
 pub(crate) use self::request::{Dialect, inputs};
-pub(crate) use self::rows::Rows;
+pub(crate) use self::rows::{Rows, RowsError};
 pub(crate) use self::tally::{Counts, Tally, show as show_latency};
 pub(crate) use self::traffic::{Order, Traffic};
 use crate::client::{Connection, Server, Wire};
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     /// V1 REST.
     #[arg(long, group = "dialect")]
     v1: bool,
-    /// All four in turn.
+    /// All four in turn; rows with a missing number, which JSON has no form for, go out in binary.
     #[arg(long, group = "dialect")]
     mixed: bool,
     /// Rows per second (500, 500/s), per minute (30/m), or max.
@@ -133,6 +133,9 @@ pub(crate) async fn run(args: Args, terminal: &Terminal) -> anyhow::Result<ExitC
         described.with_context(|| format!("metadata of model `{}` at {}", args.model, args.url))?;
     let rows = Rows::fit(table, &args.model, &described, args.shift, args.ignore_extra)?;
     rows.check_batch(&args.model, args.batch.get())?;
+    if matches!(dialects[..], [Dialect::V2Json | Dialect::V1]) {
+        rows.check_json()?;
+    }
     let traffic = Traffic {
         server: args.url,
         limit: Some(args.limit.unwrap_or(rows.len() as u64)),

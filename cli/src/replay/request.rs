@@ -10,6 +10,7 @@ use plumbline_inference_protocol::{
 };
 
 use super::metadata;
+use super::rows::is_finite;
 use crate::client::{Answer, ClientError, Connection, Wire, content_type};
 
 /// How a prediction is asked for.
@@ -52,6 +53,14 @@ impl Dialect {
         match self {
             Self::V2Json | Self::V2Binary | Self::V1 => Wire::Http1,
             Self::Grpc => Wire::Http2,
+        }
+    }
+
+    /// Whether it has a form for every value: JSON has none for a missing or infinite number.
+    pub(crate) fn can_carry(self, inputs: &[Tensor]) -> bool {
+        match self {
+            Self::V2Json | Self::V1 => inputs.iter().all(|input| is_finite(input.data())),
+            Self::V2Binary | Self::Grpc => true,
         }
     }
 

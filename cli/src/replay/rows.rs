@@ -14,6 +14,8 @@ pub(crate) struct Rows {
     inputs: Vec<Input>,
     /// Each with its column's position.
     shifts: Vec<(usize, Shift)>,
+    /// The first number that is missing or infinite, for dialects that have no form for it.
+    not_finite: Option<(usize, usize)>,
 }
 
 /// One input tensor and the columns that fill its row.
@@ -171,12 +173,13 @@ impl Rows {
                 }),
             })
             .collect::<Result<_, _>>()?;
-        let rows = Self {
+        let mut rows = Self {
             table,
             inputs,
             shifts,
+            not_finite: None,
         };
-        rows.check()?;
+        rows.not_finite = rows.check()?;
         Ok(rows)
     }
 
@@ -238,24 +241,49 @@ impl Rows {
         Ok(tensors)
     }
 
-    /// Every cell is what its input takes, before and after every shift.
-    fn check(&self) -> Result<(), RowsError> {
-        let (all, none) = (vec![true; self.shifts.len()], vec![false; self.shifts.len()]);
+    /// Refuses rows with a missing or infinite number, which JSON has no form for.
+    pub(crate) fn check_json(&self) -> Result<(), RowsError> {
+        match self.not_finite {
+            None => Ok(()),
+            Some(at) => Err(self.cell_error(
+                at,
+                "JSON has no form for a missing or infinite number; --binary and --grpc do, or fill it with \
+                 --shift 'COLUMN~=->0'"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Every cell is what its input takes, before and after every shift that not all rows get. Returns the first one
+    /// that is a number and not finite.
+    fn check(&self) -> Result<Option<(usize, usize)>, RowsError> {
+        let most = vec![true; self.shifts.len()];
+        let least: Vec<bool> = self
+            .shifts
+            .iter()
+            .map(|(_, shift)| shift.share() >= 1.0)
+            .collect();
+        let mut not_finite = None;
         for input in &self.inputs {
             for &column in &input.columns {
+                let partly = self
+                    .shifts
+                    .iter()
+                    .zip(&least)
+                    .any(|((shifted, _), all)| *shifted == column && !all);
                 for row in 0..self.table.len() {
-                    for drawn in [&none, &all] {
+                    for drawn in [&least, &most].into_iter().take(if partly { 2 } else { 1 }) {
                         let cell = self.shifted(row, column, input, drawn)?;
-                        values(input.spec.datatype, &[((row, column), cell)])
+                        let data = values(input.spec.datatype, &[((row, column), cell)])
                             .map_err(|(at, reason)| self.cell_error(at, reason))?;
-                        if !self.shifts.iter().any(|(shifted, _)| *shifted == column) {
-                            break;
+                        if not_finite.is_none() && !is_finite(&data) {
+                            not_finite = Some((row, column));
                         }
                     }
                 }
             }
         }
-        Ok(())
+        Ok(not_finite)
     }
 
     fn shifted(
@@ -300,6 +328,12 @@ fn width(spec: &TensorSpec, is_only: bool, columns: usize) -> Option<usize> {
         1 if fixed == 1 => Some(1),
         _ => None,
     }
+}
+
+/// Whether every number is one that JSON can write; texts are.
+pub(crate) fn is_finite(data: &TensorData) -> bool {
+    data.iter_f64()
+        .is_none_or(|mut numbers| numbers.all(f64::is_finite))
 }
 
 fn is_whole(datatype: Datatype) -> bool {
@@ -480,6 +514,45 @@ pub(crate) mod tests {
         // 500 ± 4.4 standard deviations.
         assert!((430..=570).contains(&changed), "{changed}");
         assert_eq!(tensors[1].data().as_slice::<f32>(), Some(&[20.5; 1_000][..]));
+    }
+
+    #[test]
+    fn a_missing_number_has_no_form_in_json() {
+        let missing = fit(CSV, &churn(), &[], false)
+            .expect("fits")
+            .check_json()
+            .expect_err("a missing number");
+        let text = missing.to_string();
+        assert!(
+            text.starts_with("rows.csv:3: column `MonthlyCharges`: JSON has no form"),
+            "{text}"
+        );
+        assert!(
+            fit(CSV, &churn(), &["MonthlyCharges~=->0"], false)
+                .expect("fits")
+                .check_json()
+                .is_ok()
+        );
+        // Filled in half of the rows only.
+        assert!(
+            fit(CSV, &churn(), &["MonthlyCharges~=->0@0.5"], false)
+                .expect("fits")
+                .check_json()
+                .is_err()
+        );
+        let whole = "Contract,tenure,MonthlyCharges\n,1,2\n";
+        assert!(
+            fit(whole, &churn(), &[], false)
+                .expect("fits")
+                .check_json()
+                .is_ok()
+        );
+        assert!(
+            fit(whole, &churn(), &["MonthlyCharges=null@0.1"], false)
+                .expect("fits")
+                .check_json()
+                .is_err()
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) struct Traffic {
     pub(crate) server: Server,
     pub(crate) model: String,
     pub(crate) rows: Rows,
-    /// Requests take turns in these dialects.
+    /// Requests take turns in these dialects. One that cannot carry a row leaves it to binary, if that is among them.
     pub(crate) dialects: Vec<Dialect>,
     /// Rows in a request; the last request may have fewer.
     pub(crate) batch: usize,
@@ -102,7 +102,10 @@ impl Traffic {
                 }
                 measured_from = None;
             }
-            let dialect = self.dialects[(number % self.dialects.len() as u64) as usize];
+            let mut dialect = self.dialects[(number % self.dialects.len() as u64) as usize];
+            if self.dialects.contains(&Dialect::V2Binary) && !dialect.can_carry(&inputs) {
+                dialect = Dialect::V2Binary;
+            }
             let position = open.iter().position(|(known, _)| known.wire() == dialect.wire());
             let position = position.unwrap_or_else(|| {
                 open.push((
