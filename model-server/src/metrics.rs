@@ -1,0 +1,267 @@
+//! Every series that the model server exports. A name, label or bucket is written here or nowhere.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::StatusCode;
+use plumbline_inference_protocol::GrpcCode;
+use plumbline_service::metrics::DURATION_SECONDS;
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+
+/// Rows of one run: a power of two each, up to what one body reasonably carries.
+const ROWS: [f64; 13] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0,
+];
+
+/// The label `model` of requests for a model that is not served: a name from a request is never a label.
+const UNKNOWN: &str = "unknown";
+
+/// Every series.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    request_duration: HistogramVec,
+    queue_duration: HistogramVec,
+    compute_duration: HistogramVec,
+    rejected: IntCounterVec,
+    batch_rows: HistogramVec,
+    model_ready: IntGaugeVec,
+}
+
+/// The encodings that a request can come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    V1,
+    V2,
+    Grpc,
+}
+
+/// Why a request for a model was not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    QueueFull,
+    Deadline,
+    BodyTooLarge,
+}
+
+/// HTTP statuses that an inference request can get; any other is counted as the last.
+const STATUSES: [u16; 10] = [200, 400, 404, 413, 415, 429, 501, 503, 504, 500];
+
+impl Protocol {
+    const ALL: [Protocol; 3] = [Protocol::V1, Protocol::V2, Protocol::Grpc];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Protocol::V1 => "v1",
+            Protocol::V2 => "v2",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
+impl Rejected {
+    const ALL: [Rejected; 3] = [Rejected::QueueFull, Rejected::Deadline, Rejected::BodyTooLarge];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Rejected::QueueFull => "queue_full",
+            Rejected::Deadline => "deadline",
+            Rejected::BodyTooLarge => "body_too_large",
+        }
+    }
+}
+
+impl Metrics {
+    /// Declares the series.
+    pub(crate) fn declare(metrics: &plumbline_service::metrics::Metrics) -> Metrics {
+        let model = &["model", "version"];
+        Metrics {
+            request_duration: metrics.histogram_vec(
+                "plumbline_server_request_duration_seconds",
+                "Time from a request's head to its reply, by protocol (v1, v2, grpc) and code (HTTP status or gRPC \
+                 status name).",
+                &["model", "version", "protocol", "code"],
+                &DURATION_SECONDS,
+            ),
+            queue_duration: metrics.histogram_vec(
+                "plumbline_server_queue_duration_seconds",
+                "Time that a request waited for a session and a thread.",
+                model,
+                &DURATION_SECONDS,
+            ),
+            compute_duration: metrics.histogram_vec(
+                "plumbline_server_compute_duration_seconds",
+                "Time of a run of the model.",
+                model,
+                &DURATION_SECONDS,
+            ),
+            rejected: metrics.counter_vec(
+                "plumbline_server_requests_rejected_total",
+                "Requests that were not run: queue_full, deadline, body_too_large.",
+                &["model", "reason"],
+            ),
+            batch_rows: metrics.histogram_vec(
+                "plumbline_server_batch_rows",
+                "Rows of a run: the first dimension of its first input.",
+                model,
+                &ROWS,
+            ),
+            model_ready: metrics.int_gauge_vec(
+                "plumbline_server_model_ready",
+                "1 when the model is loaded, warm and served.",
+                model,
+            ),
+        }
+    }
+
+    /// The series of one version of a model.
+    pub(crate) fn model(&self, model: &str, version: &str) -> ModelMetrics {
+        let labels = &[model, version];
+        let metrics = ModelMetrics {
+            requests: Requests::new(&self.request_duration, model, version),
+            queue: self.queue_duration.with_label_values(labels),
+            compute: self.compute_duration.with_label_values(labels),
+            rejected: Rejected::ALL.map(|reason| self.rejected.with_label_values(&[model, reason.label()])),
+            rows: self.batch_rows.with_label_values(labels),
+            ready: self.model_ready.with_label_values(labels),
+        };
+        // Zero has to be visible before the first request.
+        for protocol in Protocol::ALL {
+            metrics.requests.series(protocol, StatusCode::OK, GrpcCode::Ok);
+        }
+        metrics
+    }
+
+    /// Requests for models that are not served.
+    pub(crate) fn unknown_model(&self) -> Requests {
+        Requests::new(&self.request_duration, UNKNOWN, "")
+    }
+}
+
+/// Request durations of one model. Each protocol and code is looked up by label once, when it is first met.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    all: HistogramVec,
+    model: String,
+    version: String,
+    /// V1 and V2, by position in [`STATUSES`].
+    rest: [[OnceLock<Histogram>; STATUSES.len()]; 2],
+    /// By number of the code.
+    grpc: [OnceLock<Histogram>; GrpcCode::ALL.len()],
+}
+
+impl Requests {
+    fn new(all: &HistogramVec, model: &str, version: &str) -> Requests {
+        let (model, version) = (model.to_owned(), version.to_owned());
+        Requests {
+            all: all.clone(),
+            model,
+            version,
+            rest: Default::default(),
+            grpc: Default::default(),
+        }
+    }
+
+    /// Counts a request that was answered with `status`, on gRPC with the code that belongs to it.
+    pub(crate) fn observe(&self, protocol: Protocol, status: StatusCode, code: GrpcCode, time: Duration) {
+        self.series(protocol, status, code).observe(time.as_secs_f64());
+    }
+
+    fn series(&self, protocol: Protocol, status: StatusCode, code: GrpcCode) -> &Histogram {
+        let resolve = |code: &str| {
+            self.all
+                .with_label_values(&[self.model.as_str(), &self.version, protocol.label(), code])
+        };
+        let by_status = match protocol {
+            Protocol::V1 => &self.rest[0],
+            Protocol::V2 => &self.rest[1],
+            Protocol::Grpc => return self.grpc[code as usize].get_or_init(|| resolve(code.name())),
+        };
+        let known = STATUSES
+            .iter()
+            .position(|&known| known == status.as_u16())
+            .unwrap_or(STATUSES.len() - 1);
+        by_status[known].get_or_init(|| resolve(&STATUSES[known].to_string()))
+    }
+}
+
+/// The series of one version of a model, resolved when it is loaded.
+#[derive(Debug)]
+pub(crate) struct ModelMetrics {
+    pub(crate) requests: Requests,
+    queue: Histogram,
+    compute: Histogram,
+    rejected: [IntCounter; Rejected::ALL.len()],
+    rows: Histogram,
+    ready: IntGauge,
+}
+
+impl ModelMetrics {
+    /// A run of `rows` rows.
+    pub(crate) fn ran(&self, rows: usize, queued: Duration, computed: Duration) {
+        self.queue.observe(queued.as_secs_f64());
+        self.compute.observe(computed.as_secs_f64());
+        self.rows.observe(rows as f64);
+    }
+
+    /// A request that was not run.
+    pub(crate) fn rejected(&self, reason: Rejected) {
+        self.rejected[reason as usize].inc();
+    }
+
+    /// Whether the model is served.
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_told_in_the_words_of_their_protocol() {
+        let registry = plumbline_service::metrics::Metrics::default();
+        let model = Metrics::declare(&registry).model("churn", "1");
+        let time = Duration::from_micros(60);
+        model
+            .requests
+            .observe(Protocol::V2, StatusCode::OK, GrpcCode::Ok, time);
+        model.requests.observe(
+            Protocol::Grpc,
+            StatusCode::BAD_REQUEST,
+            GrpcCode::InvalidArgument,
+            time,
+        );
+        model
+            .requests
+            .observe(Protocol::V1, StatusCode::IM_A_TEAPOT, GrpcCode::Internal, time);
+        model.rejected(Rejected::QueueFull);
+        let text = String::from_utf8(registry.render()).unwrap();
+        for (series, count) in [
+            (
+                "request_duration_seconds_count{code=\"200\",model=\"churn\",protocol=\"v2\",version=\"1\"}",
+                1,
+            ),
+            (
+                "request_duration_seconds_count{code=\"200\",model=\"churn\",protocol=\"v1\",version=\"1\"}",
+                0,
+            ),
+            (
+                "request_duration_seconds_count{code=\"500\",model=\"churn\",protocol=\"v1\",version=\"1\"}",
+                1,
+            ),
+            (
+                "request_duration_seconds_count{code=\"INVALID_ARGUMENT\",model=\"churn\",protocol=\"grpc\",version=\"1\"}",
+                1,
+            ),
+            (
+                "requests_rejected_total{model=\"churn\",reason=\"queue_full\"}",
+                1,
+            ),
+            ("requests_rejected_total{model=\"churn\",reason=\"deadline\"}", 0),
+        ] {
+            let line = format!("plumbline_server_{series} {count}\n");
+            assert!(text.contains(&line), "missing {line} in:\n{text}");
+        }
+    }
+}

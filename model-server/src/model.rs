@@ -1,0 +1,308 @@
+//! One version of a model that is loaded, warm and ready to run.
+
+use std::num::NonZeroUsize;
+
+use plumbline_inference_protocol::metadata::ModelMetadata;
+use plumbline_inference_protocol::{
+    CLASS_LABELS, Datatype, InferRequest, InferResponse, ModelSignature, ParameterValue, ProtocolError,
+    RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
+};
+
+use crate::metrics::{ModelMetrics, Rejected};
+use crate::onnx::OnnxModel;
+use crate::scheduler::{Deadline, Refusal, Scheduler};
+use crate::session::{RunError, Session};
+
+/// What the metadata says about the runtime.
+pub(crate) const PLATFORM: &str = "onnxruntime_onnx";
+
+/// A served version of a model.
+pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) signature: ModelSignature,
+    pub(crate) outputs: Vec<OutputInfo>,
+    /// Set when the outputs are those of a classifier.
+    pub(crate) classifier: Option<Classifier>,
+    pub(crate) metrics: ModelMetrics,
+    scheduler: Scheduler<Session>,
+    /// Positions of all outputs, for requests that name none.
+    every_output: Vec<usize>,
+    /// Whether the graph itself says that the inputs' rows go together: one name for all variable first dimensions.
+    rows_agree: bool,
+}
+
+/// What is known about an output beyond its shape.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputInfo {
+    /// Names of the classes behind the last dimension.
+    pub(crate) class_labels: Option<Vec<String>>,
+    /// The same as the text of a parameter.
+    class_labels_parameter: Option<String>,
+}
+
+impl OutputInfo {
+    pub(crate) fn new(class_labels: Option<Vec<String>>) -> OutputInfo {
+        let class_labels_parameter = class_labels
+            .as_ref()
+            .map(|labels| serde_json::to_string(labels).expect("a list of strings is representable as JSON"));
+        OutputInfo {
+            class_labels,
+            class_labels_parameter,
+        }
+    }
+}
+
+/// Positions of a classifier's two outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Classifier {
+    pub(crate) label: usize,
+    pub(crate) probabilities: usize,
+    /// In the order of the probabilities.
+    pub(crate) classes: Vec<String>,
+}
+
+impl Classifier {
+    /// A model of exactly two outputs, one of them with class labels `[N, C]` and one with a label a row `[N]`.
+    pub(crate) fn of(specs: &[TensorSpec], infos: &[OutputInfo]) -> Option<Classifier> {
+        let [first, second] = specs else { return None };
+        let probabilities = infos.iter().position(|info| info.class_labels.is_some())?;
+        let (label, label_spec, probability_spec) = if probabilities == 0 {
+            (1, second, first)
+        } else {
+            (0, first, second)
+        };
+        let is_label =
+            matches!(label_spec.datatype, Datatype::Int64 | Datatype::Bytes) && label_spec.shape.rank() == 1;
+        let is_probability = matches!(probability_spec.datatype, Datatype::Fp32 | Datatype::Fp64)
+            && probability_spec.shape.rank() == 2;
+        let classes = infos[probabilities].class_labels.clone()?;
+        (is_label && is_probability).then_some(Classifier {
+            label,
+            probabilities,
+            classes,
+        })
+    }
+
+    /// The two outputs of a run, if they have the shapes that their classes ask for.
+    pub(crate) fn split<'a>(&self, outputs: &'a [Tensor]) -> Option<(&'a Tensor, &'a Tensor)> {
+        let (label, probabilities) = (outputs.get(self.label)?, outputs.get(self.probabilities)?);
+        let rows = label.len() as i64;
+        let expected = Shape::from([rows, self.classes.len() as i64]);
+        (label.shape().rank() == 1 && *probabilities.shape() == expected).then_some((label, probabilities))
+    }
+}
+
+impl Model {
+    pub(crate) fn new(
+        version: String,
+        signature: ModelSignature,
+        outputs: Vec<OutputInfo>,
+        rows_agree: bool,
+        scheduler: Scheduler<Session>,
+        metrics: ModelMetrics,
+    ) -> Model {
+        Model {
+            name: signature.model.clone(),
+            version,
+            classifier: Classifier::of(&signature.outputs, &outputs),
+            every_output: (0..signature.outputs.len()).collect(),
+            signature,
+            outputs,
+            metrics,
+            scheduler,
+            rows_agree,
+        }
+    }
+
+    /// One line about a model that is ready, for whoever reads the log of a start.
+    pub(crate) fn log_loaded(&self, instances: NonZeroUsize, description: &OnnxModel) {
+        let specs = |specs: &[TensorSpec]| {
+            let one = |spec: &TensorSpec| format!("{} {} {}", spec.name, spec.datatype, spec.shape);
+            specs.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        tracing::info!(
+            model.name = %self.name,
+            model.version = %self.version,
+            inputs = specs(&self.signature.inputs),
+            outputs = specs(&self.signature.outputs),
+            producer = description.producer,
+            zip_maps_removed = description.zip_maps.len(),
+            instances,
+            one_row = ?self.scheduler.cost().estimate(1),
+            runs = if self.scheduler.cost().is_short(1) { "in place" } else { "on compute threads" },
+            "model loaded"
+        );
+    }
+
+    /// What `GET /v2/models/{m}` and the RPC tell; `versions` are all that are served.
+    pub(crate) fn metadata(&self, versions: Vec<String>) -> ModelMetadata {
+        ModelMetadata {
+            name: self.name.clone(),
+            versions,
+            platform: PLATFORM.to_owned(),
+            inputs: self.signature.inputs.clone(),
+            outputs: self.signature.outputs.clone(),
+        }
+    }
+
+    /// Class labels by output, as the metadata's `properties` have them: `class_labels.<output>` → a JSON array.
+    pub(crate) fn properties(&self) -> impl Iterator<Item = (String, &str)> {
+        self.signature
+            .outputs
+            .iter()
+            .zip(&self.outputs)
+            .filter_map(|(spec, info)| {
+                let labels = info.class_labels_parameter.as_deref()?;
+                Some((format!("{CLASS_LABELS}.{}", spec.name), labels))
+            })
+    }
+
+    /// Runs a validated request.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]: refused, or values that the model cannot run with.
+    pub(crate) async fn infer(
+        &self,
+        request: InferRequest,
+        deadline: Option<Deadline>,
+    ) -> Result<InferResponse, ProtocolError> {
+        let InferRequest {
+            id, inputs, outputs, ..
+        } = request;
+        let positions = self.positions(&outputs)?;
+        let mut outputs = self.run(inputs, positions.clone(), deadline).await?;
+        for (tensor, &position) in outputs.iter_mut().zip(&positions) {
+            if let Some(labels) = &self.outputs[position].class_labels_parameter {
+                tensor
+                    .parameters
+                    .set(CLASS_LABELS, ParameterValue::String(labels.clone()));
+            }
+        }
+        Ok(InferResponse {
+            model_name: self.name.clone(),
+            model_version: Some(self.version.clone()),
+            id,
+            outputs,
+            ..InferResponse::default()
+        })
+    }
+
+    /// Runs validated inputs and returns every output.
+    ///
+    /// # Errors
+    /// As [`Model::infer`].
+    pub(crate) async fn run_all(
+        &self,
+        inputs: Vec<Tensor>,
+        deadline: Option<Deadline>,
+    ) -> Result<Vec<Tensor>, ProtocolError> {
+        self.run(inputs, self.every_output.clone(), deadline).await
+    }
+
+    async fn run(
+        &self,
+        inputs: Vec<Tensor>,
+        outputs: Vec<usize>,
+        deadline: Option<Deadline>,
+    ) -> Result<Vec<Tensor>, ProtocolError> {
+        let different_rows = self.different_rows(&inputs);
+        if let Some(error) = different_rows.filter(|_| self.rows_agree) {
+            return Err(error);
+        }
+        let rows = rows(&inputs);
+        let work = move |session: &mut Session| {
+            let outcome = session.run(&inputs, &outputs);
+            outcome.map_err(|error| (error, inputs))
+        };
+        let done = self
+            .scheduler
+            .run(rows, deadline, work)
+            .await
+            .map_err(|refusal| self.refused(refusal))?;
+        self.metrics.ran(rows, done.queued, done.computed);
+        done.value.map_err(|(error, inputs)| self.failed(error, &inputs))
+    }
+
+    fn positions(&self, requested: &RequestedOutputs) -> Result<Vec<usize>, ProtocolError> {
+        if requested.list.is_empty() {
+            return Ok(self.every_output.clone());
+        }
+        let position = |name: &str| self.signature.outputs.iter().position(|spec| spec.name == name);
+        let positions = requested.list.iter().map(|output| position(&output.name));
+        // `ModelSignature::validate` has named the one that is missing.
+        positions
+            .collect::<Option<Vec<_>>>()
+            .ok_or(ProtocolError::Internal)
+    }
+
+    /// The first input whose number of rows is not that of those before it; inputs with a fixed first dimension
+    /// carry no rows.
+    fn different_rows(&self, inputs: &[Tensor]) -> Option<ProtocolError> {
+        let mut expected = None;
+        for tensor in inputs {
+            let variable = |spec: &TensorSpec| spec.shape.rows() == Some(-1);
+            if !self.signature.input(tensor.name()).is_some_and(variable) {
+                continue;
+            }
+            let got = tensor.shape().rows().unwrap_or(1);
+            let expected = *expected.get_or_insert(got);
+            if expected != got {
+                let (model, tensor) = (
+                    self.name.as_str().into(),
+                    TensorLabel::new(Role::Input, tensor.name()),
+                );
+                return Some(ProtocolError::RowsMismatch {
+                    model,
+                    tensor,
+                    expected,
+                    got,
+                });
+            }
+        }
+        None
+    }
+
+    fn refused(&self, refusal: Refusal) -> ProtocolError {
+        match refusal {
+            Refusal::Overloaded { limit } => {
+                self.metrics.rejected(Rejected::QueueFull);
+                ProtocolError::Overloaded {
+                    model: self.name.as_str().into(),
+                    limit,
+                }
+            }
+            Refusal::DeadlineExceeded { after } => {
+                self.metrics.rejected(Rejected::Deadline);
+                ProtocolError::DeadlineExceeded { after }
+            }
+            Refusal::Failed => ProtocolError::Internal,
+        }
+    }
+
+    fn failed(&self, error: RunError, inputs: &[Tensor]) -> ProtocolError {
+        match error {
+            // The client's to change; what it sent is not logged. Different numbers of rows are the likeliest cause,
+            // and better told in the client's terms than in an operator's.
+            RunError::Unsuitable { .. } => {
+                self.different_rows(inputs)
+                    .unwrap_or_else(|| ProtocolError::InvalidArgument {
+                        reason: format!("model `{}`: {error}", self.name).into(),
+                    })
+            }
+            RunError::Failed { reason } => {
+                tracing::error!(model.name = %self.name, model.version = %self.version, error = %reason, "run failed");
+                ProtocolError::Internal
+            }
+        }
+    }
+}
+
+/// Rows of a request: the first dimension of its first input, 1 for a scalar.
+fn rows(inputs: &[Tensor]) -> usize {
+    let rows = inputs
+        .first()
+        .and_then(|tensor| tensor.shape().rows())
+        .unwrap_or(1);
+    usize::try_from(rows).unwrap_or(1)
+}

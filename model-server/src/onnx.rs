@@ -1,0 +1,17 @@
+//! Reads and edits ONNX files at the level of the wire: only the fields that decide how a model is served are
+//! understood, every other byte is carried along as it is, so that files of any version survive an edit.
+//!
+//! [`describe`] tells what a file is; [`without_zip_maps`] makes stock converter output servable.
+
+mod describe;
+mod edit;
+mod types;
+mod wire;
+
+pub use self::describe::FileError;
+pub(crate) use self::describe::Opset;
+pub(crate) use self::describe::{OnnxModel, describe};
+pub(crate) use self::edit::without_zip_maps;
+pub(crate) use self::types::ValueInfo;
+pub(crate) use self::types::datatype_of;
+pub use self::types::{Dimension, ValueType};

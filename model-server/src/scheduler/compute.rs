@@ -1,0 +1,93 @@
+//! Threads for runs that are too long for the network threads.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A fixed number of threads and their queue, which holds no more jobs than there are sessions: each job has one.
+/// Dropping it runs what is queued and waits for the threads.
+pub(crate) struct ComputeThreads {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl ComputeThreads {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    /// The operating system's, when it has no thread to give.
+    pub(crate) fn start(count: NonZeroUsize) -> std::io::Result<ComputeThreads> {
+        let queue = Arc::new(Queue::default());
+        let mut threads = ComputeThreads {
+            queue: Arc::clone(&queue),
+            threads: Vec::with_capacity(count.get()),
+        };
+        for index in 0..count.get() {
+            let queue = Arc::clone(&queue);
+            let thread = std::thread::Builder::new().name(format!("compute-{index}"));
+            threads.threads.push(thread.spawn(move || queue.work())?);
+        }
+        Ok(threads)
+    }
+
+    /// Queues `job`.
+    pub(crate) fn spawn(&self, job: Job) {
+        self.queue.lock().jobs.push_back(job);
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Jobs run outside the lock, so that no panic can leave the queue half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                drop(state);
+                // Runs catch their own panics; this one keeps the thread if anything around them fails.
+                if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                    tracing::error!("a job of a compute thread panicked");
+                }
+                state = self.lock();
+            } else if state.closed {
+                return;
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+impl Drop for ComputeThreads {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+        let this = std::thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The last owner may be a job on one of these very threads, which then ends by itself.
+            if thread.thread().id() != this && thread.join().is_err() {
+                tracing::error!("a compute thread panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The data port: V1, V2 REST and V2 gRPC on one port, each request answered whatever happens to it.
+
+mod body;
+mod grpc;
+mod health;
+mod reply;
+mod rest;
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use plumbline_inference_protocol::{NanPolicy, ProtocolError, metadata};
+use plumbline_service::{REQUEST_ID, Readiness, RequestId};
+
+use crate::metrics::{Metrics, Protocol, Requests};
+use crate::model::Model;
+use crate::repository::Repository;
+use crate::scheduler::Deadline;
+
+pub(crate) use self::reply::ReplyBody;
+
+/// Extensions of the protocol that this server has, in the words of Triton's server metadata.
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+
+/// The request service. Cloned for each connection.
+#[derive(Clone)]
+pub(crate) struct Server(Arc<State>);
+
+struct State {
+    repository: Repository,
+    readiness: Readiness,
+    limits: Limits,
+    server_name: String,
+    /// Body of `GET /v2`.
+    server_metadata: Bytes,
+    unknown_model: Requests,
+}
+
+/// How requests are read and replies written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_body_bytes: usize,
+    pub(crate) nan_policy: NanPolicy,
+}
+
+impl Server {
+    pub(crate) fn new(
+        repository: Repository,
+        readiness: Readiness,
+        metrics: &Metrics,
+        server_name: String,
+        limits: Limits,
+    ) -> Server {
+        let server_metadata = metadata::server(&server_name, env!("CARGO_PKG_VERSION"), &EXTENSIONS);
+        let unknown_model = metrics.unknown_model();
+        Server(Arc::new(State {
+            repository,
+            readiness,
+            limits,
+            server_name,
+            server_metadata,
+            unknown_model,
+        }))
+    }
+}
+
+type Reply = Response<ReplyBody>;
+
+impl tower::Service<Request<Incoming>> for Server {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Answer {
+        let arrived = Instant::now();
+        let request_id = RequestId::ensure(request.headers_mut());
+        let is_grpc = grpc::is_grpc(request.headers());
+        let state = Arc::clone(&self.0);
+        let coming: Pin<Box<dyn Future<Output = Reply> + Send>> = if is_grpc {
+            Box::pin(async move { grpc::answer(&state, request, arrived).await })
+        } else {
+            Box::pin(async move { rest::answer(&state, request, arrived).await })
+        };
+        Answer {
+            coming,
+            request_id,
+            is_grpc,
+        }
+    }
+}
+
+/// The reply to come. A panic on the way becomes a reply, too, instead of a connection that ends.
+pub(crate) struct Answer {
+    coming: Pin<Box<dyn Future<Output = Reply> + Send>>,
+    request_id: RequestId,
+    is_grpc: bool,
+}
+
+impl Future for Answer {
+    type Output = Result<Reply, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let polled = catch_unwind(AssertUnwindSafe(|| this.coming.as_mut().poll(context)));
+        let mut reply = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(reply)) => reply,
+            Err(_panic) => {
+                tracing::error!(
+                    request.id = this.request_id.as_str(),
+                    "answering a request panicked"
+                );
+                let error = &ProtocolError::Internal;
+                if this.is_grpc {
+                    reply::grpc_error(error)
+                } else {
+                    reply::rest_error(error)
+                }
+            }
+        };
+        reply
+            .headers_mut()
+            .insert(REQUEST_ID, this.request_id.header_value());
+        Poll::Ready(Ok(reply))
+    }
+}
+
+/// What a finished inference request leaves in the metrics and the log.
+fn record(
+    state: &State,
+    model: Option<&Model>,
+    protocol: Protocol,
+    error: Option<&ProtocolError>,
+    headers: &HeaderMap,
+    arrived: Instant,
+) {
+    let (status, code) = match error {
+        Some(error) => (error.http_status(), error.grpc_code()),
+        None => (http::StatusCode::OK, plumbline_inference_protocol::GrpcCode::Ok),
+    };
+    let time = arrived.elapsed();
+    let requests = model.map_or(&state.unknown_model, |model| &model.metrics.requests);
+    requests.observe(protocol, status, code, time);
+    tracing::debug!(
+        model.name = model.map(|model| model.name.as_str()),
+        ?protocol,
+        request.id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()),
+        status = status.as_u16(),
+        error = error.map(tracing::field::display),
+        ?time,
+        "request"
+    );
+}
+
+/// The deadline of the `schedule_policy` extension: the request parameter `timeout`, in microseconds; 0 means none.
+fn deadline_of(
+    parameters: &plumbline_inference_protocol::Parameters,
+    arrived: Instant,
+) -> Result<Option<Deadline>, ProtocolError> {
+    use plumbline_inference_protocol::ParameterValue as Value;
+
+    let micros = match parameters.get("timeout") {
+        None => return Ok(None),
+        Some(Value::Int(micros)) => u64::try_from(*micros).ok(),
+        Some(Value::Uint(micros)) => Some(*micros),
+        Some(Value::Bool(_) | Value::Double(_) | Value::String(_)) => None,
+    };
+    let Some(micros) = micros else {
+        return Err(ProtocolError::Field {
+            field: "parameters.timeout".into(),
+            expected: "a whole number of microseconds",
+            got: "another value".into(),
+        });
+    };
+    let after = std::time::Duration::from_micros(micros);
+    Ok(if micros == 0 {
+        None
+    } else {
+        Deadline::new(arrived, after)
+    })
+}

@@ -1,0 +1,206 @@
+//! V2 over gRPC, and `grpc.health.v1`.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Version};
+use hyper::body::Incoming;
+use plumbline_inference_protocol::grpc::health::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+};
+use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
+use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
+
+use super::{EXTENSIONS, Reply, State, body, deadline_of, record, reply};
+use crate::metrics::{Protocol, Rejected};
+use crate::repository::Served;
+use crate::scheduler::Deadline;
+
+/// Whether a request is a gRPC call, which is answered in gRPC's way even when it is wrong.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| grpc::is_grpc(value.as_bytes()))
+}
+
+/// Answers a call.
+pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
+    if request.version() != Version::HTTP_2 {
+        // A status in trailers would not reach an HTTP/1 client.
+        let reason = "gRPC needs HTTP/2".into();
+        return reply::rest_error(&ProtocolError::InvalidArgument { reason });
+    }
+    let reply = match Route::parse(request.method(), request.uri().path()) {
+        Ok(Route::Grpc(method)) => call(state, method, request, arrived).await,
+        Ok(_) | Err(ProtocolError::NotFound) => Err(ProtocolError::UnknownRpc {
+            method: request.uri().path().into(),
+        }),
+        Err(error) => Err(error),
+    };
+    reply.unwrap_or_else(|error| reply::grpc_error(&error))
+}
+
+async fn call(
+    state: &State,
+    method: Method,
+    request: Request<Incoming>,
+    arrived: Instant,
+) -> Result<Reply, ProtocolError> {
+    let (head, body) = request.into_parts();
+    if method == Method::ModelInfer {
+        return infer(state, &head.headers, body, arrived).await;
+    }
+    let frame = read(state, &head.headers, body).await?;
+    let frame = match method {
+        Method::ServerLive => grpc::encode_frame(&proto::ServerLiveResponse { live: true }),
+        Method::ServerReady => grpc::encode_frame(&proto::ServerReadyResponse {
+            ready: state.readiness.is_ready(),
+        }),
+        Method::ModelReady => {
+            let proto::ModelReadyRequest { name, version } = grpc::decode_frame(&frame)?;
+            state.repository.find(&reference(name, version))?;
+            grpc::encode_frame(&proto::ModelReadyResponse { ready: true })
+        }
+        Method::ServerMetadata => grpc::encode_frame(&proto::ServerMetadataResponse {
+            name: state.server_name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+        }),
+        Method::ModelMetadata => {
+            let proto::ModelMetadataRequest { name, version } = grpc::decode_frame(&frame)?;
+            grpc::encode_frame(&metadata(&state.repository.find(&reference(name, version))?))
+        }
+        Method::HealthCheck => {
+            let HealthCheckRequest { service } = grpc::decode_frame(&frame)?;
+            let status = serving(state, &service)?;
+            grpc::encode_frame(&HealthCheckResponse {
+                status: status.into(),
+            })
+        }
+        Method::ModelInfer
+        | Method::ModelStreamInfer
+        | Method::ModelConfig
+        | Method::ModelStatistics
+        | Method::RepositoryIndex
+        | Method::RepositoryModelLoad
+        | Method::RepositoryModelUnload
+        | Method::HealthList
+        | Method::HealthWatch => {
+            return Err(ProtocolError::Unsupported {
+                what: method.path().trim_start_matches('/').into(),
+            });
+        }
+    };
+    Ok(reply::message(frame))
+}
+
+/// The whole of a call's one message, its frame included.
+async fn read(state: &State, headers: &HeaderMap, body: Incoming) -> Result<Bytes, ProtocolError> {
+    if let Some(encoding) = headers.get("grpc-encoding")
+        && encoding.as_bytes() != b"identity"
+    {
+        return Err(ProtocolError::GrpcCompression);
+    }
+    let limit = state.limits.max_body_bytes;
+    let frame = body::read(headers, body, limit.saturating_add(grpc::FRAME_PREFIX)).await;
+    // The client is told the limit of a message, without our arithmetic.
+    frame.map_err(|error| match error {
+        ProtocolError::BodyTooLarge { .. } => ProtocolError::BodyTooLarge { limit },
+        other => other,
+    })
+}
+
+async fn infer(
+    state: &State,
+    headers: &HeaderMap,
+    body: Incoming,
+    arrived: Instant,
+) -> Result<Reply, ProtocolError> {
+    let mut served = None;
+    let outcome = run(state, headers, body, arrived, &mut served).await;
+    let model = served.as_ref().map(|served| &*served.model);
+    let error = outcome.as_ref().err();
+    if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
+        model.metrics.rejected(Rejected::BodyTooLarge);
+    }
+    record(state, model, Protocol::Grpc, error, headers, arrived);
+    outcome
+}
+
+async fn run(
+    state: &State,
+    headers: &HeaderMap,
+    body: Incoming,
+    arrived: Instant,
+    served: &mut Option<Served>,
+) -> Result<Reply, ProtocolError> {
+    let frame = read(state, headers, body).await?;
+    let message: proto::ModelInferRequest = grpc::decode_frame(&frame)?;
+    // The model is looked up first: its absence is told whatever else is wrong.
+    let reference = reference(message.model_name.clone(), message.model_version.clone());
+    let model = &*served.insert(state.repository.find(&reference)?).model;
+    let (_reference, request) = grpc::request_from_proto(message)?;
+    model.signature.validate(&request)?;
+    let timeout = match headers.get("grpc-timeout") {
+        Some(timeout) => {
+            Some(
+                grpc::parse_timeout(timeout.as_bytes()).ok_or_else(|| ProtocolError::Field {
+                    field: "grpc-timeout".into(),
+                    expected: "up to 8 digits and a unit",
+                    got: String::from_utf8_lossy(timeout.as_bytes()).into(),
+                })?,
+            )
+        }
+        None => None,
+    };
+    let deadline = earlier(deadline_of(&request.parameters, arrived)?, timeout, arrived);
+    let contents = Contents::of(&request.outputs);
+    let response = model.infer(request, deadline).await?;
+    let message =
+        grpc::response_to_proto(&response, contents).map_err(|error| error.in_model(&model.name))?;
+    Ok(reply::message(grpc::encode_frame(&message)))
+}
+
+fn earlier(deadline: Option<Deadline>, timeout: Option<Duration>, arrived: Instant) -> Option<Deadline> {
+    let of_call = timeout.and_then(|after| Deadline::new(arrived, after));
+    match (deadline, of_call) {
+        (Some(a), Some(b)) => Some(if a.at <= b.at { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+fn reference(name: String, version: String) -> ModelRef {
+    ModelRef {
+        name,
+        version: Some(version).filter(|version| !version.is_empty()),
+    }
+}
+
+fn metadata(served: &Served) -> proto::ModelMetadataResponse {
+    let mut message = served.model.metadata(served.versions.to_vec()).to_proto();
+    message.properties = served
+        .model
+        .properties()
+        .map(|(name, labels)| (name, labels.to_owned()))
+        .collect();
+    message
+}
+
+/// The whole server is the empty name or the inference service; a model has a status of its own.
+fn serving(state: &State, service: &str) -> Result<ServingStatus, ProtocolError> {
+    let ready = |ready| {
+        if ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
+    };
+    match service {
+        "" | "inference.GRPCInferenceService" => Ok(ready(state.readiness.is_ready())),
+        model => state
+            .repository
+            .find(&ModelRef::new(model))
+            .map(|_| ServingStatus::Serving),
+    }
+}

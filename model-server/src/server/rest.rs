@@ -1,0 +1,144 @@
+//! V1 and V2 over HTTP.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
+
+use super::{Reply, State, body, deadline_of, health, record, reply};
+use crate::metrics::{Protocol, Rejected};
+use crate::model::Model;
+
+/// Answers a request.
+pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
+    let is_head = request.method() == Method::HEAD;
+    let reply = match Route::parse(request.method(), request.uri().path()) {
+        Ok(Route::Infer(model)) => infer(state, request, &model, Protocol::V2, arrived).await,
+        Ok(Route::V1Predict(model)) => infer(state, request, &model, Protocol::V1, arrived).await,
+        Ok(route) => describe(state, &route).unwrap_or_else(|error| reply::rest_error(&error)),
+        Err(error) => reply::rest_error(&error),
+    };
+    if is_head { reply::head_only(reply) } else { reply }
+}
+
+/// Everything that is answered without running a model.
+fn describe(state: &State, route: &Route) -> Result<Reply, ProtocolError> {
+    let ok = |body: Bytes| Ok(reply::json(StatusCode::OK, body));
+    match route {
+        Route::V1Alive => ok(metadata::v1_alive()),
+        Route::V1List => ok(metadata::v1_list(&state.repository.names())),
+        Route::V1Model(model) | Route::ModelReady(model) => {
+            // What is in the repository is loaded and warm.
+            let served = state.repository.find(model)?;
+            ok(metadata::model_ready(&served.model.name, true, None))
+        }
+        Route::ServerMetadata => ok(state.server_metadata.clone()),
+        Route::ServerLive => ok(metadata::health(true, state.readiness.is_ready())),
+        Route::ServerReady => {
+            let ready = health::not_ready(&state.readiness).is_none();
+            let status = if ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            Ok(reply::json(status, metadata::health(true, ready)))
+        }
+        Route::ModelMetadata(model) => ok(state.repository.find(model)?.metadata),
+        Route::V1Explain(_) => unsupported("V1 explain"),
+        Route::ModelConfig(_) => unsupported("the extension model_configuration"),
+        Route::ModelStats(_) | Route::AllStats => unsupported("the extension statistics"),
+        Route::RepositoryIndex { .. } | Route::RepositoryLoad { .. } | Route::RepositoryUnload { .. } => {
+            unsupported("the extension model_repository")
+        }
+        // Without the content type of gRPC there is nobody to read such an answer.
+        Route::Grpc(_) => Err(ProtocolError::InvalidArgument {
+            reason: "an RPC needs the content type application/grpc".into(),
+        }),
+        Route::Infer(_) | Route::V1Predict(_) => Err(ProtocolError::Internal), // answered by `infer`
+    }
+}
+
+fn unsupported(what: &str) -> Result<Reply, ProtocolError> {
+    Err(ProtocolError::Unsupported { what: what.into() })
+}
+
+async fn infer(
+    state: &State,
+    request: Request<Incoming>,
+    reference: &ModelRef,
+    protocol: Protocol,
+    arrived: Instant,
+) -> Reply {
+    let (head, body) = request.into_parts();
+    let served = state.repository.find(reference);
+    let model = served.as_ref().ok().map(|served| &*served.model);
+    let outcome = match model {
+        None => Err(served.as_ref().err().cloned().unwrap_or(ProtocolError::Internal)),
+        Some(model) => run(state, model, &head, body, protocol, arrived).await,
+    };
+    let error = outcome.as_ref().err();
+    if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
+        model.metrics.rejected(Rejected::BodyTooLarge);
+    }
+    record(state, model, protocol, error, &head.headers, arrived);
+    outcome.unwrap_or_else(|error| reply::rest_error(&error))
+}
+
+async fn run(
+    state: &State,
+    model: &Model,
+    head: &http::request::Parts,
+    body: Incoming,
+    protocol: Protocol,
+    arrived: Instant,
+) -> Result<Reply, ProtocolError> {
+    if let Some(encoding) = head.headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes());
+        let what = format!("{} `{encoding}`", reply::CONTENT_ENCODING);
+        return Err(ProtocolError::Unsupported { what: what.into() });
+    }
+    let body = body::read(&head.headers, body, state.limits.max_body_bytes).await?;
+    match protocol {
+        Protocol::V1 => predict(state, model, &body).await,
+        Protocol::V2 | Protocol::Grpc => {
+            let header = head
+                .headers
+                .get(rest::HEADER_LENGTH)
+                .map(http::HeaderValue::as_bytes);
+            let request = rest::decode_request_for(&model.signature, &body, header)?;
+            let deadline = deadline_of(&request.parameters, arrived)?;
+            let wanted = request.outputs.clone();
+            let response = model.infer(request, deadline).await?;
+            let encoded = rest::encode_response(&response, &wanted, state.limits.nan_policy);
+            Ok(reply::infer(
+                encoded.map_err(|error| error.in_model(&model.name))?,
+            ))
+        }
+    }
+}
+
+/// V1: a classifier answers with label and probabilities by class, any other model with its outputs.
+async fn predict(state: &State, model: &Model, body: &Bytes) -> Result<Reply, ProtocolError> {
+    let v1::V1Request { inputs, form } = v1::decode_request(&model.signature, body)?;
+    let outputs = model.run_all(inputs, None).await?;
+    let nan = state.limits.nan_policy;
+    let classes = model
+        .classifier
+        .as_ref()
+        .and_then(|classifier| Some((classifier, classifier.split(&outputs)?)));
+    let body = match classes {
+        Some((classifier, (label, probabilities))) => {
+            v1::encode_classification(label, probabilities, &classifier.classes, form, nan)
+        }
+        None => v1::encode_response(&outputs, form, nan),
+    };
+    Ok(reply::json(
+        StatusCode::OK,
+        body.map_err(|error| error.in_model(&model.name))?,
+    ))
+}

@@ -1,0 +1,224 @@
+//! Sessions of ONNX Runtime: built for many small runs side by side, run without a copy of a tensor.
+
+mod run;
+
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::Arc;
+
+use ort::ep;
+use ort::memory::MemoryInfo;
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
+use ort::value::{Outlet, TensorElementType};
+use plumbline_inference_protocol::Datatype;
+
+use crate::library::Library;
+
+pub(crate) use self::run::RunError;
+
+/// One session: runs one request at a time. Requests side by side need as many sessions.
+#[derive(Debug)]
+pub(crate) struct Session {
+    ort: ort::session::Session,
+    memory: MemoryInfo<'static>,
+    names: Arc<Names>,
+}
+
+/// The names of a graph's inputs and outputs, as ONNX Runtime takes them. Shared by the sessions of a model.
+#[derive(Debug)]
+struct Names {
+    inputs: Vec<(String, CString)>,
+    outputs: Vec<(String, CString)>,
+}
+
+/// A model that ONNX Runtime refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// The file format is newer than the library.
+    #[error(
+        "the model's IR version is {model}, ONNX Runtime {library} reads up to {supported}: \
+         export the model with an older IR version, or use a newer ONNX Runtime"
+    )]
+    IrTooNew {
+        /// What the file has.
+        model: i64,
+        /// What the library reads.
+        supported: i64,
+        /// Version of the library.
+        library: String,
+    },
+    /// An operator set is newer than the library.
+    #[error(
+        "the model's opset of {domain} is {model}, ONNX Runtime {library} supports up to {supported}: \
+         export the model with an older opset, or use a newer ONNX Runtime"
+    )]
+    OpsetTooNew {
+        /// `ai.onnx`, `ai.onnx.ml`.
+        domain: String,
+        /// What the file has.
+        model: i64,
+        /// What the library supports.
+        supported: i64,
+        /// Version of the library.
+        library: String,
+    },
+    /// Anything else.
+    #[error("ONNX Runtime refuses it: {reason}")]
+    Refused {
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl Session {
+    /// Builds a session from the bytes of a model; `directory` is where its external data lies.
+    ///
+    /// One thread per run and no arena: parallelism is across requests, and the memory of one large request is
+    /// given back. Small models are as fast so, or faster.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub(crate) fn build(library: &Library, model: &[u8], directory: &Path) -> Result<Session, BuildError> {
+        let session = commit(library, model, directory)
+            .map_err(|error| BuildError::from_message(error.message(), library.version()))?;
+        let memory = MemoryInfo::default();
+        let names = Names {
+            inputs: session.inputs().iter().filter_map(names_of).collect(),
+            outputs: session.outputs().iter().filter_map(names_of).collect(),
+        };
+        Ok(Session {
+            ort: session,
+            memory,
+            names: Arc::new(names),
+        })
+    }
+
+    /// What goes in, in order.
+    pub(crate) fn inputs(&self) -> &[Outlet] {
+        self.ort.inputs()
+    }
+
+    /// What comes out, in order.
+    pub(crate) fn outputs(&self) -> &[Outlet] {
+        self.ort.outputs()
+    }
+}
+
+fn commit(library: &Library, model: &[u8], directory: &Path) -> ort::Result<ort::session::Session> {
+    let folder = directory.to_string_lossy();
+    ort::session::Session::builder(library.environment())?
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_parallel_execution(false)?
+        .with_config_entry("session.intra_op.allow_spinning", "0")?
+        .with_config_entry("session.inter_op.allow_spinning", "0")?
+        .with_memory_pattern(false)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
+        .commit_from_memory(model)
+}
+
+/// A name with a NUL is none that a graph can have: ONNX Runtime's own names are C strings.
+fn names_of(outlet: &Outlet) -> Option<(String, CString)> {
+    Some((outlet.name().to_owned(), CString::new(outlet.name()).ok()?))
+}
+
+impl BuildError {
+    /// The two that people meet most get both versions named; ONNX Runtime tells them in its text only.
+    fn from_message(message: &str, library: &str) -> BuildError {
+        let number_after = |phrase: &str| {
+            let digits = message.split_once(phrase)?.1.trim_start();
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            digits[..end].parse::<i64>().ok()
+        };
+        let library = library.to_owned();
+        if let (Some(model), Some(supported)) = (
+            number_after("Unsupported model IR version:"),
+            number_after("max supported IR version:"),
+        ) {
+            return BuildError::IrTooNew {
+                model,
+                supported,
+                library,
+            };
+        }
+        if let (Some(model), Some((_, support))) = (
+            number_after("Opset "),
+            message.split_once("official support for domain "),
+        ) && let Some((domain, till)) = support.split_once(" is till opset ")
+            && let Ok(supported) = till.trim().trim_end_matches('.').parse()
+        {
+            return BuildError::OpsetTooNew {
+                domain: domain.to_owned(),
+                model,
+                supported,
+                library,
+            };
+        }
+        BuildError::Refused {
+            reason: message.trim().to_owned(),
+        }
+    }
+}
+
+/// The protocol's datatype of an element type; `None` where it has none.
+pub(crate) fn datatype_of(element: TensorElementType) -> Option<Datatype> {
+    Some(match element {
+        TensorElementType::Bool => Datatype::Bool,
+        TensorElementType::Uint8 => Datatype::Uint8,
+        TensorElementType::Uint16 => Datatype::Uint16,
+        TensorElementType::Uint32 => Datatype::Uint32,
+        TensorElementType::Uint64 => Datatype::Uint64,
+        TensorElementType::Int8 => Datatype::Int8,
+        TensorElementType::Int16 => Datatype::Int16,
+        TensorElementType::Int32 => Datatype::Int32,
+        TensorElementType::Int64 => Datatype::Int64,
+        TensorElementType::Float16 => Datatype::Fp16,
+        TensorElementType::Bfloat16 => Datatype::Bf16,
+        TensorElementType::Float32 => Datatype::Fp32,
+        TensorElementType::Float64 => Datatype::Fp64,
+        TensorElementType::String => Datatype::Bytes,
+        _ => return None, // complex, 8-bit floats, packed 4- and 2-bit integers
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_out_of_what_onnx_runtime_says() {
+        let ir = "/onnxruntime_src/onnxruntime/core/graph/model.cc:256 onnxruntime::Model::Model(...) \
+                  Unsupported model IR version: 99, max supported IR version: 14\n";
+        let error = BuildError::from_message(ir, "1.32.0");
+        assert!(
+            matches!(
+                error,
+                BuildError::IrTooNew {
+                    model: 99,
+                    supported: 14,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let opset = "... models stamped with official released onnx opset versions. Opset 6 is under development \
+                     and support for this is limited. Current official support for domain ai.onnx.ml is till opset 5.\n";
+        let error = BuildError::from_message(opset, "1.32.0");
+        assert!(
+            matches!(
+                error,
+                BuildError::OpsetTooNew {
+                    model: 6,
+                    supported: 5,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let error = BuildError::from_message("anything else\n", "1.32.0");
+        assert_eq!(error.to_string(), "ONNX Runtime refuses it: anything else");
+    }
+}

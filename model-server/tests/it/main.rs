@@ -1,0 +1,11 @@
+//! The model server on real sockets with the real ONNX Runtime. `make setup` places the library; without it every
+//! test here fails and says so.
+
+mod check;
+mod errors;
+mod grpc;
+mod models;
+mod rest;
+mod start;
+mod support;
+mod v1;
