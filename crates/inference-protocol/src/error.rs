@@ -192,6 +192,16 @@ pub enum ProtocolError {
         /// What stands there.
         got: Box<str>,
     },
+    /// The values are not where arrays have to be.
+    #[error("{tensor}: data: expected {expected}, got {got}")]
+    Data {
+        /// The tensor.
+        tensor: TensorLabel,
+        /// What the protocol allows.
+        expected: &'static str,
+        /// What stands there, shortened.
+        got: Box<str>,
+    },
     /// A value is not of the datatype, or out of its range.
     #[error("{tensor}: value {index}: expected {expected}, got {got}")]
     Value {

@@ -9,7 +9,7 @@ mod tensors;
 use bytes::Bytes;
 
 pub use self::{
-    decode::{decode_request, decode_request_for, decode_response},
+    decode::{decode_request, decode_request_for, decode_response, observe_request},
     encode::{encode_request, encode_response},
 };
 pub(crate) use self::{

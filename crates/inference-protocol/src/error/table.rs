@@ -41,6 +41,7 @@ impl ProtocolError {
             E::NotInJson { .. } | E::NotTyped { .. } => bad_request("datatype_needs_raw"),
             E::InvalidShape { .. } => bad_request("invalid_shape"),
             E::ElementCount { .. } => bad_request("element_count_mismatch"),
+            E::Data { .. } => bad_request("invalid_data"),
             E::Ragged { .. } => bad_request("ragged_data"),
             E::Value { .. } | E::BoolByte { .. } => bad_request("invalid_value"),
             E::NoData { .. } => bad_request("missing_data"),
@@ -167,6 +168,7 @@ impl ProtocolError {
             | E::NotTyped { .. }
             | E::InvalidShape { .. }
             | E::ElementCount { .. }
+            | E::Data { .. }
             | E::Ragged { .. }
             | E::Value { .. }
             | E::NoData { .. }

@@ -54,8 +54,11 @@ impl DataFault {
                 expected,
                 got: reader.excerpt(at),
             },
+            DataFault::Json(Fault::Unwanted { at, expected }) => {
+                ProtocolError::Data { tensor, expected, got: reader.excerpt(at) }
+            }
             DataFault::Json(fault) | DataFault::Value { fault, .. } => {
-                reader.error(fault, || format!("data of {tensor}"))
+                reader.error(fault, || "data".to_owned())
             }
             DataFault::Count { expected, got } => ProtocolError::ElementCount {
                 tensor,

@@ -26,6 +26,15 @@ pub fn decode_request(body: &Bytes, header: Option<&[u8]>) -> Result<InferReques
     decode_request_in(Mode::Strict, body, split(body, header)?)
 }
 
+/// Reads a request that another server answers: as [`decode_request`], but lenient where servers are known to be.
+/// `null`, `NaN` and `Infinity` stand for floats, and parameters of unknown form are passed over.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn observe_request(body: &Bytes, header: Option<&[u8]>) -> Result<InferRequest, ProtocolError> {
+    decode_request_in(Mode::Lenient, body, split(body, header)?)
+}
+
 /// Reads a request for a model: as [`decode_request`], and the tensors are the model's. A header of 0 makes the
 /// body the bytes of the model's only input.
 ///

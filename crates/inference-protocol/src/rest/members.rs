@@ -162,7 +162,7 @@ pub(crate) fn requested_output(
     name: String,
     mut parameters: Parameters,
 ) -> Result<RequestedOutput, ProtocolError> {
-    let field = |parameter: &str| format!("parameters.{parameter} of output `{name}`");
+    let field = |parameter: &str| format!("outputs.{name}.parameters.{parameter}");
     let binary_data = take_bool(&mut parameters, BINARY_DATA, || field(BINARY_DATA))?;
     let classification = match parameters.remove(CLASSIFICATION) {
         None => None,

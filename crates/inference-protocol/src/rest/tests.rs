@@ -200,7 +200,7 @@ fn ragged_and_miscounted_data_name_input_expected_and_got() {
         refused("INT32", "[2]", "[[1,2]]"),
         "input `x`: value 0: expected an integer from -2147483648 to 2147483647, got `[1,2]`"
     );
-    assert_eq!(data("INT32", "[2,2]", "{}").unwrap_err().code(), "invalid_field");
+    assert_eq!(refused("INT32", "[2,2]", "{}"), "input `x`: data: expected an array, got `{}`");
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn parameters_and_outputs_are_read() {
     let wrong = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}],"outputs":[{"name":"p","parameters":{"classification":-1}}]}"#;
     assert_eq!(
         error(wrong, None).to_string(),
-        "field `parameters.classification of output `p``: expected a number of classes, got `-1`"
+        "field `outputs.p.parameters.classification`: expected a number of classes, got `-1`"
     );
 }
 
@@ -583,6 +583,15 @@ fn answers_of_other_servers_are_read() {
     let response = decode_response(&body, None).unwrap();
     assert_eq!((response.model_version, response.parameters.len()), (None, 1));
     assert!(response.outputs[0].data().f64_at(0).unwrap().is_nan());
+}
+
+#[test]
+fn requests_to_other_servers_are_read() {
+    let body = input(r#""name":"x","shape":[3],"datatype":"FP32","data":[NaN,null,-Infinity],"parameters":{"a":[]}"#);
+    assert!(decode_request(&body, None).is_err());
+    let request = observe_request(&body, None).unwrap();
+    let values: Vec<f64> = request.inputs[0].data().iter_f64().unwrap().collect();
+    assert!(values[0].is_nan() && values[1].is_nan() && values[2] == f64::NEG_INFINITY);
 }
 
 #[test]

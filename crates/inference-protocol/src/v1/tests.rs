@@ -148,7 +148,7 @@ fn bad_v1_requests_tell_what_was_expected() {
     );
     assert_eq!(
         refused(&one(), r#"{"instances":[1]}"#),
-        "model `m`: field `data of input `x``: expected an array, got `1`"
+        "model `m`: input `x`: data: expected an array, got `1`"
     );
     assert_eq!(
         refused(&one(), r#"{"instances":[[1,2]]}x"#),
