@@ -1,1 +1,37 @@
 //! Forwards inside the pod, measures every prediction, scores drift.
+//!
+//! A request goes through [`forward`] to the one server in [`upstream`], and its answer comes back as it is. On the way
+//! [`tee`] keeps copies of both bodies' frames; at the end of the answer an [`observation`] counts it and offers the
+//! copies to the [`observer`], a thread of its own, which decodes them and feeds the drift monitor of the model (in
+//! [`models`]). A change of state becomes an event that [`events`] delivers. Nothing after the offer can reach the answer.
+
+mod app;
+mod config;
+mod events;
+mod forward;
+mod metrics;
+mod models;
+mod observation;
+mod observer;
+mod profiles;
+mod skip;
+mod tee;
+mod upstream;
+
+pub use app::App;
+pub use config::{Config, Hook, NamedProfile, PORTS, SETTINGS};
+
+/// An error and its causes in one line, each told once.
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.ends_with(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,242 @@
+//! Puts the parts together.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use plumbline_drift::report::DriftOverview;
+use plumbline_service::admin::{Page, json, text};
+use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
+use crate::forward::Forwarder;
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::observation::Observing;
+use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
+use crate::profiles;
+use crate::upstream::{Upstream, watch_readiness};
+
+/// A sidecar whose ports are bound and whose observer runs.
+#[derive(Debug)]
+pub struct App {
+    listener: Listener,
+    process: Process,
+    forwarder: Arc<Forwarder>,
+    observer: Observer,
+    delivery: Option<Delivery>,
+    waiting: ReadinessToken,
+    settled: watch::Receiver<u64>,
+}
+
+impl App {
+    /// Binds the data port, loads profiles, and starts the observer.
+    ///
+    /// A profile that was found beside a model and is bad leaves that model without drift detection, and is told.
+    ///
+    /// # Errors
+    /// A port that cannot be bound, a spool directory that cannot be used.
+    #[expect(
+        clippy::unused_async,
+        reason = "every part binds like this, and others do wait"
+    )]
+    pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
+        let metrics = Metrics::declare(process.metrics());
+        let listener = Listener::bind(config.common.listen)?;
+        let upstream = Upstream::new(&config, metrics.upstream.clone());
+        let waiting = process
+            .readiness()
+            .wait_for(format!("the model server at {}", upstream.target()));
+        let observing = Arc::new(Observing {
+            models: Models::new(&metrics, analyses(&config, &metrics)),
+            queue: Queue::new(
+                config.queue_items.get(),
+                config.queue_bytes,
+                metrics.exchanges.queued.clone(),
+                metrics.exchanges.queued_bytes.clone(),
+            ),
+            metrics: metrics.exchanges.clone(),
+            capture_limit: config.capture_limit,
+        });
+        let (raise, delivery) = events(&config, &metrics, process)?;
+        let (settle, settled) = watch::channel(0);
+        let observer = Observer::spawn(
+            &observing,
+            raise,
+            config.window_time,
+            config.before_analysis.clone(),
+            settle,
+        )
+        .context("cannot start the observer's thread")?;
+        process.admin().page("/drift", {
+            let observing = Arc::clone(&observing);
+            move |query| drift_page(&observing.models, query)
+        });
+        let forwarder = Arc::new(Forwarder { upstream, observing });
+        let process = process.clone();
+        Ok(Self {
+            listener,
+            process,
+            forwarder,
+            observer,
+            delivery,
+            waiting,
+            settled,
+        })
+    }
+
+    /// Where the data port listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Counts the exchanges that the observer is done with, once their metrics are up to date.
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.settled.clone()
+    }
+
+    /// Forwards until the process's shutdown has drained, then lets the observer finish, then the events.
+    ///
+    /// # Errors
+    /// None so far; the signature is that of every part.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        let Self {
+            listener,
+            process,
+            forwarder,
+            observer,
+            delivery,
+            waiting,
+            settled: _,
+        } = self;
+        let shutdown = process.shutdown();
+        let probing = tokio::spawn({
+            let (forwarder, readiness) = (Arc::clone(&forwarder), process.readiness().clone());
+            let stop = shutdown.token();
+            async move { watch_readiness(&forwarder.upstream, &readiness, waiting, stop).await }
+        });
+        let observed = CancellationToken::new();
+        let delivering = delivery.map(|delivery| tokio::spawn(delivery.run(observed.clone())));
+        let service = tower::service_fn(move |request| Arc::clone(&forwarder).answer(request));
+        listener.serve(service, ServeOptions::default(), shutdown).await;
+        observer.finish().await;
+        observed.cancel();
+        for task in [Some(probing), delivering].into_iter().flatten() {
+            task.await.context("a task of the sidecar panicked")?;
+        }
+        Ok(())
+    }
+}
+
+/// One analysis per usable profile.
+fn analyses(config: &Config, metrics: &Metrics) -> Vec<(String, String, Analysis)> {
+    let (good, bad) = profiles::find(config);
+    for profile in &bad {
+        let (path, reason) = (profile.path.display(), &profile.reason);
+        tracing::warn!(model.name = profile.model, profile = %path, error = %reason, "bad reference profile; forwarding without drift detection");
+        metrics.profile_loaded(&profile.model, false);
+    }
+    let mut analyses = Vec::new();
+    for mut named in good {
+        // Reports tell the name under which the model is served.
+        named.profile.model.name.clone_from(&named.model);
+        let (name, version) = (named.model, named.profile.model.version.clone());
+        match Analysis::new(&named.profile, config.drift, metrics, [&name, &version]) {
+            Ok(analysis) => {
+                tracing::info!(
+                    model.name = name,
+                    model.version = version,
+                    rows = named.profile.data.rows,
+                    subjects = named.profile.subjects().count(),
+                    "reference profile loaded"
+                );
+                analyses.push((name, version, analysis));
+            }
+            Err(error) => {
+                tracing::warn!(model.name = name, %error, "unusable reference profile; forwarding without drift detection");
+                metrics.profile_loaded(&name, false);
+            }
+        }
+    }
+    if analyses.is_empty() {
+        let directory = config.model_dir.display();
+        tracing::warn!(model_dir = %directory, "no reference profile: rows are forwarded and counted, not compared");
+    }
+    analyses
+}
+
+fn events(
+    config: &Config,
+    metrics: &Metrics,
+    process: &Process,
+) -> anyhow::Result<(Raise, Option<Delivery>)> {
+    let source = Source::new(admin_url(config, process));
+    let Some(url) = &config.events_to else {
+        return Ok((Raise::new(source, None), None));
+    };
+    let place = config
+        .spool_dir
+        .as_ref()
+        .map_or_else(String::new, |spool: &PathBuf| spool.display().to_string());
+    let outbox = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
+        .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
+    let outbox = Arc::new(outbox);
+    let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
+    let delivery = Delivery::new(worker, Arc::clone(&outbox), metrics.events.clone());
+    Ok((Raise::new(source, Some(outbox)), Some(delivery)))
+}
+
+/// The admin port as others reach it; an address that means "all of them" becomes loopback.
+fn admin_url(config: &Config, process: &Process) -> String {
+    if let Some(url) = &config.admin_url {
+        return url.to_string().trim_end_matches('/').to_owned();
+    }
+    let mut address = process.admin_address();
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
+}
+
+/// `?model=NAME` and `?subject=NAME` leave the others out.
+fn drift_page(models: &Models, query: &str) -> Page {
+    let wanted = |key: &str| {
+        query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| {
+                percent_encoding::percent_decode_str(&value.replace('+', " "))
+                    .decode_utf8_lossy()
+                    .into_owned()
+            })
+    };
+    let (model, subject) = (wanted("model"), wanted("subject"));
+    let mut overview = DriftOverview::default();
+    for known in models.all() {
+        if model.as_ref().is_some_and(|wanted| *wanted != known.name) {
+            continue;
+        }
+        if let Some(analysis) = known.analysis() {
+            overview.models.push(analysis.report(now_unix_ms()));
+        }
+    }
+    overview.models.sort_by(|a, b| a.model.cmp(&b.model));
+    if let Some(subject) = &subject {
+        overview
+            .models
+            .iter_mut()
+            .for_each(|model| model.subjects.retain(|other| other.name == *subject));
+    }
+    match (model, overview.models.is_empty()) {
+        (Some(model), true) => text(
+            http::StatusCode::NOT_FOUND,
+            format!("no reference profile for model `{model}`\n"),
+        ),
+        _ => json(http::StatusCode::OK, &overview),
+    }
+}

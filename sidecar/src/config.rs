@@ -1,0 +1,324 @@
+//! Settings of the sidecar.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumbline_drift::{Profile, Settings};
+use plumbline_service::config::{ByteSize, Common, Reader, Setting};
+use plumbline_service::upstream::Target;
+
+/// Default data and admin ports.
+pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
+
+/// The sidecar's settings; the common ones are in [`Common::settings`].
+pub const SETTINGS: &[Setting] = &[
+    Setting::new("upstream", "URL", "The model server: http://HOST:PORT or unix:PATH.").default("http://127.0.0.1:8082"),
+    Setting::new("upstream_connect_timeout", "TIME", "Time to connect to the model server.").default("2s"),
+    Setting::new(
+        "upstream_timeout",
+        "TIME",
+        "Time from the end of a request to the head of the model server's answer.",
+    )
+    .default("60s"),
+    Setting::new(
+        "upstream_idle_timeout",
+        "TIME",
+        "How long an idle connection to the model server is kept; must be shorter than the server keeps it.",
+    )
+    .default("4s"),
+    Setting::repeated(
+        "profile",
+        "[NAME=]FILE",
+        "Reference profile; with NAME for the model of that name instead of the profile's own.",
+    ),
+    Setting::new(
+        "model_dir",
+        "DIR",
+        "Where profile.json is looked for when no profile is given: here, then in each MODEL/ and MODEL/VERSION/.",
+    )
+    .default("/mnt/models"),
+    Setting::new(
+        "model_name",
+        "NAME",
+        "Name under which the model of DIR/profile.json is served, when it is not the profile's.",
+    ),
+    Setting::new("capture_limit", "BYTES", "Requests and answers above this size are forwarded unobserved.")
+        .default("1MiB"),
+    Setting::new("queue_items", "N", "Exchanges that may wait for the observer; more are not observed.")
+        .default("1024"),
+    Setting::new("queue_bytes", "BYTES", "Bytes of exchanges that may wait for the observer.").default("8MiB"),
+    Setting::new("window_rows", "N", "Rows of a detection window.").default("500"),
+    Setting::new("false_alarm_rate", "RATE", "False alarms per row that a model may raise while nothing changes.")
+        .default("0.000001"),
+    Setting::new("warning_effect", "EFFECT", "Effect size of a warning, on the scale of the PSI.").default("0.02"),
+    Setting::new("drift_effect", "EFFECT", "Effect size of drift, on the scale of the PSI.").default("0.1"),
+    Setting::new("window_time", "TIME", "A window with enough rows is closed after this time at the latest.")
+        .default("60s"),
+    Setting::new(
+        "events_to",
+        "URL",
+        "The analysis-worker, or the whole URL of its events endpoint; without it drift is told in metrics only.",
+    ),
+    Setting::new(
+        "spool_dir",
+        "DIR",
+        "Where events wait for a worker that does not answer, across restarts; without it, in memory.",
+    ),
+    Setting::new(
+        "admin_url",
+        "URL",
+        "How others reach the admin port, for the source of events; made from admin_listen when not given.",
+    ),
+];
+
+/// A profile and the model that it is for.
+#[derive(Clone, Debug)]
+pub struct NamedProfile {
+    /// Name under which the model is served.
+    pub model: String,
+    /// What its rows are compared with.
+    pub profile: Profile,
+}
+
+/// Something that a test does on the observer's thread before each exchange: stall it, or make it panic.
+#[derive(Clone)]
+pub struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl Hook {
+    /// Calls `hook` before each exchange.
+    pub fn new(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hook))
+    }
+
+    pub(crate) fn call(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// Settings of the sidecar. Later wins: defaults, the `--config` file, `PLUMBLINE_SIDECAR_*`, flags.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Ports, logging, drain.
+    pub common: Common,
+    /// The model server.
+    pub upstream: Target,
+    /// Time to connect to it.
+    pub upstream_connect_timeout: Duration,
+    /// Time from the end of a request to the head of its answer.
+    pub upstream_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub upstream_idle_timeout: Duration,
+    /// Profiles given by name; when there are none, `model_dir` is searched.
+    pub profiles: Vec<NamedProfile>,
+    /// Where profiles are looked for.
+    pub model_dir: PathBuf,
+    /// Name of the model whose profile lies in `model_dir` itself.
+    pub model_name: Option<String>,
+    /// Larger requests and answers are forwarded unobserved.
+    pub capture_limit: usize,
+    /// Bounds of the observer's queue.
+    pub queue_items: NonZeroUsize,
+    /// See `queue_items`.
+    pub queue_bytes: usize,
+    /// Windows, and the gates that a verdict passes.
+    pub drift: Settings,
+    /// Time after which a window with enough rows is closed.
+    pub window_time: Duration,
+    /// Where drift events go.
+    pub events_to: Option<http::Uri>,
+    /// Where they wait across restarts.
+    pub spool_dir: Option<PathBuf>,
+    /// The admin port as others reach it.
+    pub admin_url: Option<http::Uri>,
+    /// For tests; a program has none.
+    pub before_analysis: Option<Hook>,
+}
+
+impl Config {
+    /// Reads the settings; files named by `profile` are read, so that a bad one is told with all other problems.
+    pub fn read(reader: &mut Reader) -> (Common, Self) {
+        let common = Common::read(reader);
+        let config = Self {
+            common: common.clone(),
+            upstream: reader.value("upstream"),
+            upstream_connect_timeout: reader.value("upstream_connect_timeout"),
+            upstream_timeout: reader.value("upstream_timeout"),
+            upstream_idle_timeout: reader.value("upstream_idle_timeout"),
+            profiles: read_profiles(reader),
+            model_dir: reader.value("model_dir"),
+            model_name: reader.optional("model_name"),
+            capture_limit: reader.value::<ByteSize>("capture_limit").as_usize(),
+            queue_items: reader.value("queue_items"),
+            queue_bytes: reader.value::<ByteSize>("queue_bytes").as_usize(),
+            drift: Settings {
+                window_rows: reader.value("window_rows"),
+                false_alarm_rate: reader.value("false_alarm_rate"),
+                warning_effect: reader.value("warning_effect"),
+                drift_effect: reader.value("drift_effect"),
+                ..Settings::default()
+            },
+            window_time: reader.value("window_time"),
+            events_to: reader.optional("events_to"),
+            spool_dir: reader.optional("spool_dir"),
+            admin_url: reader.optional("admin_url"),
+            before_analysis: None,
+        };
+        for name in ["upstream_connect_timeout", "upstream_timeout", "window_time"] {
+            let time: Duration = reader.value(name);
+            reader.check(name, !time.is_zero(), "must be longer than 0");
+        }
+        let plain = config
+            .events_to
+            .as_ref()
+            .is_none_or(|url| url.scheme_str() == Some("http"));
+        reader.check("events_to", plain, "only http:// is spoken to the worker");
+        let room = config.queue_bytes >= config.capture_limit;
+        reader.check(
+            "queue_bytes",
+            room,
+            "must be at least capture_limit, or large exchanges never fit",
+        );
+        let drift = config.drift;
+        let rate = drift.false_alarm_rate;
+        reader.check(
+            "false_alarm_rate",
+            rate > 0.0 && rate < 1.0,
+            "must be between 0 and 1",
+        );
+        reader.check("warning_effect", drift.warning_effect > 0.0, "must be above 0");
+        let ordered = drift.drift_effect >= drift.warning_effect;
+        reader.check("drift_effect", ordered, "must be at least warning_effect");
+        let enough = drift.window_rows >= drift.min_rows;
+        reader.check(
+            "window_rows",
+            enough,
+            format!("must be at least {}, or no verdict is sound", drift.min_rows),
+        );
+        (common, config)
+    }
+
+    /// For tests and for several parts in one process: free ports on loopback, defaults otherwise, no profile.
+    pub fn on_loopback(upstream: Target) -> Self {
+        Self {
+            common: Common::on_loopback(),
+            upstream,
+            upstream_connect_timeout: Duration::from_secs(2),
+            upstream_timeout: Duration::from_mins(1),
+            upstream_idle_timeout: Duration::from_secs(4),
+            profiles: Vec::new(),
+            model_dir: PathBuf::from("/mnt/models"),
+            model_name: None,
+            capture_limit: 1 << 20,
+            queue_items: NonZeroUsize::new(1024).expect("not 0"),
+            queue_bytes: 8 << 20,
+            drift: Settings::default(),
+            window_time: Duration::from_mins(1),
+            events_to: None,
+            spool_dir: None,
+            admin_url: None,
+            before_analysis: None,
+        }
+    }
+}
+
+fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
+    let mut profiles: Vec<NamedProfile> = Vec::new();
+    for given in reader.list::<String>("profile") {
+        let (name, path) = split_name(&given);
+        match Profile::load(Path::new(path)) {
+            Ok(profile) => {
+                let model = name.unwrap_or(&profile.model.name).to_owned();
+                if profiles.iter().any(|other| other.model == model) {
+                    reader.reject("profile", format!("`{model}` is given two profiles"));
+                }
+                profiles.push(NamedProfile { model, profile });
+            }
+            Err(error) => {
+                let text = crate::error_chain(&error);
+                reader.reject(
+                    "profile",
+                    format!("{path}: {text}; expected a reference profile as `plumbline profile` writes it"),
+                );
+            }
+        }
+    }
+    profiles
+}
+
+/// `NAME=FILE` or `FILE`; a name has no slash.
+fn split_name(given: &str) -> (Option<&str>, &str) {
+    match given.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !name.contains('/') => (Some(name), path),
+        _ => (None, given),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_service::config::{Outcome, Problems, load};
+
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Config, Problems> {
+        let arguments = arguments.iter().map(ToString::to_string);
+        let common = Common::settings(PORTS[0], PORTS[1]);
+        match load("sidecar", &[&common, SETTINGS], arguments, [], Config::read)? {
+            Outcome::Start {
+                config: (_, config), ..
+            } => Ok(config),
+            other => panic!("expected a configuration, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let config = read(&[]).expect("valid");
+        assert_eq!(config.common.listen.port(), 8081);
+        assert_eq!(config.upstream.to_string(), "http://127.0.0.1:8082");
+        let loopback = Config::on_loopback(config.upstream.clone());
+        assert_eq!(
+            format!(
+                "{:?}",
+                Config {
+                    common: loopback.common.clone(),
+                    ..config
+                }
+            ),
+            format!("{loopback:?}"),
+            "the defaults are written twice and must stay equal"
+        );
+    }
+
+    #[test]
+    fn a_missing_profile_that_was_asked_for_stops_the_start() {
+        let problems = read(&[
+            "--profile",
+            "churn=/nonexistent/profile.json",
+            "--events-to",
+            "https://worker",
+        ])
+        .expect_err("two problems")
+        .to_string();
+        assert!(problems.contains("2 problems"), "{problems}");
+        assert!(problems.contains("/nonexistent/profile.json"), "{problems}");
+        assert!(problems.contains("expected a reference profile"), "{problems}");
+    }
+
+    #[test]
+    fn a_name_before_the_file_is_optional() {
+        assert_eq!(
+            split_name("churn=a/profile.json"),
+            (Some("churn"), "a/profile.json")
+        );
+        assert_eq!(split_name("a/b=c/profile.json"), (None, "a/b=c/profile.json"));
+        assert_eq!(split_name("profile.json"), (None, "profile.json"));
+    }
+}

@@ -1,0 +1,82 @@
+//! From the client to the model server and back, as it comes.
+
+mod own;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use plumbline_service::upstream::strip_hop_by_hop;
+
+use crate::observation::Observing;
+use crate::tee::{RequestBody, ResponseBody};
+use crate::upstream::{Answer, Upstream};
+
+/// What every exchange needs.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pub(crate) upstream: Upstream,
+    pub(crate) observing: Arc<Observing>,
+}
+
+impl Forwarder {
+    /// Answers one request with what the model server says, or says why it could not be asked.
+    ///
+    /// Dropping the future, as the server does when the client leaves, cancels the exchange with the model server.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, Infallible> {
+        let started = Instant::now();
+        if request.method() == Method::CONNECT {
+            return Ok(own::no_tunnel());
+        }
+        let (head, body) = request.into_parts();
+        let mut observation = self.observing.begin(&head, started);
+        let grpc = own::is_grpc(&head.headers);
+        let body = RequestBody::new(body, observation.as_ref().map(|_| self.observing.capture_limit));
+        if let Some(observation) = &mut observation {
+            observation.request_body(body.tap());
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.uri_mut() = head.uri;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        strip(request.headers_mut());
+
+        match self.upstream.send(request).await {
+            Ok(Answer { response, sent }) => {
+                let (mut head, body) = response.into_parts();
+                strip_hop_by_hop(&mut head.headers);
+                if let Some(observation) = &mut observation {
+                    observation.response_head(&head, sent);
+                }
+                Ok(Response::from_parts(
+                    head,
+                    ResponseBody::forwarded(body, observation),
+                ))
+            }
+            Err(failure) => {
+                let (status, grpc_status) = self.upstream.classify(&failure);
+                if let Some(observation) = observation {
+                    observation.failed(status, grpc_status);
+                }
+                Ok(own::failure(&failure, status, grpc.then_some(grpc_status)))
+            }
+        }
+    }
+}
+
+/// Takes off what belongs to the client's connection. The framing of a body without a length is kept: for a GET, the
+/// connection to the model server would leave such a body out.
+fn strip(headers: &mut HeaderMap) {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    strip_hop_by_hop(headers);
+    if chunked {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}

@@ -1,0 +1,506 @@
+//! Every series that the sidecar exports: a name, label or bucket is written here or nowhere.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::StatusCode;
+use plumbline_drift::monitor::SubjectInfo;
+use plumbline_drift::profile::{Kind, Role};
+use plumbline_inference_protocol::GrpcCode;
+use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
+
+use crate::skip::SkipReason;
+
+/// Upper bounds in seconds for the time that the sidecar itself takes: 2 µs to 50 ms.
+const OVERHEAD_SECONDS: [f64; 14] = [
+    0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002,
+    0.005, 0.01, 0.05,
+];
+
+/// Upper bounds for the highest probability of a row. Two classes start at 0.5, many classes lower.
+const CONFIDENCE: [f64; 14] = [
+    0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95,
+];
+
+/// Every series of the sidecar.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    request_duration: HistogramVec,
+    overhead: HistogramVec,
+    rows_observed: IntCounterVec,
+    rows_skipped: IntCounterVec,
+    prediction_bin: IntCounterVec,
+    feature_bin: IntCounterVec,
+    prediction_class: IntCounterVec,
+    prediction_confidence: HistogramVec,
+    feature_missing: IntCounterVec,
+    feature_out_of_range: IntCounterVec,
+    feature_unseen_category: IntCounterVec,
+    drift_score: GaugeVec,
+    drift_log_evidence: GaugeVec,
+    drift_state: IntGaugeVec,
+    drift_windows: IntCounterVec,
+    profile_loaded: IntGaugeVec,
+    pub(crate) exchanges: ExchangeMetrics,
+    pub(crate) upstream: UpstreamMetrics,
+    pub(crate) events: EventMetrics,
+}
+
+/// Exchanges that carried predictions: `inferences` = `observed` + `skipped` once the queue is empty.
+#[derive(Clone, Debug)]
+pub(crate) struct ExchangeMetrics {
+    pub(crate) inferences: IntCounter,
+    pub(crate) observed: IntCounter,
+    pub(crate) skipped: IntCounter,
+    pub(crate) queued: IntGauge,
+    pub(crate) queued_bytes: IntGauge,
+    pub(crate) panics: IntCounter,
+}
+
+/// What happens between the sidecar and the model server.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamMetrics {
+    pub(crate) connections: IntCounter,
+    pub(crate) retries: IntCounter,
+    pub(crate) cannot_connect: IntCounter,
+    pub(crate) timeout: IntCounter,
+    pub(crate) broken: IntCounter,
+    pub(crate) client: IntCounter,
+}
+
+/// Events on their way to the analysis-worker.
+#[derive(Clone, Debug)]
+pub(crate) struct EventMetrics {
+    pub(crate) raised: IntCounter,
+    pub(crate) delivered: IntCounter,
+    pub(crate) retried: IntCounter,
+    pub(crate) refused: IntCounter,
+    pub(crate) coalesced: IntCounter,
+    pub(crate) overflowed: IntCounter,
+    pub(crate) pending: IntGauge,
+}
+
+const MODEL: [&str; 2] = ["model", "version"];
+
+impl Metrics {
+    /// Declares every series.
+    #[expect(clippy::too_many_lines, reason = "a list, and the only one")]
+    pub(crate) fn declare(registry: &Registry) -> Self {
+        let exchanges = registry.counter_vec(
+            "plumbline_sidecar_exchanges_total",
+            "Exchanges that carried predictions: forwarded, then observed or skipped.",
+            &["outcome"],
+        );
+        let failures = registry.counter_vec(
+            "plumbline_sidecar_upstream_failures_total",
+            "Exchanges that the model server did not answer, by reason.",
+            &["reason"],
+        );
+        let events = registry.counter_vec(
+            "plumbline_sidecar_events_total",
+            "Drift events by what became of them; one event can be retried many times.",
+            &["outcome"],
+        );
+        Self {
+            request_duration: registry.histogram_vec(
+                "plumbline_request_duration_seconds",
+                "Time from a request's head to the end of its answer.",
+                &["model", "version", "protocol", "code"],
+                &DURATION_SECONDS,
+            ),
+            overhead: registry.histogram_vec(
+                "plumbline_sidecar_overhead_seconds",
+                "Part of the request duration that was not spent on the model server and the connection to it.",
+                &["model"],
+                &OVERHEAD_SECONDS,
+            ),
+            rows_observed: registry.counter_vec(
+                "plumbline_rows_observed_total",
+                "Rows compared with the reference profile.",
+                &MODEL,
+            ),
+            rows_skipped: registry.counter_vec(
+                "plumbline_rows_skipped_total",
+                "Rows not observed, by reason; one for an exchange whose rows cannot be counted.",
+                &["model", "version", "reason"],
+            ),
+            prediction_bin: registry.counter_vec(
+                "plumbline_prediction_bin_total",
+                "Predictions per bin of the reference profile.",
+                &["model", "version", "output", "bin"],
+            ),
+            feature_bin: registry.counter_vec(
+                "plumbline_feature_bin_total",
+                "Feature values per bin of the reference profile.",
+                &["model", "version", "feature", "bin"],
+            ),
+            prediction_class: registry.counter_vec(
+                "plumbline_prediction_class_total",
+                "Predicted classes; `other` is any class that the profile does not list.",
+                &["model", "version", "output", "class"],
+            ),
+            prediction_confidence: registry.histogram_vec(
+                "plumbline_prediction_confidence",
+                "Highest class probability of a row.",
+                &["model", "version", "output"],
+                &CONFIDENCE,
+            ),
+            feature_missing: registry.counter_vec(
+                "plumbline_feature_missing_total",
+                "Feature values that are missing: null, NaN, an infinity, the empty text.",
+                &["model", "version", "feature"],
+            ),
+            feature_out_of_range: registry.counter_vec(
+                "plumbline_feature_out_of_range_total",
+                "Feature values below or above everything in the reference.",
+                &["model", "version", "feature"],
+            ),
+            feature_unseen_category: registry.counter_vec(
+                "plumbline_feature_unseen_category_total",
+                "Feature values of a category that the profile does not list.",
+                &["model", "version", "feature"],
+            ),
+            drift_score: registry.gauge_vec(
+                "plumbline_drift_score",
+                "Distance of the last closed window from the reference, by statistic.",
+                &["model", "version", "subject", "statistic"],
+            ),
+            drift_log_evidence: registry.gauge_vec(
+                "plumbline_drift_log_evidence",
+                "Decimal logarithm of the sequential test's e-value.",
+                &["model", "version", "subject"],
+            ),
+            drift_state: registry.int_gauge_vec(
+                "plumbline_drift_state",
+                "0 stable, 1 warning, 2 drift; the subject `model` stands for all of them.",
+                &["model", "version", "subject"],
+            ),
+            drift_windows: registry.counter_vec(
+                "plumbline_drift_windows_total",
+                "Detection windows closed.",
+                &MODEL,
+            ),
+            profile_loaded: registry.int_gauge_vec(
+                "plumbline_profile_loaded",
+                "1 when the model has a usable reference profile, 0 when it has none or a bad one.",
+                &["model"],
+            ),
+            exchanges: ExchangeMetrics {
+                inferences: exchanges.with_label_values(&["forwarded"]),
+                observed: exchanges.with_label_values(&["observed"]),
+                skipped: exchanges.with_label_values(&["skipped"]),
+                queued: registry.int_gauge(
+                    "plumbline_sidecar_queue_exchanges",
+                    "Exchanges that wait for the observer.",
+                ),
+                queued_bytes: registry.int_gauge(
+                    "plumbline_sidecar_queue_bytes",
+                    "Bytes of the exchanges that wait for the observer.",
+                ),
+                panics: registry.counter(
+                    "plumbline_sidecar_observer_panics_total",
+                    "Panics of the observer, each caught; the answer had been forwarded.",
+                ),
+            },
+            upstream: UpstreamMetrics {
+                connections: registry.counter(
+                    "plumbline_sidecar_upstream_connections_total",
+                    "Connections opened to the model server.",
+                ),
+                retries: registry.counter(
+                    "plumbline_sidecar_upstream_retries_total",
+                    "Requests sent again because the kept connection had been closed before they were processed.",
+                ),
+                cannot_connect: failures.with_label_values(&["connect"]),
+                timeout: failures.with_label_values(&["timeout"]),
+                broken: failures.with_label_values(&["broken"]),
+                client: failures.with_label_values(&["client"]),
+            },
+            events: EventMetrics {
+                raised: events.with_label_values(&["raised"]),
+                delivered: events.with_label_values(&["delivered"]),
+                retried: events.with_label_values(&["retried"]),
+                refused: events.with_label_values(&["refused"]),
+                coalesced: events.with_label_values(&["coalesced"]),
+                overflowed: events.with_label_values(&["overflowed"]),
+                pending: registry.int_gauge(
+                    "plumbline_sidecar_events_pending",
+                    "Drift events that wait for delivery.",
+                ),
+            },
+        }
+    }
+
+    /// Says whether `model` has a usable profile.
+    pub(crate) fn profile_loaded(&self, model: &str, loaded: bool) {
+        self.profile_loaded
+            .with_label_values(&[model])
+            .set(i64::from(loaded));
+    }
+
+    /// The handles of one model.
+    pub(crate) fn model(&self, model: &str, version: &str) -> ModelMetrics {
+        let labels = [model, version];
+        ModelMetrics {
+            durations: Durations::new(self.request_duration.clone(), labels),
+            overhead: self.overhead.with_label_values(&[model]),
+            rows_observed: self.rows_observed.with_label_values(&labels),
+            rows_skipped: SkipReason::ALL.map(|reason| {
+                self.rows_skipped
+                    .with_label_values(&[model, version, reason.as_str()])
+            }),
+        }
+    }
+
+    /// The handles of the subjects of a model's profile, and of the state of the whole.
+    pub(crate) fn subjects(&self, labels: [&str; 2], subjects: &[SubjectInfo]) -> Vec<SubjectMetrics> {
+        subjects
+            .iter()
+            .map(|subject| self.subject(labels, subject))
+            .collect()
+    }
+
+    /// The model-level state.
+    pub(crate) fn model_state(&self, [model, version]: [&str; 2]) -> IntGauge {
+        self.drift_state.with_label_values(&[model, version, "model"])
+    }
+
+    fn subject(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
+        let name = subject.name.as_str();
+        let of_subject = [model, version, name];
+        let is_output = subject.role.is_some();
+        let ordered = matches!(subject.kind, Kind::Numeric | Kind::TextLength);
+        let bins = if is_output {
+            &self.prediction_bin
+        } else {
+            &self.feature_bin
+        };
+        let score = |statistic| {
+            self.drift_score
+                .with_label_values(&[model, version, name, statistic])
+        };
+        SubjectMetrics {
+            bins: subject
+                .bins
+                .iter()
+                .map(|bin| bins.with_label_values(&[model, version, name, bin.as_str()]))
+                .collect(),
+            classes: (subject.role == Some(Role::Label)).then(|| {
+                let class = |bin: &String| {
+                    self.prediction_class
+                        .with_label_values(&[model, version, name, bin.as_str()])
+                };
+                subject.bins.iter().map(class).collect()
+            }),
+            quality: (!is_output).then(|| QualityMetrics {
+                missing: self.feature_missing.with_label_values(&of_subject),
+                out_of_range: self.feature_out_of_range.with_label_values(&of_subject),
+                unseen: self.feature_unseen_category.with_label_values(&of_subject),
+            }),
+            psi: score("psi"),
+            js: score("js"),
+            ks: ordered.then(|| score("ks")),
+            wasserstein: ordered.then(|| score("wasserstein")),
+            chi2: score("chi2"),
+            log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
+            state: self.drift_state.with_label_values(&of_subject),
+        }
+    }
+
+    /// Detection windows closed.
+    pub(crate) fn windows(&self, labels: [&str; 2]) -> IntCounter {
+        self.drift_windows.with_label_values(&labels)
+    }
+
+    /// The confidence of one probability tensor.
+    pub(crate) fn confidence(&self, [model, version]: [&str; 2], output: &str) -> Histogram {
+        self.prediction_confidence
+            .with_label_values(&[model, version, output])
+    }
+}
+
+/// The handles of one model.
+#[derive(Debug)]
+pub(crate) struct ModelMetrics {
+    pub(crate) durations: Durations,
+    pub(crate) overhead: Histogram,
+    pub(crate) rows_observed: IntCounter,
+    rows_skipped: [IntCounter; SkipReason::ALL.len()],
+}
+
+impl ModelMetrics {
+    /// Counts rows that were not observed.
+    pub(crate) fn rows_skipped(&self, reason: SkipReason, rows: u64) {
+        self.rows_skipped[reason as usize].inc_by(rows);
+    }
+}
+
+/// The handles of one subject.
+#[derive(Debug)]
+pub(crate) struct SubjectMetrics {
+    /// In the order of the profile's bins.
+    pub(crate) bins: Vec<IntCounter>,
+    /// The same counts under their public name for predicted classes; label outputs only.
+    pub(crate) classes: Option<Vec<IntCounter>>,
+    /// Features only.
+    pub(crate) quality: Option<QualityMetrics>,
+    pub(crate) psi: Gauge,
+    pub(crate) js: Gauge,
+    /// Numbers only.
+    pub(crate) ks: Option<Gauge>,
+    /// Numbers only; in standard deviations of the reference.
+    pub(crate) wasserstein: Option<Gauge>,
+    pub(crate) chi2: Gauge,
+    pub(crate) log_evidence: Gauge,
+    pub(crate) state: IntGauge,
+}
+
+/// What is wrong with values whatever their distribution.
+#[derive(Debug)]
+pub(crate) struct QualityMetrics {
+    pub(crate) missing: IntCounter,
+    pub(crate) out_of_range: IntCounter,
+    pub(crate) unseen: IntCounter,
+}
+
+/// How an inference came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    V1,
+    V2,
+    Grpc,
+}
+
+impl Protocol {
+    const COUNT: usize = 3;
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+/// How an exchange ended, as the `code` label tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    Http(StatusCode),
+    Grpc(GrpcCode),
+}
+
+impl Code {
+    /// Statuses with a label of their own; others share one per class, so that the set is closed.
+    const HTTP: [u16; 16] = [
+        200, 400, 401, 403, 404, 408, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504,
+    ];
+    const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+    const COUNT: usize = Self::HTTP.len() + Self::CLASSES.len();
+
+    fn index(self) -> usize {
+        match self {
+            Self::Grpc(code) => usize::try_from(code.as_i32()).unwrap_or(GrpcCode::Unknown as usize),
+            Self::Http(status) => {
+                let status = status.as_u16();
+                let class = usize::from(status / 100).clamp(1, Self::CLASSES.len()) - 1;
+                let own = Self::HTTP.iter().position(|&own| own == status);
+                own.unwrap_or(Self::HTTP.len() + class)
+            }
+        }
+    }
+
+    fn label(self) -> String {
+        match self {
+            Self::Grpc(code) => code.name().to_owned(),
+            Self::Http(status) => match Self::HTTP.get(self.index()) {
+                Some(_) => status.as_str().to_owned(),
+                None => Self::CLASSES[self.index() - Self::HTTP.len()].to_owned(),
+            },
+        }
+    }
+}
+
+/// Durations of one model by protocol and code. A handle is resolved when its pair first occurs: all pairs from the start
+/// would be a thousand series of zeros per model.
+#[derive(Debug)]
+pub(crate) struct Durations {
+    family: HistogramVec,
+    labels: [String; 2],
+    handles: [[OnceLock<Histogram>; Code::COUNT]; Protocol::COUNT],
+}
+
+impl Durations {
+    fn new(family: HistogramVec, labels: [&str; 2]) -> Self {
+        let handles = std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new()));
+        Self {
+            family,
+            labels: labels.map(str::to_owned),
+            handles,
+        }
+    }
+
+    pub(crate) fn record(&self, protocol: Protocol, code: Code, duration: Duration) {
+        let handle = self.handles[protocol as usize][code.index()].get_or_init(|| {
+            let [model, version] = &self.labels;
+            let labels = [model.as_str(), version.as_str(), protocol.as_str(), &code.label()];
+            self.family.with_label_values(&labels)
+        });
+        handle.observe(duration.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_a_closed_set_without_collisions() {
+        assert!(GrpcCode::ALL.len() <= Code::COUNT);
+        let labels: Vec<String> = (100..600)
+            .filter_map(|status| StatusCode::from_u16(status).ok())
+            .map(|status| Code::Http(status).label())
+            .collect();
+        let distinct: std::collections::BTreeSet<&String> = labels.iter().collect();
+        assert_eq!(distinct.len(), Code::COUNT);
+        assert_eq!(Code::Http(StatusCode::CREATED).label(), "2xx");
+        assert_eq!(Code::Http(StatusCode::IM_A_TEAPOT).label(), "4xx");
+        assert_eq!(
+            Code::Grpc(GrpcCode::Unavailable).label(),
+            GrpcCode::Unavailable.name()
+        );
+    }
+
+    #[test]
+    fn durations_appear_with_their_first_exchange() {
+        let registry = Registry::default();
+        let model = Metrics::declare(&registry).model("churn", "3");
+        let text = || String::from_utf8(registry.render()).expect("text");
+        assert!(!text().contains("plumbline_request_duration_seconds_count"));
+        model
+            .durations
+            .record(Protocol::V2, Code::Http(StatusCode::OK), Duration::from_millis(3));
+        let line = r#"plumbline_request_duration_seconds_count{code="200",model="churn",protocol="v2",version="3"} 1"#;
+        assert!(text().contains(line), "{}", text());
+    }
+
+    #[test]
+    fn every_reason_is_visible_from_the_start() {
+        let registry = Registry::default();
+        Metrics::declare(&registry)
+            .model("churn", "3")
+            .rows_skipped(SkipReason::QueueFull, 2);
+        let text = String::from_utf8(registry.render()).expect("text");
+        for reason in SkipReason::ALL {
+            let value = if reason == SkipReason::QueueFull { 2 } else { 0 };
+            let name = reason.as_str();
+            let line = format!(
+                "plumbline_rows_skipped_total{{model=\"churn\",reason=\"{name}\",version=\"3\"}} {value}"
+            );
+            assert!(text.contains(&line), "{line}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! One model's comparison with its profile, and the series that show it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use plumbline_drift::Profile;
+use plumbline_drift::monitor::{Monitor, MonitorError, Settings};
+use plumbline_drift::profile::Role;
+use plumbline_drift::report::{DriftReport, State, SubjectReport};
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::Skipped;
+use super::decode::Rows;
+use super::mapping::{Column, Side};
+use crate::metrics::{Metrics, SubjectMetrics};
+use crate::skip::SkipReason;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Analysis {
+    monitor: Monitor,
+    inputs: Side,
+    outputs: Side,
+    confidences: Vec<Confidence>,
+    subjects: Vec<Subject>,
+    state: IntGauge,
+    windows: IntCounter,
+    /// When the open window got its first row.
+    window_opened: Option<Instant>,
+    episode: Option<Episode>,
+    told: Told,
+}
+
+/// One subject's series, and what they have been told.
+#[derive(Debug)]
+struct Subject {
+    metrics: SubjectMetrics,
+    bins: Vec<u64>,
+    missing: u64,
+    out_of_range: u64,
+    unseen: u64,
+}
+
+/// The probabilities of one output tensor.
+#[derive(Debug)]
+struct Confidence {
+    subjects: Vec<usize>,
+    histogram: Histogram,
+}
+
+/// An episode that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Episode {
+    number: u64,
+    started_at_unix_ms: i64,
+    /// Rows seen before it.
+    rows_before: u64,
+    /// Whether it has come to drift, and that has been told.
+    detected: bool,
+}
+
+/// What has been said once and need not be said for each row.
+#[derive(Debug, Default)]
+struct Told {
+    missing_subjects: bool,
+}
+
+/// A change of a model's state that others should hear of.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// [`State::Drift`] or [`State::Recovered`].
+    pub(crate) state: State,
+    /// Number of the episode in this process.
+    pub(crate) episode: u64,
+    pub(crate) started_at_unix_ms: i64,
+    /// Rows since it began.
+    pub(crate) rows: u64,
+    pub(crate) report: DriftReport,
+}
+
+impl Analysis {
+    /// A comparison with `profile`, whose series carry `labels`: model and version.
+    pub(crate) fn new(
+        profile: &Profile,
+        settings: Settings,
+        metrics: &Metrics,
+        labels: [&str; 2],
+    ) -> Result<Self, MonitorError> {
+        let monitor = Monitor::new(profile, settings, super::now_unix_ms())?;
+        let subjects = monitor.subjects();
+        let inputs = Side::new(subjects, |subject| subject.role.is_none());
+        let outputs = Side::new(subjects, |subject| subject.role.is_some());
+        let mut probabilities: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, subject) in subjects.iter().enumerate() {
+            if subject.role == Some(Role::Probability) {
+                probabilities.entry(&subject.tensor).or_default().push(index);
+            }
+        }
+        let confidences = probabilities
+            .into_iter()
+            .map(|(tensor, subjects)| Confidence {
+                subjects,
+                histogram: metrics.confidence(labels, tensor),
+            })
+            .collect();
+        let subjects = metrics
+            .subjects(labels, subjects)
+            .into_iter()
+            .map(|metrics| {
+                let bins = vec![0; metrics.bins.len()];
+                Subject {
+                    metrics,
+                    bins,
+                    missing: 0,
+                    out_of_range: 0,
+                    unseen: 0,
+                }
+            })
+            .collect();
+        Ok(Self {
+            monitor,
+            inputs,
+            outputs,
+            confidences,
+            subjects,
+            state: metrics.model_state(labels),
+            windows: metrics.windows(labels),
+            window_opened: None,
+            episode: None,
+            told: Told::default(),
+        })
+    }
+
+    /// Adds rows, and closes the window when it has enough of them.
+    pub(super) fn observe(&mut self, rows: &Rows, now_unix_ms: i64) -> Result<Vec<Change>, Skipped> {
+        let count = usize::try_from(rows.count()).unwrap_or(usize::MAX);
+        let mut columns = self.inputs.columns(&rows.inputs, count);
+        let inputs = columns.len();
+        columns.extend(self.outputs.columns(&rows.outputs, count));
+        if columns.is_empty() {
+            return Err(Skipped {
+                reason: SkipReason::NoSubject,
+                rows: rows.count().max(1),
+            });
+        }
+        self.tell_missing_subjects(inputs, columns.len() - inputs);
+        self.window_opened.get_or_insert_with(Instant::now);
+        let confidences: Vec<RowConfidence<'_>> = self
+            .confidences
+            .iter()
+            .map(|confidence| confidence.of(&columns))
+            .collect();
+        let mut changes = Vec::new();
+        for row in 0..count {
+            for column in &columns {
+                column.observe(&mut self.monitor, row);
+            }
+            for confidence in &confidences {
+                confidence.observe(row);
+            }
+            if self.monitor.end_row() {
+                changes.extend(self.close_window(now_unix_ms));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Closes a window that has been open for `window_time`.
+    pub(super) fn close_by_time(
+        &mut self,
+        now: Instant,
+        window_time: Duration,
+        now_unix_ms: i64,
+    ) -> Option<Change> {
+        let opened = self.window_opened?;
+        if now.saturating_duration_since(opened) < window_time {
+            return None;
+        }
+        self.close_window(now_unix_ms)
+    }
+
+    /// The comparison as it stands, without closing the window.
+    pub(crate) fn report(&self, now_unix_ms: i64) -> DriftReport {
+        self.monitor.report(now_unix_ms)
+    }
+
+    fn close_window(&mut self, now_unix_ms: i64) -> Option<Change> {
+        self.window_opened = None;
+        let report = self.monitor.close_window(now_unix_ms);
+        if report.window.closed {
+            self.windows.inc();
+        } else {
+            // Too few rows for a verdict: it goes on, and is looked at again after the same time.
+            self.window_opened = Some(Instant::now());
+        }
+        self.show(&report);
+        self.follow(report)
+    }
+
+    /// Follows the model's episode; returns a change that others should hear of.
+    fn follow(&mut self, report: DriftReport) -> Option<Change> {
+        let change = report
+            .transitions
+            .iter()
+            .find(|transition| transition.subject.is_none())?;
+        tracing::info!(
+            model.name = report.model,
+            model.version = report.version,
+            from = ?change.from,
+            to = ?change.to,
+            window.rows = report.window.rows,
+            "drift state changed"
+        );
+        let (to, number) = (change.to, change.episode);
+        let at_unix_ms = report.window.closed_at_unix_ms;
+        let begins = self.episode.is_none_or(|episode| episode.number != number);
+        if begins && matches!(to, State::Warning | State::Drift) {
+            self.episode = Some(Episode {
+                number,
+                started_at_unix_ms: at_unix_ms,
+                rows_before: report.rows_total - report.window.rows.min(report.rows_total),
+                detected: false,
+            });
+        }
+        let episode = self.episode.as_mut()?;
+        let state = match to {
+            State::Drift if !episode.detected => {
+                episode.detected = true;
+                State::Drift
+            }
+            State::Recovered | State::Stable if episode.detected => State::Recovered,
+            State::Drift | State::Recovered | State::Stable | State::Warning => {
+                if to.level() == 0 {
+                    self.episode = None;
+                }
+                return None;
+            }
+        };
+        let change = Change {
+            state,
+            episode: episode.number,
+            started_at_unix_ms: episode.started_at_unix_ms,
+            rows: report.rows_total - episode.rows_before,
+            report,
+        };
+        if state == State::Recovered {
+            self.episode = None;
+        }
+        Some(change)
+    }
+
+    /// Brings the counters of bins up to date; they only ever rise.
+    pub(super) fn publish(&mut self) {
+        for (index, subject) in self.subjects.iter_mut().enumerate() {
+            subject.publish(&self.monitor, index);
+        }
+    }
+
+    fn show(&self, report: &DriftReport) {
+        self.state.set(i64::from(report.state.level()));
+        for (subject, told) in self.subjects.iter().zip(&report.subjects) {
+            subject.metrics.show(told);
+        }
+    }
+
+    fn tell_missing_subjects(&mut self, inputs: usize, outputs: usize) {
+        let all = inputs == self.inputs.len() && outputs == self.outputs.len();
+        if !all && !std::mem::replace(&mut self.told.missing_subjects, true) {
+            tracing::warn!(
+                features = inputs,
+                features.expected = self.inputs.len(),
+                outputs,
+                outputs.expected = self.outputs.len(),
+                "an exchange has not all subjects of the profile; the others are not observed (told once)"
+            );
+        }
+    }
+}
+
+impl Confidence {
+    fn of<'a>(&self, columns: &'a [Column<'a>]) -> RowConfidence<'a> {
+        RowConfidence {
+            probabilities: columns
+                .iter()
+                .filter(|column| self.subjects.contains(&column.subject))
+                .collect(),
+            histogram: self.histogram.clone(),
+        }
+    }
+}
+
+/// The probabilities of one exchange.
+struct RowConfidence<'a> {
+    probabilities: Vec<&'a Column<'a>>,
+    histogram: Histogram,
+}
+
+impl RowConfidence<'_> {
+    /// The highest probability of the row; of two classes one may be left to be reckoned.
+    fn observe(&self, row: usize) {
+        let each = self.probabilities.iter().map(|column| column.number(row));
+        let highest = each.fold(f64::NAN, f64::max);
+        let highest = if self.probabilities.len() == 1 {
+            highest.max(1.0 - highest)
+        } else {
+            highest
+        };
+        if highest.is_finite() {
+            self.histogram.observe(highest);
+        }
+    }
+}
+
+impl Subject {
+    fn publish(&mut self, monitor: &Monitor, index: usize) {
+        let cumulative = monitor.cumulative(index);
+        for (at, (&now, told)) in cumulative.iter().zip(&mut self.bins).enumerate() {
+            let rise = now.saturating_sub(std::mem::replace(told, now));
+            if rise == 0 {
+                continue;
+            }
+            if let Some(bin) = self.metrics.bins.get(at) {
+                bin.inc_by(rise);
+            }
+            if let Some(class) = self.metrics.classes.as_ref().and_then(|classes| classes.get(at)) {
+                class.inc_by(rise);
+            }
+        }
+        let counters = monitor.counters(index);
+        if let Some(quality) = &self.metrics.quality {
+            raise(&quality.missing, &mut self.missing, counters.missing);
+            raise(
+                &quality.out_of_range,
+                &mut self.out_of_range,
+                counters.out_of_range,
+            );
+            raise(&quality.unseen, &mut self.unseen, counters.unseen);
+        }
+    }
+}
+
+fn raise(counter: &IntCounter, told: &mut u64, now: u64) {
+    counter.inc_by(now.saturating_sub(std::mem::replace(told, now)));
+}
+
+impl SubjectMetrics {
+    fn show(&self, report: &SubjectReport) {
+        self.state.set(i64::from(report.state.level()));
+        self.log_evidence.set(report.evidence.log10);
+        let Some(statistics) = &report.statistics else {
+            return;
+        };
+        self.psi.set(statistics.psi);
+        self.js.set(statistics.js_distance);
+        self.chi2.set(statistics.chi_square);
+        set(self.ks.as_ref(), statistics.ks);
+        set(self.wasserstein.as_ref(), statistics.wasserstein_normed);
+    }
+}
+
+fn set(gauge: Option<&Gauge>, value: Option<f64>) {
+    if let (Some(gauge), Some(value)) = (gauge, value) {
+        gauge.set(value);
+    }
+}

@@ -1,0 +1,86 @@
+//! From the bytes of an exchange to the tensors in it.
+
+use bytes::Bytes;
+use plumbline_inference_protocol::{ProtocolError, Shape, Tensor, grpc, rest, v1};
+
+use super::{Exchange, Skipped};
+use crate::metrics::Protocol;
+use crate::skip::SkipReason;
+
+/// What a client sent and what it got, row by row.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) inputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Tensor>,
+    count: u64,
+}
+
+impl Rows {
+    /// Reads both bodies. A request that cannot be read counts as one row.
+    pub(super) fn read(exchange: Exchange) -> Result<Self, Skipped> {
+        let Exchange {
+            protocol,
+            request,
+            request_head,
+            response,
+            response_head,
+            ..
+        } = exchange;
+        let (request, response) = (request.into_bytes(), response.into_bytes());
+        let inputs = match protocol {
+            Protocol::V1 => v1::observe_request(&request).map(|request| request.inputs),
+            Protocol::V2 => rest::decode_request(&request, request_head.json_length.as_deref())
+                .map(|request| request.inputs),
+            Protocol::Grpc => decode_grpc(&request, |message| {
+                Ok(grpc::request_from_proto(message)?.1.inputs)
+            }),
+        };
+        let inputs = inputs.map_err(|error| Skipped::one(reason(&error)))?;
+        let rows = inputs.first().map_or(0, rows_of);
+        let outputs = match protocol {
+            Protocol::V1 => v1::observe_response(&response),
+            Protocol::V2 => rest::decode_response(&response, response_head.json_length.as_deref())
+                .map(|response| response.outputs),
+            Protocol::Grpc => decode_grpc(&response, |message| {
+                Ok(grpc::response_from_proto(message)?.outputs)
+            }),
+        };
+        let outputs = outputs.map_err(|error| Skipped {
+            reason: reason(&error),
+            rows: rows.max(1),
+        })?;
+        Ok(Self {
+            inputs,
+            outputs,
+            count: rows,
+        })
+    }
+
+    /// Rows of the request.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+fn decode_grpc<M, T>(
+    body: &Bytes,
+    convert: impl FnOnce(M) -> Result<T, ProtocolError>,
+) -> Result<T, ProtocolError>
+where
+    M: prost::Message + Default,
+{
+    convert(grpc::decode_frame(body)?)
+}
+
+/// The first dimension; a scalar is one row.
+fn rows_of(tensor: &Tensor) -> u64 {
+    Shape::rows(tensor.shape()).map_or(1, |rows| u64::try_from(rows).unwrap_or(0))
+}
+
+fn reason(error: &ProtocolError) -> SkipReason {
+    tracing::debug!(%error, "exchange not observed");
+    match error {
+        ProtocolError::GrpcCompression => SkipReason::Encoded,
+        _ => SkipReason::Unparsable,
+    }
+}

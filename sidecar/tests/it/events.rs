@@ -1,0 +1,243 @@
+//! Drift is detected, told once, and over when it is over.
+
+use http::StatusCode;
+use plumbline_drift::report::{DETECTED, DriftEvent, DriftOverview, RECOVERED, State};
+use plumbline_sidecar::Config;
+use plumbline_testkit::event_sink::EventSink;
+use plumbline_testkit::predictor::{FakePredictor, Received, RefusingPort};
+
+use crate::harness::{TestSidecar, collect, eventually, h1_client};
+use crate::model::{Row, Rows, Wire, answer, request};
+use crate::observing::with_profile;
+
+const STATE: &str = r#"plumbline_drift_state{model="churn",subject="model",version="3"}"#;
+const OBSERVED: &str = r#"plumbline_rows_observed_total{model="churn",version="3"}"#;
+
+/// A sidecar with a model, and how many rows it has been sent.
+struct Watched {
+    sidecar: TestSidecar,
+    sent: usize,
+    _predictor: FakePredictor,
+}
+
+impl Watched {
+    async fn start(adjust: impl FnOnce(&mut Config)) -> Self {
+        let predictor = FakePredictor::answering(answer).await;
+        let sidecar = TestSidecar::start(&predictor.url(), |config| {
+            with_profile(config);
+            adjust(config);
+        })
+        .await;
+        Self {
+            sidecar,
+            sent: 0,
+            _predictor: predictor,
+        }
+    }
+
+    /// Sends rows, ten at a time, and waits until they have been observed.
+    async fn send(&mut self, rows: &[Row]) {
+        let mut client = h1_client(self.sidecar.address).await;
+        for some in rows.chunks(10) {
+            let response = client
+                .send_request(request(Wire::V2Binary, some))
+                .await
+                .expect("an answer");
+            assert_eq!(collect(response).await.status, StatusCode::OK);
+            client.ready().await.expect("kept alive");
+        }
+        self.sent += rows.len();
+        self.sidecar.metric_is(OBSERVED, self.sent as f64).await;
+    }
+}
+
+fn parse(received: &Received) -> (serde_json::Value, DriftEvent) {
+    let envelope: serde_json::Value = serde_json::from_slice(&received.body).expect("JSON");
+    let data = serde_json::from_value(envelope["data"].clone()).expect("a drift event");
+    (envelope, data)
+}
+
+fn to(sink: &EventSink) -> impl FnOnce(&mut Config) + use<> {
+    let url = sink.url().parse().expect("a URL");
+    move |config| config.events_to = Some(url)
+}
+
+#[tokio::test]
+async fn drift_is_told_once_after_refusals_and_so_is_its_end() {
+    let sink = EventSink::refusing(2, 503).await;
+    let mut watched = Watched::start(to(&sink)).await;
+    let mut rows = Rows::seeded(11);
+    watched.send(&rows.usual(1_500)).await;
+    assert_eq!(watched.sidecar.metric(STATE), 0.0);
+
+    watched.send(&rows.shifted(1_000)).await;
+    watched.sidecar.metric_is(STATE, 2.0).await;
+    let score = r#"plumbline_drift_score{model="churn",statistic="psi",subject="tenure",version="3"}"#;
+    assert!(watched.sidecar.metric(score) > 1.0);
+    let accepted = sink.accepted(1).await;
+    assert_eq!(sink.attempts_so_far(), 3);
+    let received = &accepted[0];
+    assert_eq!(received.path(), "/api/v1/events");
+    assert_eq!(received.header("content-type"), "application/cloudevents+json");
+    let (envelope, detected) = parse(received);
+    assert_eq!(envelope["type"], DETECTED);
+    assert_eq!(
+        (&envelope["specversion"], &envelope["subject"]),
+        (&"1.0".into(), &"churn".into())
+    );
+    assert_eq!(
+        envelope["source"],
+        format!("http://{}", watched.sidecar.process.admin_address())
+    );
+    assert_eq!((detected.state, detected.version.as_str()), (State::Drift, "3"));
+    assert!(
+        detected.rows >= 500 && detected.rows <= 1_000,
+        "{}",
+        detected.rows
+    );
+    let tenure = detected
+        .report
+        .subjects
+        .iter()
+        .find(|subject| subject.name == "tenure")
+        .expect("a subject");
+    assert!(
+        tenure.bins.iter().map(|bin| bin.window).sum::<u64>() >= 500,
+        "histograms come along"
+    );
+
+    watched.send(&rows.usual(4_000)).await;
+    watched.sidecar.metric_is(STATE, 0.0).await;
+    let accepted = sink.accepted(2).await;
+    let (envelope, recovered) = parse(&accepted[1]);
+    assert_eq!(
+        (&envelope["type"], recovered.state),
+        (&RECOVERED.into(), State::Recovered)
+    );
+    assert_eq!(recovered.episode, detected.episode);
+    assert_eq!(recovered.started_at_unix_ms, detected.started_at_unix_ms);
+    assert!(recovered.at_unix_ms >= detected.at_unix_ms && recovered.rows > detected.rows);
+    eventually("both are delivered", || {
+        watched
+            .sidecar
+            .metric(r#"plumbline_sidecar_events_total{outcome="delivered"}"#)
+            == 2.0
+    })
+    .await;
+    assert_eq!(sink.accepted_so_far(), 2);
+}
+
+#[tokio::test]
+async fn rows_like_the_reference_raise_nothing() {
+    let sink = EventSink::accepting().await;
+    let mut watched = Watched::start(to(&sink)).await;
+    watched.send(&Rows::seeded(23).usual(6_000)).await;
+    assert_eq!(
+        watched
+            .sidecar
+            .metric(r#"plumbline_drift_windows_total{model="churn",version="3"}"#),
+        12.0
+    );
+    assert_eq!(watched.sidecar.metric(STATE), 0.0);
+    assert_eq!(
+        watched
+            .sidecar
+            .metric(r#"plumbline_sidecar_events_total{outcome="raised"}"#),
+        0.0
+    );
+    assert_eq!(sink.attempts_so_far(), 0);
+}
+
+#[tokio::test]
+async fn a_window_closes_by_time_as_well() {
+    let mut watched = Watched::start(|config| {
+        config.window_time = std::time::Duration::from_millis(1);
+    })
+    .await;
+    watched.send(&Rows::seeded(5).usual(150)).await;
+    let windows = r#"plumbline_drift_windows_total{model="churn",version="3"}"#;
+    eventually("a window is closed", || watched.sidecar.metric(windows) >= 1.0).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_holds_up_nothing() {
+    let sink = EventSink::holding().await;
+    let mut watched = Watched::start(to(&sink)).await;
+    let mut rows = Rows::seeded(11);
+    watched.send(&rows.shifted(1_000)).await;
+    sink.attempts(1).await;
+    // Answers and observation go on: sending waits for both.
+    watched.send(&rows.shifted(1_000)).await;
+    assert_eq!(sink.accepted_so_far(), 0);
+    sink.release();
+    assert_eq!(parse(&sink.accepted(1).await[0]).1.state, State::Drift);
+}
+
+#[tokio::test]
+async fn an_event_that_the_worker_refuses_for_good_is_dropped_and_counted() {
+    let sink = EventSink::refusing(1, 422).await;
+    let mut watched = Watched::start(to(&sink)).await;
+    watched.send(&Rows::seeded(11).shifted(1_000)).await;
+    sink.attempts(1).await;
+    watched
+        .sidecar
+        .metric_is(r#"plumbline_sidecar_events_total{outcome="refused"}"#, 1.0)
+        .await;
+    watched
+        .sidecar
+        .metric_is("plumbline_sidecar_events_pending", 0.0)
+        .await;
+    assert_eq!(sink.accepted_so_far(), 0);
+}
+
+#[tokio::test]
+async fn a_spooled_event_outlives_the_sidecar() {
+    let spool = tempfile::tempdir().expect("a directory");
+    let to = |url: String| {
+        let directory = spool.path().to_owned();
+        move |config: &mut Config| {
+            config.events_to = Some(url.parse().expect("a URL"));
+            config.spool_dir = Some(directory);
+        }
+    };
+    let away = RefusingPort::new();
+    let mut watched = Watched::start(to(away.url())).await;
+    watched.send(&Rows::seeded(11).shifted(1_000)).await;
+    watched
+        .sidecar
+        .metric_is("plumbline_sidecar_events_pending", 1.0)
+        .await;
+    watched.sidecar.stop().await;
+
+    let sink = EventSink::accepting().await;
+    let again = Watched::start(to(sink.url())).await;
+    let (_, event) = parse(&sink.accepted(1).await[0]);
+    assert_eq!(event.state, State::Drift);
+    again
+        .sidecar
+        .metric_is("plumbline_sidecar_events_pending", 0.0)
+        .await;
+    assert_eq!(std::fs::read_dir(spool.path()).expect("a directory").count(), 0);
+}
+
+#[tokio::test]
+async fn the_drift_page_tells_everything_or_what_was_asked() {
+    let mut watched = Watched::start(|_| {}).await;
+    watched.send(&Rows::seeded(11).shifted(600)).await;
+    let page = watched.sidecar.admin("/drift").await;
+    let overview: DriftOverview = serde_json::from_slice(&page.body).expect("an overview");
+    assert_eq!((overview.models.len(), overview.models[0].subjects.len()), (1, 5));
+    assert_eq!(
+        (overview.models[0].state, overview.models[0].rows_total),
+        (State::Drift, 600)
+    );
+    let bins = &overview.models[0].subjects[1].bins;
+    assert_eq!(bins[0].name, "monthly".to_owned());
+    assert!(bins.iter().any(|bin| bin.reference > 0) && bins[0].total == 600);
+
+    let page = watched.sidecar.admin("/drift?model=churn&subject=tenure").await;
+    let overview: DriftOverview = serde_json::from_slice(&page.body).expect("an overview");
+    assert_eq!(overview.models[0].subjects.len(), 1);
+    let page = watched.sidecar.admin("/drift?model=nobody").await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+}

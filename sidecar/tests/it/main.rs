@@ -1,0 +1,8 @@
+//! The sidecar over real sockets, with a scripted model server behind it.
+
+mod events;
+mod forwarding;
+mod harness;
+mod model;
+mod observing;
+mod program;
