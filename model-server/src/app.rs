@@ -82,7 +82,7 @@ impl App {
     /// Serves until shutdown has drained.
     ///
     /// # Errors
-    /// None today; a part's `serve` may fail.
+    /// None: what goes wrong while serving is answered to whoever asked.
     pub async fn serve(self) -> anyhow::Result<()> {
         let App {
             listener,

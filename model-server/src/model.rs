@@ -158,19 +158,18 @@ impl Model {
             })
     }
 
-    /// Runs a validated request.
+    /// Runs a validated request and returns the `wanted` outputs.
     ///
     /// # Errors
     /// [`ProtocolError`]: refused, or values that the model cannot run with.
     pub(crate) async fn infer(
         &self,
         request: InferRequest,
+        wanted: &RequestedOutputs,
         deadline: Option<Deadline>,
     ) -> Result<InferResponse, ProtocolError> {
-        let InferRequest {
-            id, inputs, outputs, ..
-        } = request;
-        let positions = self.positions(&outputs)?;
+        let InferRequest { id, inputs, .. } = request;
+        let positions = self.positions(wanted)?;
         let mut outputs = self.run(inputs, positions.clone(), deadline).await?;
         for (tensor, &position) in outputs.iter_mut().zip(&positions) {
             if let Some(labels) = &self.outputs[position].class_labels_parameter {

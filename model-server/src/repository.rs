@@ -7,6 +7,7 @@ mod warm_up;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -140,15 +141,26 @@ fn metadata(model: &Model, versions: &[String]) -> Bytes {
 
 /// A model that cannot be served, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("model {name} ({place})")]
+#[error("{}", Place(.name.as_deref(), .place))]
 pub struct LoadError {
-    /// `` `churn` ``, or what stands for it.
-    pub(crate) name: String,
+    /// Its name, where there is one.
+    pub(crate) name: Option<String>,
     /// The file or directory.
-    pub(crate) place: String,
+    pub(crate) place: PathBuf,
     /// What is wrong.
     #[source]
     pub(crate) problem: LoadProblem,
+}
+
+struct Place<'a>(Option<&'a str>, &'a Path);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place(Some(name), place) => write!(f, "model `{name}` ({})", place.display()),
+            Place(None, place) => write!(f, "no model at {}", place.display()),
+        }
+    }
 }
 
 /// Every model that cannot be served; nothing is served then.

@@ -190,3 +190,33 @@ fn deadline_of(
         Deadline::new(arrived, after)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_reply_with_the_request_id() {
+        for is_grpc in [false, true] {
+            let request_id = RequestId::random();
+            let coming = Box::pin(async { panic!("answering fails") });
+            let reply = Answer {
+                coming,
+                request_id: request_id.clone(),
+                is_grpc,
+            }
+            .await
+            .unwrap();
+            assert_eq!(reply.headers()[REQUEST_ID], request_id.as_str());
+            if is_grpc {
+                assert_eq!(reply.headers()["grpc-status"], "13");
+            } else {
+                assert_eq!(reply.status(), http::StatusCode::INTERNAL_SERVER_ERROR);
+                let body = reply.into_body().collect().await.unwrap().to_bytes();
+                assert_eq!(body, r#"{"error":"internal error","code":"internal"}"#);
+            }
+        }
+    }
+}

@@ -171,12 +171,9 @@ pub(crate) fn load_all(
         match discover(path, name.as_deref()) {
             Ok(here) => found.extend(here.into_iter().map(|found| (found, name.is_some()))),
             Err((place, error)) => {
-                let name = name
-                    .as_deref()
-                    .map_or_else(|| "path".to_owned(), |name| format!("`{name}`"));
                 errors.push(LoadError {
-                    name,
-                    place: place.display().to_string(),
+                    name: name.clone(),
+                    place,
                     problem: error.into(),
                 });
             }
@@ -204,8 +201,8 @@ pub(crate) fn load_all(
         match outcome {
             Ok(model) => loaded.push((found.version, model)),
             Err(problem) => errors.push(LoadError {
-                name: format!("`{}`", found.name),
-                place: found.file.display().to_string(),
+                name: Some(found.name),
+                place: found.file,
                 problem,
             }),
         }

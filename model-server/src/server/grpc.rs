@@ -140,7 +140,7 @@ async fn run(
     // The model is looked up first: its absence is told whatever else is wrong.
     let reference = reference(message.model_name.clone(), message.model_version.clone());
     let model = &*served.insert(state.repository.find(&reference)?).model;
-    let (_reference, request) = grpc::request_from_proto(message)?;
+    let (_reference, mut request) = grpc::request_from_proto(message)?;
     model.signature.validate(&request)?;
     let timeout = match headers.get("grpc-timeout") {
         Some(timeout) => {
@@ -155,8 +155,9 @@ async fn run(
         None => None,
     };
     let deadline = earlier(deadline_of(&request.parameters, arrived)?, timeout, arrived);
-    let contents = Contents::of(&request.outputs);
-    let response = model.infer(request, deadline).await?;
+    let wanted = std::mem::take(&mut request.outputs);
+    let contents = Contents::of(&wanted);
+    let response = model.infer(request, &wanted, deadline).await?;
     let message =
         grpc::response_to_proto(&response, contents).map_err(|error| error.in_model(&model.name))?;
     Ok(reply::message(grpc::encode_frame(&message)))

@@ -110,10 +110,10 @@ async fn run(
                 .headers
                 .get(rest::HEADER_LENGTH)
                 .map(http::HeaderValue::as_bytes);
-            let request = rest::decode_request_for(&model.signature, &body, header)?;
+            let mut request = rest::decode_request_for(&model.signature, &body, header)?;
             let deadline = deadline_of(&request.parameters, arrived)?;
-            let wanted = request.outputs.clone();
-            let response = model.infer(request, deadline).await?;
+            let wanted = std::mem::take(&mut request.outputs);
+            let response = model.infer(request, &wanted, deadline).await?;
             let encoded = rest::encode_response(&response, &wanted, state.limits.nan_policy);
             Ok(reply::infer(
                 encoded.map_err(|error| error.in_model(&model.name))?,

@@ -136,7 +136,9 @@ pub(crate) fn text(name: &str, value: &str) -> Message {
 }
 
 /// A graph: its nodes, inputs and outputs.
+#[derive(Default)]
 pub(crate) struct Graph {
+    pub(crate) initializers: Vec<Message>,
     pub(crate) nodes: Vec<Message>,
     pub(crate) inputs: Vec<Message>,
     pub(crate) outputs: Vec<Message>,
@@ -149,6 +151,10 @@ impl Graph {
             .into_iter()
             .fold(Message::default(), |graph, node| graph.message(1, node));
         let graph = graph.bytes(2, "graph");
+        let graph = self
+            .initializers
+            .into_iter()
+            .fold(graph, |graph, tensor| graph.message(5, tensor));
         let graph = self
             .inputs
             .into_iter()
@@ -177,6 +183,7 @@ impl Graph {
 pub(crate) fn simple() -> Vec<u8> {
     let tensor = || tensor_type(INT32, &[Name("N"), Size(4)]);
     Graph {
+        initializers: Vec::new(),
         nodes: vec![
             node("Add", "", &["INPUT0", "INPUT1"], &["OUTPUT0"], &[]),
             node("Sub", "", &["INPUT0", "INPUT1"], &["OUTPUT1"], &[]),
@@ -190,6 +197,7 @@ pub(crate) fn simple() -> Vec<u8> {
 /// `y` = `x`, of this element type and shape.
 pub(crate) fn identity(element: i64, dimensions: &[Dim]) -> Vec<u8> {
     Graph {
+        initializers: Vec::new(),
         nodes: vec![node("Identity", "", &["x"], &["y"], &[])],
         inputs: vec![value("x", tensor_type(element, dimensions))],
         outputs: vec![value("y", tensor_type(element, dimensions))],
@@ -200,6 +208,7 @@ pub(crate) fn identity(element: i64, dimensions: &[Dim]) -> Vec<u8> {
 /// An output that is the input itself, without a node between.
 pub(crate) fn pass_through() -> Vec<u8> {
     Graph {
+        initializers: Vec::new(),
         nodes: vec![node("Abs", "", &["x"], &["y"], &[])],
         inputs: vec![value("x", tensor_type(FLOAT, &[Name("N"), Size(2)]))],
         outputs: vec![
@@ -214,6 +223,7 @@ pub(crate) fn pass_through() -> Vec<u8> {
 pub(crate) fn columns() -> Vec<u8> {
     let column = |element| tensor_type(element, &[Any, Size(1)]);
     Graph {
+        initializers: Vec::new(),
         nodes: vec![
             node("Identity", "", &["id"], &["id_out"], &[]),
             node("Identity", "", &["plan"], &["plan_out"], &[]),
@@ -259,6 +269,7 @@ pub(crate) fn classifier(labels: &Labels) -> Vec<u8> {
     );
     let sequence = Message::default().message(4, Message::default().message(1, map));
     Graph {
+        initializers: Vec::new(),
         nodes: vec![
             node(
                 "LinearClassifier",
@@ -291,10 +302,27 @@ pub(crate) fn classifier(labels: &Labels) -> Vec<u8> {
     .model()
 }
 
+/// `y` = `x` + `w`, where the two FP32 values of `w` lie in the file `weights.bin` beside the model. `w` is listed
+/// among the inputs as well, as old converters do.
+pub(crate) fn external_weights() -> Vec<u8> {
+    let entry = |key: &str, value: &str| Message::default().bytes(1, key).bytes(2, value);
+    let weights = Message::default().int(1, 2).int(2, FLOAT).bytes(8, "w");
+    let weights = weights.message(13, entry("location", "weights.bin")).int(14, 1);
+    let vector = || tensor_type(FLOAT, &[Any, Size(2)]);
+    Graph {
+        initializers: vec![weights],
+        nodes: vec![node("Add", "", &["x", "w"], &["y"], &[])],
+        inputs: vec![value("x", vector()), value("w", tensor_type(FLOAT, &[Size(2)]))],
+        outputs: vec![value("y", vector())],
+    }
+    .model()
+}
+
 /// An output that no tensor can carry: a sequence.
 pub(crate) fn sequence() -> Vec<u8> {
     let sequence = Message::default().message(4, Message::default().message(1, tensor_type(FLOAT, &[Any])));
     Graph {
+        initializers: Vec::new(),
         nodes: vec![node("SequenceConstruct", "", &["x", "x"], &["parts"], &[])],
         inputs: vec![value("x", tensor_type(FLOAT, &[Any]))],
         outputs: vec![value("parts", sequence)],
@@ -306,6 +334,7 @@ pub(crate) fn sequence() -> Vec<u8> {
 pub(crate) fn product() -> Vec<u8> {
     let matrix = |rows, columns| tensor_type(FLOAT, &[Name(rows), Name(columns)]);
     Graph {
+        initializers: Vec::new(),
         nodes: vec![node("MatMul", "", &["a", "b"], &["y"], &[])],
         inputs: vec![value("a", matrix("M", "K")), value("b", matrix("L", "N"))],
         outputs: vec![value("y", matrix("M", "N"))],
@@ -316,6 +345,7 @@ pub(crate) fn product() -> Vec<u8> {
 /// A model as slow as its input asks for: the sum of a product of two matrices of zeros of the given shape.
 pub(crate) fn slow() -> Vec<u8> {
     Graph {
+        initializers: Vec::new(),
         nodes: vec![
             node("ConstantOfShape", "", &["shape"], &["zeros"], &[]),
             node("MatMul", "", &["zeros", "zeros"], &["product"], &[]),

@@ -93,6 +93,7 @@ async fn the_specifications_binary_vector_is_understood_and_answered_in_kind() {
     let mut body = json_part.as_bytes().to_vec();
     body.extend_from_slice(binary);
     let graph = models::Graph {
+        initializers: Vec::new(),
         nodes: vec![
             models::node("Identity", "", &["x"], &["x_out"], &[]),
             models::node("Identity", "", &["s"], &["s_out"], &[]),
@@ -289,6 +290,19 @@ async fn a_zip_map_is_served_as_a_tensor_that_knows_its_classes() {
         (probabilities["data"][0].as_f64().unwrap() + expected - 1.0).abs() < 1e-6,
         "{probabilities}"
     );
+}
+
+#[tokio::test]
+async fn weights_beside_the_model_are_found_and_are_no_inputs() {
+    let weights: Vec<u8> = [10.0_f32, 20.0].into_iter().flat_map(f32::to_le_bytes).collect();
+    let files = [
+        ("m/model.onnx", models::external_weights()),
+        ("m/weights.bin", weights),
+    ];
+    let server = TestServer::start(&files).await;
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]});
+    let answer = server.post("/v2/models/m/infer", body.to_string()).await.json();
+    assert_eq!(answer["outputs"][0]["data"], json!([11.0, 22.0]));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ async fn a_bad_file_is_named_with_its_fault() {
 #[tokio::test]
 async fn a_model_newer_than_the_library_is_told_both_versions() {
     let identity = || models::Graph {
+        initializers: Vec::new(),
         nodes: vec![models::node("Identity", "", &["x"], &["y"], &[])],
         inputs: vec![models::value(
             "x",

@@ -194,6 +194,7 @@ fn routes() -> Vec<Row> {
         bad("model_configuration", "/v2/models/simple/config", "", "unsupported").status(501).get(),
         bad("model_repository", "/v2/repository/index", "", "unsupported").status(501),
         bad("statistics", "/v2/models/stats", "", "unsupported").status(501).get(),
+        bad("gRPC over HTTP/1", SIMPLE, ok(), "invalid_argument").header("content-type", &"application/grpc").says("HTTP/2"),
         bad("an RPC without gRPC", "/inference.GRPCInferenceService/ModelInfer", "", "invalid_argument"),
     ]
 }
