@@ -6,9 +6,11 @@
 
 mod binner;
 mod build;
+mod comparison;
 mod describe;
 mod fsum;
 pub mod monitor;
+pub mod offline;
 pub mod profile;
 pub mod report;
 mod rng;

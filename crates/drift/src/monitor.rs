@@ -5,7 +5,6 @@
 //! evidence: the sequential test (or, where rows depend on each other, several windows in a row), within a false-alarm
 //! budget that the subjects of a model share. The second is the effect size: a change that is certain but small is no drift.
 
-mod compare;
 mod settings;
 mod subject;
 mod track;

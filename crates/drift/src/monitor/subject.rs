@@ -1,10 +1,11 @@
 //! One monitored column: its counters, its window and its sequential test.
 
+use super::SubjectInfo;
 use super::settings::Rules;
 use super::track::{Track, Verdict};
-use super::{SubjectInfo, compare};
 use crate::SplitMix64;
 use crate::binner::{Binner, Place};
+use crate::comparison;
 use crate::profile::{Kind, Numeric, Subject};
 use crate::report::{BinReport, Counters, Evidence, MomentsReport, State, Statistics, SubjectReport};
 use crate::sequential::{Bets, ConformalDetector};
@@ -56,8 +57,8 @@ impl SubjectMonitor {
     pub(super) fn new(subject: &Subject, rules: &Rules, index: usize, track: Track) -> Self {
         let counts = subject.reference_counts();
         let centre = subject.numeric.as_ref().map(|n| n.mean.unwrap_or(0.0));
-        // Few cells are bet on one by one, which finds small changes of classes and levels sooner.
-        let detector = ConformalDetector::new(&counts, Bets::Aligned, rules.settings.pool_growth);
+        let detector =
+            ConformalDetector::new(&counts, Bets::for_reference(&counts), rules.settings.pool_growth);
         Self {
             info: SubjectInfo {
                 name: subject.name.clone(),
@@ -163,7 +164,7 @@ impl SubjectMonitor {
         let shrink = (1.0 - rho) / (1.0 + rho);
 
         let gate = rules.window_p_value(self.window.rows());
-        let comparison = compare::compare(
+        let compared = comparison::compare(
             &self.reference.counts,
             self.window.bins(),
             self.is_ordered(),
@@ -171,7 +172,7 @@ impl SubjectMonitor {
             gate,
         );
         let wasserstein = self.wasserstein();
-        let statistics = comparison.map(|c| Statistics {
+        let statistics = compared.map(|c| Statistics {
             wasserstein,
             wasserstein_normed: wasserstein.zip(self.reference.spread).map(|(w, sd)| w / sd),
             ..c.statistics
@@ -183,8 +184,8 @@ impl SubjectMonitor {
             0
         };
         let sufficient = (calibrated && ln >= rules.ln_evidence()) || run >= rules.settings.persistence;
-        let null_error = comparison.map_or(f64::INFINITY, |c| c.null_error);
-        let excess = comparison.map_or(0.0, |c| c.excess);
+        let null_error = compared.map_or(f64::INFINITY, |c| c.null_error);
+        let excess = compared.map_or(0.0, |c| c.excess);
         // Where chance alone makes half of the effect that would be drift, nothing can be said, but for a change so large
         // that it shows all the same.
         let drift = rules.settings.drift_effect;
@@ -270,34 +271,23 @@ impl SubjectMonitor {
     }
 
     fn bins(&self) -> Vec<BinReport> {
-        let terms = compare::psi_terms(&self.reference.counts, self.window.bins());
-        let edges = &self.reference.edges;
-        let missing = self.info.bins.len().saturating_sub(1);
-        self.info
-            .bins
-            .iter()
-            .enumerate()
-            .map(|(i, name)| BinReport {
-                name: name.clone(),
-                lower: if i < missing {
-                    i.checked_sub(1).and_then(|e| edges.get(e).copied())
-                } else {
-                    None
-                },
-                upper: if i < missing { edges.get(i).copied() } else { None },
-                reference: self.reference.counts.get(i).copied().unwrap_or(0),
-                window: self.window.bins().get(i).copied().unwrap_or(0),
-                total: self.totals.get(i).copied().unwrap_or(0),
-                psi: terms.get(i).copied().unwrap_or(0.0),
-            })
-            .collect()
+        let (reference, window) = (&self.reference.counts, self.window.bins());
+        let terms = comparison::psi_terms(reference, window);
+        comparison::bin_reports(
+            &self.info.bins,
+            &self.reference.edges,
+            reference,
+            window,
+            &self.totals,
+            &terms,
+        )
     }
 
     /// Wasserstein-1 with each bin's rows at its mean; exact for levels, off by at most a bin's width times its share.
     fn wasserstein(&self) -> Option<f64> {
         let last = self.reference.counts.len().checked_sub(1)?;
         let detection: Vec<Option<f64>> = (0..last).map(|bin| self.window.bin_mean(bin)).collect();
-        compare::wasserstein(
+        comparison::wasserstein(
             self.reference
                 .counts
                 .get(..last)?

@@ -10,8 +10,8 @@ use std::f64::consts::LN_2;
 
 /// Half-lives of the four memories, in values.
 const HALF_LIVES: [f64; 4] = [64.0, 256.0, 1024.0, 4096.0];
-/// Most cells that [`Bets::Aligned`] can have.
-const MAX_ALIGNED: usize = 20;
+/// Most cells with rows for which [`Bets::for_reference`] bets on each: more of them take longer to learn than ten bins.
+const MAX_ALIGNED: usize = 12;
 /// Equal bins of the ranks that [`Bets::Ranks`] bets on.
 const RANK_BINS: usize = 10;
 /// Prior weight of aligned bets, in values: how slowly they leave the pool's own shares.
@@ -25,8 +25,20 @@ const LN_UNIT: f64 = 256.0 * LN_2;
 pub enum Bets {
     /// Ten equal bins: any distribution.
     Ranks,
-    /// One bin per cell, as wide as the pool's share before the value: sharper for up to 20 cells, such as classes.
+    /// One bin per cell, as wide as the pool's share before the value: sharper for few cells, such as classes and levels.
     Aligned,
+}
+
+impl Bets {
+    /// The sharper way for a reference with these rows per cell.
+    pub fn for_reference(reference: &[u64]) -> Self {
+        let live = reference.iter().filter(|n| **n > 0).count();
+        if live <= MAX_ALIGNED {
+            Self::Aligned
+        } else {
+            Self::Ranks
+        }
+    }
 }
 
 /// Sequential test of whether values still come from the distribution of the reference. `O(cells)` a value, no allocation, at
@@ -58,13 +70,7 @@ impl ConformalDetector {
     /// A detector against `reference`, rows per cell in an order that means something (edges ascending, say).
     ///
     /// The pool stops growing at `max_growth` times the reference; `f64::INFINITY` for never.
-    /// [`Bets::Aligned`] becomes [`Bets::Ranks`] above 20 cells.
     pub fn new(reference: &[u64], bets: Bets, max_growth: f64) -> Self {
-        let bets = if reference.len() > MAX_ALIGNED {
-            Bets::Ranks
-        } else {
-            bets
-        };
         let bins = if bets == Bets::Ranks {
             RANK_BINS
         } else {

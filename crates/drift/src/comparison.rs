@@ -1,6 +1,6 @@
 //! Compares a window with the reference, with the care that small bins, missing values and dependent rows need.
 
-use crate::report::Statistics;
+use crate::report::{BinReport, Statistics};
 use crate::special::chi2_sf;
 use crate::stats::binned::{Pair, pool_bins, pooled};
 
@@ -9,17 +9,17 @@ const MIN_EXPECTED: f64 = 5.0;
 
 /// The statistics of a window, without the ones that need values.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Comparison {
-    pub(super) statistics: Statistics,
+pub(crate) struct Comparison {
+    pub(crate) statistics: Statistics,
     /// The effect before the cut at 0.
-    pub(super) excess: f64,
+    pub(crate) excess: f64,
     /// Standard deviation of the effect if nothing changed.
-    pub(super) null_error: f64,
+    pub(crate) null_error: f64,
 }
 
 /// Compares histograms whose last bin is for missing values. `shrink` in (0, 1]: the share of the rows that counts as
 /// independent. `alpha`: the level of the critical value. `None` without rows on a side.
-pub(super) fn compare(
+pub(crate) fn compare(
     reference: &[u64],
     detection: &[u64],
     ordered: bool,
@@ -70,10 +70,39 @@ pub(super) fn compare(
 }
 
 /// Terms of the PSI, bin by bin; empty without rows on a side.
-pub(super) fn psi_terms(reference: &[u64], detection: &[u64]) -> Vec<f64> {
+pub(crate) fn psi_terms(reference: &[u64], detection: &[u64]) -> Vec<f64> {
     Pair::new(reference, detection)
         .map(|pair| pair.psi_terms().collect())
         .unwrap_or_default()
+}
+
+/// Both histograms side by side. `edges` is empty for bins that are not intervals; the last bin is the one for missing values.
+pub(crate) fn bin_reports(
+    names: &[String],
+    edges: &[f64],
+    reference: &[u64],
+    window: &[u64],
+    total: &[u64],
+    psi: &[f64],
+) -> Vec<BinReport> {
+    let missing = names.len().saturating_sub(1);
+    let at = |counts: &[u64], i: usize| counts.get(i).copied().unwrap_or(0);
+    names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| BinReport {
+            name: name.clone(),
+            lower: i
+                .checked_sub(1)
+                .filter(|_| i < missing)
+                .and_then(|e| edges.get(e).copied()),
+            upper: edges.get(i).copied().filter(|_| i < missing),
+            reference: at(reference, i),
+            window: at(window, i),
+            total: at(total, i),
+            psi: psi.get(i).copied().unwrap_or(0.0),
+        })
+        .collect()
 }
 
 /// Merges small bins. Missing values have no neighbours: they keep their bin once there are enough, and share the last one
@@ -98,7 +127,7 @@ fn groups(reference: &[u64], detection: &[u64], ordered: bool) -> Option<Vec<usi
 }
 
 /// `∫ |F − G|` of two laws on points; `None` when one has none, or a bin with rows has no point.
-pub(super) fn wasserstein<'a>(
+pub(crate) fn wasserstein<'a>(
     reference: impl Iterator<Item = (&'a u64, &'a Option<f64>)>,
     detection: impl Iterator<Item = (&'a u64, &'a Option<f64>)>,
 ) -> Option<f64> {

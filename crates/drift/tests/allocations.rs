@@ -1,0 +1,51 @@
+//! A row costs no allocation, whatever is in it. In a test binary of its own: the counter sees the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plumbline_drift::monitor::{Monitor, Settings};
+use plumbline_drift::profile::Profile;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are the ones that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_row_costs_no_allocation() {
+    let profile =
+        Profile::from_json(include_bytes!("../schema/example.profile.json")).expect("the example is valid");
+    let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for i in 0..10_000_i64 {
+        monitor.observe_number(0, (i % 90) as f64);
+        monitor.observe_text(
+            1,
+            [&b"Two year"[..], b"Month-to-month", b"never seen", b""][i as usize % 4],
+        );
+        monitor.observe_text(2, b"29.85");
+        monitor.observe_integer(3, i % 3);
+        monitor.observe_number(4, f64::NAN);
+        monitor.observe_missing(5);
+        monitor.end_row();
+    }
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    monitor.close_window(0);
+    assert!(ALLOCATIONS.load(Ordering::Relaxed) > before, "the counter counts");
+}
