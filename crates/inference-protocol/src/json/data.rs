@@ -54,9 +54,11 @@ impl DataFault {
                 expected,
                 got: reader.excerpt(at),
             },
-            DataFault::Json(Fault::Unwanted { at, expected }) => {
-                ProtocolError::Data { tensor, expected, got: reader.excerpt(at) }
-            }
+            DataFault::Json(Fault::Unwanted { at, expected }) => ProtocolError::Data {
+                tensor,
+                expected,
+                got: reader.excerpt(at),
+            },
             DataFault::Json(fault) | DataFault::Value { fault, .. } => {
                 reader.error(fault, || "data".to_owned())
             }

@@ -200,7 +200,10 @@ fn ragged_and_miscounted_data_name_input_expected_and_got() {
         refused("INT32", "[2]", "[[1,2]]"),
         "input `x`: value 0: expected an integer from -2147483648 to 2147483647, got `[1,2]`"
     );
-    assert_eq!(refused("INT32", "[2,2]", "{}"), "input `x`: data: expected an array, got `{}`");
+    assert_eq!(
+        refused("INT32", "[2,2]", "{}"),
+        "input `x`: data: expected an array, got `{}`"
+    );
 }
 
 #[test]
@@ -587,7 +590,9 @@ fn answers_of_other_servers_are_read() {
 
 #[test]
 fn requests_to_other_servers_are_read() {
-    let body = input(r#""name":"x","shape":[3],"datatype":"FP32","data":[NaN,null,-Infinity],"parameters":{"a":[]}"#);
+    let body = input(
+        r#""name":"x","shape":[3],"datatype":"FP32","data":[NaN,null,-Infinity],"parameters":{"a":[]}"#,
+    );
     assert!(decode_request(&body, None).is_err());
     let request = observe_request(&body, None).unwrap();
     let values: Vec<f64> = request.inputs[0].data().iter_f64().unwrap().collect();
