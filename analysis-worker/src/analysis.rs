@@ -1,0 +1,254 @@
+//! One analysis: context, findings, validation, report.
+
+use std::sync::Arc;
+
+use crate::collect::{About, Collector};
+use crate::config::{Config, ProviderConfig};
+use crate::evidence::Context;
+use crate::http::HttpClient;
+use crate::metrics::{Author, Metrics};
+use crate::provider::gemini::Gemini;
+use crate::provider::prompt::{self, Prompt};
+use crate::provider::{Case, ProviderError, offline};
+use crate::redact::Redactor;
+use crate::report::validate::{self, Expected, Refused};
+use crate::report::{Analysis, Findings, Outcome, Report, SCHEMA, Subject, Urgency, markdown, schema};
+use crate::signal::{digest, now, rfc3339};
+use crate::store::{Finished, SignalRow};
+use crate::text::{one_line, sanitise};
+
+/// What is analysed.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) subject: Subject,
+    pub(crate) started_at: i64,
+    pub(crate) urgency: Urgency,
+    pub(crate) revision: u32,
+    pub(crate) signals: Vec<SignalRow>,
+}
+
+/// A finished analysis.
+#[derive(Clone, Debug)]
+pub(crate) struct Analysed {
+    pub(crate) report: Report,
+    pub(crate) markdown: String,
+    /// What was sent, if anything was.
+    pub(crate) prompt: Option<String>,
+    /// What came back, before validation.
+    pub(crate) answer: Option<String>,
+}
+
+impl Analysed {
+    /// As the store keeps it.
+    pub(crate) fn to_store(&self) -> Finished {
+        let analysis = &self.report.analysis;
+        Finished {
+            urgency: self.report.urgency.as_str(),
+            provider: analysis.provider.clone(),
+            model: analysis.model.clone(),
+            outcome: analysis.outcome.as_str(),
+            prompt_digest: analysis.prompt_digest.clone(),
+            prompt: self.prompt.clone(),
+            answer: self.answer.clone(),
+            json: serde_json::to_string(&self.report).unwrap_or_default(),
+            markdown: self.markdown.clone(),
+        }
+    }
+
+    /// Who wrote it, for the metric.
+    pub(crate) fn author(&self) -> Author {
+        match (
+            &self.report.analysis.fallback,
+            self.report.analysis.provider.as_str(),
+        ) {
+            (Some(_), _) => Author::Fallback,
+            (None, "gemini") => Author::Gemini,
+            (None, _) => Author::Offline,
+        }
+    }
+}
+
+/// Analyses. Cloned freely.
+#[derive(Clone, Debug)]
+pub(crate) struct Analyst {
+    collector: Arc<Collector>,
+    gemini: Option<Gemini>,
+    redactor: Redactor,
+}
+
+impl Analyst {
+    pub(crate) fn new(config: &Config, redactor: Redactor, metrics: &Metrics) -> Self {
+        let http = HttpClient::new();
+        let collector = Collector::new(
+            config.sources.clone(),
+            http.clone(),
+            redactor.clone(),
+            metrics.clone(),
+        );
+        let gemini = match &config.provider {
+            ProviderConfig::Offline => None,
+            ProviderConfig::Gemini(gemini) => Some(Gemini::new(gemini.clone(), http, metrics.clone())),
+        };
+        Self {
+            collector: Arc::new(collector),
+            gemini,
+            redactor,
+        }
+    }
+
+    /// Gathers the context. `careful` asks nobody: earlier tries did not come to an end.
+    pub(crate) async fn collect(&self, task: &Task, careful: bool) -> Context {
+        if careful {
+            return self.collector.stored_only(&task.signals);
+        }
+        let about = About {
+            kind: task.subject.kind.clone(),
+            model: task.subject.model.clone(),
+            started_at: task.started_at,
+        };
+        self.collector.collect(&about, &task.signals).await
+    }
+
+    /// Makes the report. Always: when the provider has no usable answer, code writes it and says so.
+    pub(crate) async fn conclude(&self, task: &Task, context: Context, careful: bool) -> Analysed {
+        let case = Case {
+            subject: task.subject.clone(),
+            urgency: task.urgency,
+            context,
+        };
+        let gemini = self.gemini.as_ref().filter(|_| !case.context.evidence.is_empty());
+        match gemini {
+            None => without_model(case, task, None, Attempt::default()),
+            Some(_) if careful => {
+                let reason = "earlier tries of this analysis did not finish".to_owned();
+                without_model(case, task, Some(reason), Attempt::default())
+            }
+            Some(gemini) => self.with_model(gemini, case, task).await,
+        }
+    }
+
+    async fn with_model(&self, gemini: &Gemini, case: Case, task: &Task) -> Analysed {
+        let schema = match case.expected() {
+            Expected::Incident => schema::incident(),
+            Expected::Drift => schema::drift(),
+        };
+        let deadline = gemini.deadline();
+        let mut refused: Option<Refused> = None;
+        let mut attempt = Attempt::default();
+        // The answer, and one repair of it.
+        for outcome in [Outcome::Valid, Outcome::Repaired] {
+            let prompt = prompt::build(&case, refused.as_ref());
+            let answer = gemini.ask(&prompt.text, &schema, deadline).await;
+            attempt.prompt = Some(prompt);
+            let answer = match answer {
+                // What comes back is text from outside, too.
+                Ok(answer) => self.redact(&answer, &case.context),
+                Err(error) => return self.fall_back(case, task, &error, attempt),
+            };
+            attempt.answer = Some(answer.clone());
+            match validated(&case, &answer) {
+                Ok((findings, notes)) => {
+                    let outcome = match outcome {
+                        Outcome::Valid if !notes.is_empty() => Outcome::Corrected,
+                        outcome => outcome,
+                    };
+                    let analysis = Analysis {
+                        provider: "gemini".to_owned(),
+                        model: Some(gemini.model().to_owned()),
+                        fallback: None,
+                        outcome,
+                        notes,
+                        prompt_digest: attempt.digest(&case.context),
+                    };
+                    return finished(case, task, findings, analysis, attempt);
+                }
+                Err(reason) => {
+                    gemini.refused();
+                    tracing::warn!(incident.id = task.subject.id, error = %reason, "the provider's answer was refused");
+                    refused = Some(reason);
+                }
+            }
+        }
+        let reason = refused.map_or_else(String::new, |reason| reason.to_string());
+        self.fall_back(case, task, &ProviderError::Refused(reason), attempt)
+    }
+
+    fn fall_back(&self, case: Case, task: &Task, error: &ProviderError, attempt: Attempt) -> Analysed {
+        let reason = one_line(&sanitise(&error.to_string()), 300);
+        let reason = self.redact(&reason, &case.context);
+        without_model(case, task, Some(reason), attempt)
+    }
+
+    fn redact(&self, text: &str, context: &Context) -> String {
+        let known = context.evidence.iter().map(|fact| fact.content.as_str());
+        self.redactor.begin(known).text(text)
+    }
+}
+
+/// What was sent and what came back.
+#[derive(Debug, Default)]
+struct Attempt {
+    prompt: Option<Prompt>,
+    answer: Option<String>,
+}
+
+impl Attempt {
+    fn digest(&self, context: &Context) -> String {
+        if let Some(prompt) = &self.prompt {
+            return prompt.digest.clone();
+        }
+        let facts: Vec<&str> = context
+            .evidence
+            .iter()
+            .map(|fact| fact.content.as_str())
+            .collect();
+        digest(&facts)
+    }
+}
+
+fn validated(case: &Case, answer: &str) -> Result<(Findings, Vec<String>), Refused> {
+    let mut findings = validate::parse(case.expected(), answer)?;
+    let notes = validate::check(&mut findings, &case.context, case.urgency)?;
+    Ok((findings, notes))
+}
+
+fn without_model(case: Case, task: &Task, fallback: Option<String>, attempt: Attempt) -> Analysed {
+    let mut findings = offline::analyse(&case);
+    // Code is held to the same rules; without any fact there is nothing to hold it against.
+    let notes = validate::check(&mut findings, &case.context, case.urgency)
+        .unwrap_or_else(|error| vec![error.to_string()]);
+    let analysis = Analysis {
+        provider: "offline".to_owned(),
+        model: None,
+        fallback,
+        outcome: if notes.is_empty() {
+            Outcome::Valid
+        } else {
+            Outcome::Corrected
+        },
+        notes,
+        prompt_digest: attempt.digest(&case.context),
+    };
+    finished(case, task, findings, analysis, attempt)
+}
+
+fn finished(case: Case, task: &Task, findings: Findings, analysis: Analysis, attempt: Attempt) -> Analysed {
+    let report = Report {
+        schema: SCHEMA.to_owned(),
+        incident: case.subject,
+        revision: task.revision,
+        created_at: rfc3339(now()),
+        urgency: case.urgency,
+        analysis,
+        findings,
+        evidence: case.context.evidence,
+        missing: case.context.missing,
+        drift: case.context.drift,
+    };
+    Analysed {
+        markdown: markdown::render(&report),
+        report,
+        prompt: attempt.prompt.map(|prompt| prompt.text),
+        answer: attempt.answer,
+    }
+}

@@ -1,0 +1,244 @@
+//! The command line: `serve`, and analyses of one file for terminals and workflows.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use plumbline_service::config::{Common, Outcome, ParseSetting, Reader, Setting, load};
+use plumbline_service::{Part, telemetry};
+
+use crate::analysis::{Analysed, Analyst, Task};
+use crate::app::App;
+use crate::config::{Config, PORTS, SETTINGS};
+use crate::intake::{Taken, alertmanager, cloudevents};
+use crate::metrics::Metrics;
+use crate::redact::Redactor;
+use crate::report::Subject;
+use crate::signal::Signal;
+use crate::store::SignalRow;
+
+/// The part's name and version.
+pub const PART: Part = Part {
+    name: "analysis-worker",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+const USAGE: &str = "\
+plumbline-analysis-worker [serve] [SETTINGS]          receive alerts and events, write reports (the default)
+plumbline-analysis-worker analyze --alert FILE [...]  analyse one Alertmanager notification
+plumbline-analysis-worker drift --event FILE [...]    analyse one drift event
+  --format markdown|json   how `analyze` and `drift` print; FILE may be - for standard input
+  --help after a command lists its settings
+";
+
+/// Runs the program.
+pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
+    let mut arguments: Vec<String> = arguments.into_iter().collect();
+    let command = match arguments.first() {
+        Some(first) if !first.starts_with('-') => arguments.remove(0),
+        _ => "serve".to_owned(),
+    };
+    match command.as_str() {
+        "serve" => {
+            let common = Common::settings(PORTS.0, PORTS.1);
+            plumbline_service::run(
+                PART,
+                &[&common, SETTINGS],
+                arguments,
+                Config::read,
+                async |config, process| App::bind(config, &process).await?.serve().await,
+            )
+        }
+        "analyze" => once(arguments, Input::Alert),
+        "drift" => once(arguments, Input::Event),
+        "help" => {
+            print(USAGE);
+            ExitCode::SUCCESS
+        }
+        unknown => fail(2, &format!("there is no command `{unknown}`\n\n{USAGE}")),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Input {
+    Alert,
+    Event,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Markdown,
+    Json,
+}
+
+impl ParseSetting for Format {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "markdown" | "md" => Ok(Self::Markdown),
+            "json" => Ok(Self::Json),
+            _ => Err("expected markdown or json".to_owned()),
+        }
+    }
+}
+
+const ALERT: [Setting; 2] = [
+    Setting::new(
+        "alert",
+        "FILE",
+        "Body of an Alertmanager webhook; - for standard input.",
+    ),
+    FORMAT,
+];
+const EVENT: [Setting; 2] = [
+    Setting::new(
+        "event",
+        "FILE",
+        "A drift CloudEvent as JSON; - for standard input.",
+    ),
+    FORMAT,
+];
+const FORMAT: Setting = Setting::new("format", "FORMAT", "markdown or json.").default("markdown");
+
+struct Once {
+    config: Config,
+    file: String,
+    format: Format,
+}
+
+/// Analyses one file: exit status 0 with a report on standard output, 1 when the input cannot be used, 2 for problems
+/// of the configuration.
+fn once(arguments: Vec<String>, input: Input) -> ExitCode {
+    let common = Common::settings(PORTS.0, PORTS.1);
+    let (own, file) = match input {
+        Input::Alert => (&ALERT, "alert"),
+        Input::Event => (&EVENT, "event"),
+    };
+    let read = |reader: &mut Reader| {
+        let (_, config) = Config::read(reader);
+        Once {
+            config,
+            file: reader.required(file, String::new()),
+            format: reader.value("format"),
+        }
+    };
+    let once = match load(
+        PART.name,
+        &[own, &common, SETTINGS],
+        arguments,
+        std::env::vars(),
+        read,
+    ) {
+        Ok(Outcome::Start { config, .. }) => config,
+        Ok(Outcome::Valid) => return ExitCode::SUCCESS,
+        Ok(Outcome::Help(text)) => {
+            print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Outcome::Version) => {
+            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
+            return ExitCode::SUCCESS;
+        }
+        Err(problems) => return fail(2, &problems.to_string()),
+    };
+    if let Err(problem) = telemetry::init(&once.config.common.log, once.config.common.log_format) {
+        return fail(2, &problem);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("cannot start threads: {error}")),
+    };
+    match runtime.block_on(analyse(&once, input)) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &format!("{}: {error}", once.file)),
+    }
+}
+
+async fn analyse(once: &Once, input: Input) -> Result<String, String> {
+    let body = read_file(&once.file).map_err(|error| error.to_string())?;
+    let redactor = Redactor::new(&once.config.secrets(), once.config.redact_addresses);
+    let taken = match input {
+        Input::Alert => alertmanager::read(&body, &redactor),
+        Input::Event => cloudevents::read(&http::HeaderMap::new(), &body, &redactor),
+    };
+    let Taken { signals, .. } = taken.map_err(|error| error.to_string())?;
+    let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
+    let analyst = Analyst::new(&once.config, redactor, &metrics);
+    let mut text = String::new();
+    for signals in by_incident(&signals) {
+        let task = task(&signals);
+        let context = analyst.collect(&task, false).await;
+        let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
+        match once.format {
+            Format::Markdown => text.push_str(&markdown),
+            Format::Json => {
+                text.push_str(&serde_json::to_string(&report).map_err(|error| error.to_string())?);
+            }
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Signals that belong together, in the order in which they came.
+fn by_incident(signals: &[Signal]) -> Vec<Vec<&Signal>> {
+    let mut groups: Vec<Vec<&Signal>> = Vec::new();
+    for signal in signals {
+        match groups
+            .iter_mut()
+            .find(|group| group[0].incident == signal.incident)
+        {
+            Some(group) => group.push(signal),
+            None => groups.push(vec![signal]),
+        }
+    }
+    groups
+}
+
+fn task(signals: &[&Signal]) -> Task {
+    let first = signals[0];
+    let started_at = signals
+        .iter()
+        .map(|signal| signal.starts_at)
+        .min()
+        .unwrap_or(first.starts_at);
+    let urgency = signals
+        .iter()
+        .map(|signal| signal.urgency)
+        .min()
+        .unwrap_or(first.urgency);
+    Task {
+        subject: Subject {
+            id: crate::signal::digest(&[&first.incident.digest, &first.dedup_key])[..12].to_owned(),
+            kind: first.incident.kind.clone(),
+            model: first.incident.model.clone(),
+            title: first.title.clone(),
+            started_at: crate::signal::rfc3339(started_at),
+        },
+        started_at,
+        urgency,
+        revision: 1,
+        signals: signals.iter().map(|signal| SignalRow::from(*signal)).collect(),
+    }
+}
+
+fn read_file(path: &str) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    if path == "-" {
+        let mut body = Vec::new();
+        std::io::stdin().read_to_end(&mut body)?;
+        return Ok(body);
+    }
+    std::fs::read(path)
+}
+
+/// Writes to standard output; a closed pipe is not an error.
+pub(crate) fn print(text: &str) {
+    let _closed_pipe = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn fail(status: u8, text: &str) -> ExitCode {
+    let _closed_pipe = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(status)
+}

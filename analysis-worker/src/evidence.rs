@@ -1,0 +1,115 @@
+//! What is known about an incident: facts with an id each, and what could not be had.
+
+use serde::{Deserialize, Serialize};
+
+use crate::drift::Drift;
+
+/// Where a fact comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// An alert of Alertmanager.
+    Alert,
+    /// A drift event of a sidecar.
+    DriftEvent,
+    /// A sidecar's `/drift`, read now.
+    DriftState,
+    /// Queries to Prometheus.
+    Prometheus,
+    /// Log files of the parts.
+    Logs,
+}
+
+impl Source {
+    /// Every source, for metrics that show zero.
+    pub const ALL: [Self; 5] = [
+        Self::Alert,
+        Self::DriftEvent,
+        Self::DriftState,
+        Self::Prometheus,
+        Self::Logs,
+    ];
+
+    /// As JSON and metrics spell it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::DriftEvent => "drift_event",
+            Self::DriftState => "drift_state",
+            Self::Prometheus => "prometheus",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// For people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::DriftEvent => "drift event",
+            Self::DriftState => "sidecar's /drift",
+            Self::Prometheus => "Prometheus",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// One fact, redacted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `E1`, `E2`, … within one report.
+    pub id: String,
+    /// Where it comes from.
+    pub source: Source,
+    /// One line.
+    pub title: String,
+    /// The fact itself; quotes are checked against it.
+    pub content: String,
+}
+
+/// A source that was asked and gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Which one.
+    pub source: Source,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// Everything that an analysis may use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Context {
+    pub(crate) evidence: Vec<Evidence>,
+    pub(crate) missing: Vec<Missing>,
+    /// The newest comparison with the reference, with the evidence id of each of its subjects.
+    pub(crate) drift: Option<Drift>,
+}
+
+impl Context {
+    /// Adds a fact and returns its id.
+    pub(crate) fn add(
+        &mut self,
+        source: Source,
+        title: impl Into<String>,
+        content: impl Into<String>,
+    ) -> String {
+        let id = format!("E{}", self.evidence.len() + 1);
+        self.evidence.push(Evidence {
+            id: id.clone(),
+            source,
+            title: title.into(),
+            content: content.into(),
+        });
+        id
+    }
+
+    /// Notes a source that gave nothing.
+    pub(crate) fn missing(&mut self, source: Source, reason: impl AsRef<str>) {
+        let reason = crate::text::one_line(&crate::text::sanitise(reason.as_ref()), 300);
+        self.missing.push(Missing { source, reason });
+    }
+
+    /// The fact with this id.
+    pub(crate) fn get(&self, id: &str) -> Option<&Evidence> {
+        self.evidence.iter().find(|evidence| evidence.id == id)
+    }
+}

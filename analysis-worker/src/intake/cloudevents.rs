@@ -1,0 +1,183 @@
+//! CloudEvents 1.0 over HTTP, structured, batched and binary.
+//!
+//! A sidecar tells `detected` and `recovered` with ids that are stable for the episode, at least once each.
+
+use http::HeaderMap;
+use plumbline_drift::report::{DETECTED, DriftEvent, RECOVERED};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Malformed, Taken, clean, clean_json, typed};
+use crate::drift::{Drift, State};
+use crate::redact::Redactor;
+use crate::signal::{DRIFT, IncidentKey, Origin, Signal, Status};
+use crate::text::{one_line, sanitise};
+use crate::urgency;
+
+/// Most events of one batch.
+const MAX_EVENTS: usize = 1_000;
+/// Weight of a drift event above any alert: it carries the comparison itself.
+const WEIGHT: i64 = 10;
+
+#[derive(Deserialize)]
+struct Envelope {
+    specversion: String,
+    id: String,
+    source: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    data: Value,
+    #[serde(default)]
+    data_base64: Option<String>,
+}
+
+/// Reads one event, or a batch of them.
+///
+/// # Errors
+/// [`Malformed`], naming the field.
+pub(crate) fn read(headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> Result<Taken, Malformed> {
+    let content_type = headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
+        .to_ascii_lowercase();
+    let is_binary =
+        headers.contains_key("ce-specversion") && !content_type.starts_with("application/cloudevents");
+    let (document, mut redactions) = clean_json(body, redactor)?;
+    let envelopes = if is_binary {
+        vec![binary(headers, document)?]
+    } else if let Value::Array(items) = &document {
+        if items.is_empty() || items.len() > MAX_EVENTS {
+            return Err(Malformed::field(
+                "body",
+                format!("expected 1 to {MAX_EVENTS} events"),
+            ));
+        }
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| typed(item, &format!("[{index}]")))
+            .collect::<Result<_, _>>()?
+    } else {
+        vec![typed(&document, "")?]
+    };
+    let mut signals = Vec::with_capacity(envelopes.len());
+    for mut envelope in envelopes {
+        if let Some(data) = envelope.data_base64.take() {
+            let (data, more) = decode(&data, redactor)?;
+            envelope.data = data;
+            redactions += more;
+        }
+        signals.push(signal(envelope)?);
+    }
+    Ok(Taken { signals, redactions })
+}
+
+fn decode(data: &str, redactor: &Redactor) -> Result<(Value, u64), Malformed> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(data)
+        .map_err(|error| Malformed::field("data_base64", error.to_string()))?;
+    let data =
+        serde_json::from_slice(&bytes).map_err(|error| Malformed::field("data_base64", error.to_string()))?;
+    Ok(clean(data, redactor))
+}
+
+fn binary(headers: &HeaderMap, data: Value) -> Result<Envelope, Malformed> {
+    let get = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        let text = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        Some(sanitise(&text))
+    };
+    let required =
+        |name: &str| get(name).ok_or_else(|| Malformed::field(name, "header is missing or not text"));
+    Ok(Envelope {
+        specversion: required("ce-specversion")?,
+        id: required("ce-id")?,
+        source: required("ce-source")?,
+        kind: required("ce-type")?,
+        subject: get("ce-subject"),
+        data,
+        data_base64: None,
+    })
+}
+
+fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
+    let Envelope {
+        specversion,
+        id,
+        source,
+        kind,
+        subject,
+        data,
+        ..
+    } = envelope;
+    if !specversion.starts_with("1.") {
+        return Err(Malformed::field(
+            "specversion",
+            format!("`{specversion}`, expected 1.0"),
+        ));
+    }
+    for (field, value) in [("id", &id), ("source", &source)] {
+        if value.is_empty() || value.len() > 1_024 {
+            return Err(Malformed::field(field, "is empty or longer than 1024 bytes"));
+        }
+    }
+    let status = match kind.as_str() {
+        DETECTED => Status::Firing,
+        RECOVERED => Status::Resolved,
+        other => return Err(Malformed::Type(one_line(other, 80))),
+    };
+    let event: DriftEvent = typed(&data, "data")?;
+    let drift = Drift::from(&event.report);
+    let model = subject
+        .filter(|subject| !subject.is_empty())
+        .unwrap_or_else(|| event.model.clone());
+    let title = title(&model, &drift, status);
+    Ok(Signal {
+        origin: Origin::DriftEvent,
+        dedup_key: format!("event:{source}:{id}"),
+        episode: Some(format!("{model}:{}", event.episode)),
+        status,
+        incident: IncidentKey::new(DRIFT, Some(&one_line(&model, 200)), &[]),
+        title,
+        urgency: urgency::of_drift(&drift),
+        weight: match drift.state {
+            State::Stable => 0,
+            State::Warning => WEIGHT + 1,
+            State::Drift => WEIGHT + 2,
+        },
+        starts_at: event.started_at_unix_ms,
+        ends_at: (status == Status::Resolved).then_some(event.at_unix_ms),
+        body: serde_json::json!({"source": source, "type": kind, "data": data}),
+    })
+}
+
+fn title(model: &str, drift: &Drift, status: Status) -> String {
+    let names: Vec<&str> = drift
+        .affected()
+        .take(3)
+        .map(|subject| subject.name.as_str())
+        .collect();
+    let text = match (status, names.as_slice()) {
+        (Status::Resolved, _) => format!("{model}: like the reference again"),
+        (Status::Firing, []) => format!("{model}: drift"),
+        (Status::Firing, names) => {
+            let more = drift.affected().count() - names.len();
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let verb = match drift.state {
+                State::Drift => "drifted",
+                State::Stable | State::Warning => "may be drifting",
+            };
+            format!("{model}: {}{more} {verb}", names.join(", "))
+        }
+    };
+    one_line(&text, 200)
+}

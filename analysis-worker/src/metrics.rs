@@ -1,0 +1,253 @@
+//! Every series that the worker exports. A name, label or bucket is written here or nowhere.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use plumbline_service::metrics::Metrics as Registry;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use crate::evidence::Source;
+
+/// A closed set of label values.
+pub(crate) trait Label: Copy + Ord + 'static {
+    const ALL: &'static [Self];
+    fn label(self) -> &'static str;
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $Name:ident { $($(#[$variant_doc:meta])* $Variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum $Name { $($(#[$variant_doc])* $Variant),* }
+
+        impl Label for $Name {
+            const ALL: &'static [Self] = &[$(Self::$Variant),*];
+            fn label(self) -> &'static str {
+                match self { $(Self::$Variant => $text),* }
+            }
+        }
+    };
+}
+
+label! {
+    /// Where a signal came in.
+    Intake { Alerts = "alerts", Events = "events" }
+}
+
+label! {
+    /// Why a request with signals was refused.
+    Rejection {
+        /// No or a wrong token.
+        Unauthorized = "unauthorized",
+        /// Larger than the limit.
+        TooLarge = "too_large",
+        /// Not what the endpoint takes.
+        Malformed = "malformed",
+        /// The store could not commit.
+        Store = "store",
+    }
+}
+
+label! {
+    /// What became of a signal.
+    Received { New = "new", Duplicate = "duplicate" }
+}
+
+label! {
+    /// States of a job.
+    JobState { Queued = "queued", Running = "running", Failed = "failed" }
+}
+
+label! {
+    /// What asking a provider came to.
+    ProviderOutcome {
+        /// An answer that passed validation.
+        Answered = "answered",
+        /// An answer that validation refused.
+        Refused = "refused",
+        /// Blocked, empty or cut.
+        Empty = "empty",
+        /// 429.
+        RateLimited = "rate_limited",
+        /// 5xx.
+        Unavailable = "unavailable",
+        /// Key, model or request refused.
+        Rejected = "rejected",
+        /// No connection, or not HTTP.
+        Transport = "transport",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// Not asked: an earlier refusal still holds.
+        Paused = "paused",
+    }
+}
+
+label! {
+    /// What a collector came to.
+    Collected { Found = "found", Missing = "missing" }
+}
+
+label! {
+    /// Who wrote a report.
+    Author { Gemini = "gemini", Offline = "offline", Fallback = "fallback" }
+}
+
+type Counters<K> = BTreeMap<K, IntCounter>;
+
+/// Handles, resolved at start.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    received: Counters<(Intake, Received)>,
+    rejected: Counters<(Intake, Rejection)>,
+    jobs: BTreeMap<JobState, IntGauge>,
+    reports: Counters<Author>,
+    report_seconds: Histogram,
+    provider_requests: Counters<ProviderOutcome>,
+    provider_seconds: Histogram,
+    collected: BTreeMap<(&'static str, Collected), IntCounter>,
+    redactions: IntCounter,
+}
+
+impl Metrics {
+    pub(crate) fn declare(registry: &Registry) -> Self {
+        let received = registry.counter_vec(
+            "plumbline_worker_signals_total",
+            "Alerts and events that were committed to the store, new ones and repetitions.",
+            &["intake", "kind"],
+        );
+        let rejected = registry.counter_vec(
+            "plumbline_worker_rejected_total",
+            "Requests with alerts or events that were refused.",
+            &["intake", "reason"],
+        );
+        let jobs = registry.int_gauge_vec(
+            "plumbline_worker_jobs",
+            "Analyses that wait, run, or were given up.",
+            &["state"],
+        );
+        let reports = registry.counter_vec(
+            "plumbline_worker_reports_total",
+            "Finished reports by author; fallback is an offline report after the provider failed.",
+            &["author"],
+        );
+        let provider = registry.counter_vec(
+            "plumbline_worker_provider_requests_total",
+            "Requests to the language model by outcome.",
+            &["outcome"],
+        );
+        let collected = registry.counter_vec(
+            "plumbline_worker_collected_total",
+            "Context sources asked, by whether they gave something.",
+            &["source", "outcome"],
+        );
+        Self {
+            received: pairs(|a: Intake, b: Received| received.with_label_values(&[a.label(), b.label()])),
+            rejected: pairs(|a: Intake, b: Rejection| rejected.with_label_values(&[a.label(), b.label()])),
+            jobs: singles(|state: JobState| jobs.with_label_values(&[state.label()])),
+            reports: singles(|author: Author| reports.with_label_values(&[author.label()])),
+            report_seconds: registry.histogram(
+                "plumbline_worker_report_duration_seconds",
+                "From the commit of the signal that asked for a report to the commit of the report.",
+                &[
+                    0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
+                ],
+            ),
+            provider_requests: singles(|outcome: ProviderOutcome| {
+                provider.with_label_values(&[outcome.label()])
+            }),
+            provider_seconds: registry.histogram(
+                "plumbline_worker_provider_duration_seconds",
+                "Time of one request to the language model.",
+                &[0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0],
+            ),
+            collected: Source::ALL
+                .iter()
+                .flat_map(|source| {
+                    Collected::ALL
+                        .iter()
+                        .map(move |outcome| (source.as_str(), *outcome))
+                })
+                .map(|(source, outcome)| {
+                    (
+                        (source, outcome),
+                        collected.with_label_values(&[source, outcome.label()]),
+                    )
+                })
+                .collect(),
+            redactions: registry.counter(
+                "plumbline_worker_redactions_total",
+                "Secrets and personal data taken out of texts.",
+            ),
+        }
+    }
+
+    pub(crate) fn received(&self, intake: Intake, kind: Received, count: u64) {
+        self.received[&(intake, kind)].inc_by(count);
+    }
+
+    pub(crate) fn rejected(&self, intake: Intake, reason: Rejection) {
+        self.rejected[&(intake, reason)].inc();
+    }
+
+    pub(crate) fn jobs(&self, state: JobState, count: i64) {
+        self.jobs[&state].set(count);
+    }
+
+    pub(crate) fn report(&self, author: Author, duration: Duration) {
+        self.reports[&author].inc();
+        self.report_seconds.observe(duration.as_secs_f64());
+    }
+
+    pub(crate) fn provider(&self, outcome: ProviderOutcome, duration: Duration) {
+        self.provider_requests[&outcome].inc();
+        // These two are verdicts, not requests.
+        if !matches!(outcome, ProviderOutcome::Paused | ProviderOutcome::Refused) {
+            self.provider_seconds.observe(duration.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn collected(&self, source: Source, outcome: Collected) {
+        self.collected[&(source.as_str(), outcome)].inc();
+    }
+
+    pub(crate) fn redacted(&self, count: u64) {
+        self.redactions.inc_by(count);
+    }
+}
+
+fn singles<A: Label, T>(make: impl Fn(A) -> T) -> BTreeMap<A, T> {
+    A::ALL.iter().map(|a| (*a, make(*a))).collect()
+}
+
+fn pairs<A: Label, B: Label, T>(make: impl Fn(A, B) -> T) -> BTreeMap<(A, B), T> {
+    A::ALL
+        .iter()
+        .flat_map(|a| B::ALL.iter().map(move |b| (*a, *b)))
+        .map(|(a, b)| ((a, b), make(a, b)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_sets_are_visible_as_zero() {
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        metrics.rejected(Intake::Events, Rejection::Malformed);
+        let text = String::from_utf8(registry.render()).expect("text");
+        assert!(
+            text.contains(r#"plumbline_worker_rejected_total{intake="events",reason="malformed"} 1"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"plumbline_worker_provider_requests_total{outcome="paused"} 0"#));
+        assert!(text.contains(r#"plumbline_worker_collected_total{outcome="missing",source="logs"} 0"#));
+        assert!(
+            registry
+                .declared()
+                .iter()
+                .all(|d| d.name.starts_with("plumbline_worker_"))
+        );
+    }
+}
