@@ -68,7 +68,7 @@ fn codecs(c: &mut Criterion) {
         b.iter(|| grpc::decode_frame::<ModelInferRequest>(black_box(&frame)).map(grpc::request_from_proto));
     });
     c.bench_function("grpc_peek/model/30", |b| {
-        b.iter(|| grpc::peek_model(black_box(&frame)))
+        b.iter(|| grpc::peek_model(black_box(&frame)));
     });
 
     let p = Tensor::new(
