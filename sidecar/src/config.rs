@@ -180,6 +180,8 @@ impl Config {
             .as_ref()
             .is_none_or(|url| url.scheme_str() == Some("http"));
         reader.check("events_to", plain, "only http:// is spoken to the worker");
+        let spooled = config.spool_dir.is_none() || config.events_to.is_some();
+        reader.check("spool_dir", spooled, "has no use without events_to");
         let room = config.queue_bytes >= config.capture_limit;
         reader.check(
             "queue_bytes",

@@ -85,6 +85,14 @@ pub(crate) struct EventMetrics {
 
 const MODEL: [&str; 2] = ["model", "version"];
 
+/// The `subject` of a model's own state.
+const WHOLE: &str = "model";
+
+/// The `subject` label of a subject; one that is itself called `model` gets quotation marks, as such bins do.
+fn subject_label(name: &str) -> &str {
+    if name == WHOLE { "\"model\"" } else { name }
+}
+
 impl Metrics {
     /// Declares every series.
     #[expect(clippy::too_many_lines, reason = "a list, and the only one")]
@@ -265,12 +273,13 @@ impl Metrics {
 
     /// The model-level state.
     pub(crate) fn model_state(&self, [model, version]: [&str; 2]) -> IntGauge {
-        self.drift_state.with_label_values(&[model, version, "model"])
+        self.drift_state.with_label_values(&[model, version, WHOLE])
     }
 
     fn subject(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
         let name = subject.name.as_str();
-        let of_subject = [model, version, name];
+        let of_feature = [model, version, name];
+        let of_subject = [model, version, subject_label(name)];
         let is_output = subject.role.is_some();
         let ordered = matches!(subject.kind, Kind::Numeric | Kind::TextLength);
         let bins = if is_output {
@@ -280,7 +289,7 @@ impl Metrics {
         };
         let score = |statistic| {
             self.drift_score
-                .with_label_values(&[model, version, name, statistic])
+                .with_label_values(&[model, version, subject_label(name), statistic])
         };
         SubjectMetrics {
             bins: subject
@@ -296,9 +305,9 @@ impl Metrics {
                 subject.bins.iter().map(class).collect()
             }),
             quality: (!is_output).then(|| QualityMetrics {
-                missing: self.feature_missing.with_label_values(&of_subject),
-                out_of_range: self.feature_out_of_range.with_label_values(&of_subject),
-                unseen: self.feature_unseen_category.with_label_values(&of_subject),
+                missing: self.feature_missing.with_label_values(&of_feature),
+                out_of_range: self.feature_out_of_range.with_label_values(&of_feature),
+                unseen: self.feature_unseen_category.with_label_values(&of_feature),
             }),
             psi: score("psi"),
             js: score("js"),

@@ -222,3 +222,144 @@ impl<'a> Column<'a> {
         row * self.stride + self.first
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plumbline_drift::profile::{Datatype as ProfileDatatype, Kind};
+    use plumbline_inference_protocol::StringData;
+
+    use super::*;
+
+    fn subject(
+        name: &str,
+        tensor: &str,
+        column: u32,
+        role: Option<Role>,
+        class: Option<&str>,
+    ) -> SubjectInfo {
+        SubjectInfo {
+            name: name.to_owned(),
+            tensor: tensor.to_owned(),
+            column,
+            datatype: ProfileDatatype::Fp32,
+            kind: Kind::Numeric,
+            role,
+            class: class.map(str::to_owned),
+            bins: Vec::new(),
+        }
+    }
+
+    fn all(subjects: &[SubjectInfo]) -> Side {
+        Side::new(subjects, |_| true)
+    }
+
+    fn numbers(name: &str, shape: &[i64], values: &[f32]) -> Tensor {
+        Tensor::new(name, shape, TensorData::from_vec(values.to_vec())).expect("a tensor")
+    }
+
+    fn texts(name: &str, values: &[&str]) -> Tensor {
+        let data: StringData = values.iter().collect();
+        Tensor::new(name, [values.len() as i64], TensorData::from_strings(data)).expect("a tensor")
+    }
+
+    /// Subject and values of each column, over two rows.
+    fn found(side: &Side, tensors: &[Tensor]) -> Vec<(usize, [f64; 2])> {
+        let columns = side.columns(tensors, 2);
+        columns
+            .iter()
+            .map(|column| (column.subject, [column.number(0), column.number(1)]))
+            .collect()
+    }
+
+    fn classifier() -> Side {
+        all(&[
+            subject("churn", "output_label", 0, Some(Role::Label), None),
+            subject(
+                "stays",
+                "output_probability",
+                0,
+                Some(Role::Probability),
+                Some("no"),
+            ),
+            subject(
+                "leaves",
+                "output_probability",
+                1,
+                Some(Role::Probability),
+                Some("yes"),
+            ),
+        ])
+    }
+
+    #[test]
+    fn columns_of_a_matrix_and_named_inputs_in_any_order() {
+        let side = all(&[
+            subject("a", "x", 0, None, None),
+            subject("c", "x", 2, None, None),
+            subject("y", "y", 0, None, None),
+        ]);
+        let tensors = [
+            numbers("y", &[2, 1], &[7.0, 8.0]),
+            numbers("x", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+        ];
+        let expected = vec![(0, [1.0, 4.0]), (1, [3.0, 6.0]), (2, [7.0, 8.0])];
+        assert_eq!(found(&side, &tensors), expected);
+    }
+
+    #[test]
+    fn a_tensor_of_other_rows_or_too_few_columns_is_left_out() {
+        let side = all(&[subject("a", "x", 0, None, None), subject("b", "x", 1, None, None)]);
+        assert_eq!(
+            found(&side, &[numbers("x", &[2, 1], &[1.0, 2.0])]),
+            [(0, [1.0, 2.0])]
+        );
+        assert_eq!(found(&side, &[numbers("x", &[3, 1], &[1.0, 2.0, 3.0])]), []);
+        assert_eq!(found(&side, &[numbers("x", &[1, 2], &[1.0, 2.0])]), []);
+        assert_eq!(found(&side, &[numbers("x", &[0, 2], &[])]), []);
+        assert_eq!(found(&side, &[numbers("z", &[2, 2], &[1.0; 4])]), []);
+        assert!(side.columns(&[numbers("x", &[0, 2], &[])], 0).is_empty());
+    }
+
+    #[test]
+    fn rows_without_names_are_read_by_position() {
+        let matrix = all(&[subject("a", "x", 0, None, None), subject("b", "x", 1, None, None)]);
+        let unnamed = [numbers("", &[2, 2], &[1.0, 2.0, 3.0, 4.0])];
+        assert_eq!(found(&matrix, &unnamed), [(0, [1.0, 3.0]), (1, [2.0, 4.0])]);
+        let inputs = all(&[subject("a", "a", 0, None, None), subject("b", "b", 0, None, None)]);
+        assert_eq!(found(&inputs, &unnamed), [(0, [1.0, 3.0]), (1, [2.0, 4.0])]);
+        let positions = [numbers("0", &[2], &[1.0, 3.0]), numbers("1", &[2], &[2.0, 4.0])];
+        assert_eq!(found(&inputs, &positions), [(0, [1.0, 3.0]), (1, [2.0, 4.0])]);
+        assert_eq!(found(&inputs, &positions[..1]), [], "one position is missing");
+    }
+
+    #[test]
+    fn a_classifier_may_tell_classes_only_or_probabilities_only() {
+        assert_eq!(
+            found(&classifier(), &[numbers("", &[2], &[1.0, 0.0])]),
+            [(0, [1.0, 0.0])]
+        );
+        let probabilities = [numbers("", &[2, 2], &[0.9, 0.1, 0.3, 0.7])];
+        assert_eq!(
+            found(&classifier(), &probabilities),
+            [
+                (1, [0.9_f32, 0.3].map(f64::from)),
+                (2, [0.1_f32, 0.7].map(f64::from))
+            ]
+        );
+    }
+
+    #[test]
+    fn probabilities_are_found_by_their_class() {
+        let mut probabilities = numbers("probabilities", &[2, 2], &[0.25, 0.75, 0.5, 0.5]);
+        probabilities.set_class_labels(["yes", "no"]);
+        let tensors = [texts("label", &["no", "yes"]), probabilities];
+        let side = classifier();
+        let columns = side.columns(&tensors, 2);
+        assert_eq!(
+            columns.iter().map(|column| column.subject).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        assert_eq!([columns[1].number(0), columns[2].number(0)], [0.75, 0.25]);
+        assert!(columns[0].number(0).is_nan(), "a text is no number");
+    }
+}

@@ -4,11 +4,13 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use http::StatusCode;
+use http_body_util::{BodyExt as _, Full};
+use plumbline_drift::SplitMix64;
 use plumbline_inference_protocol::{grpc, rest};
 use plumbline_sidecar::{Config, Hook, NamedProfile};
 use plumbline_testkit::predictor::{Cut, FakePredictor, Reply, grpc_message};
 
-use crate::harness::{Answer, TestSidecar, collect, h1, h1_client, h2, post};
+use crate::harness::{Answer, TestSidecar, collect, h1, h1_client, h2, h2_client, post};
 use crate::model::{INFER, PREDICT, Rows, Wire, answer, profile, request};
 
 pub(crate) fn with_profile(config: &mut Config) {
@@ -290,6 +292,83 @@ async fn a_panicking_observer_harms_nobody() {
             80.0,
         )
         .await;
+}
+
+/// Bytes changed, cut off and repeated, in requests and in answers.
+fn damage(random: &mut SplitMix64, body: &[u8]) -> Vec<u8> {
+    let mut body = body.to_vec();
+    let at = |random: &mut SplitMix64, body: &[u8]| (random.uniform() * body.len() as f64) as usize;
+    match random.next_u64() % 4 {
+        0 => body.truncate(at(random, &body)),
+        1 => body.extend_from_within(at(random, &body)..),
+        _ => {
+            for _byte in 0..=random.next_u64() % 8 {
+                let place = at(random, &body);
+                if let Some(byte) = body.get_mut(place) {
+                    *byte = random.next_u64() as u8;
+                }
+            }
+        }
+    }
+    body
+}
+
+#[tokio::test]
+async fn damaged_bodies_pass_as_they_are() {
+    let predictor = FakePredictor::answering(answer).await;
+    let sidecar = TestSidecar::start(&predictor.url(), with_profile).await;
+    let mut random = SplitMix64::new(99);
+    let mut sent = 0;
+    let (mut h1, mut h2) = (h1_client(sidecar.address).await, h2_client(sidecar.address).await);
+    for wire in Wire::ALL {
+        let rows = Rows::seeded(random.next_u64()).usual(3);
+        let good = request(wire, &rows);
+        predictor.script(answer);
+        let reply = send(predictor.address(), wire, &rows).await;
+        for _round in 0..60 {
+            let body = damage(
+                &mut random,
+                good.body()
+                    .clone()
+                    .collect()
+                    .await
+                    .expect("whole")
+                    .to_bytes()
+                    .as_ref(),
+            );
+            let answer = damage(&mut random, &reply.body);
+            let mut scripted = Reply::status(StatusCode::OK).chunk(answer.clone());
+            if wire.is_http2() {
+                scripted = scripted
+                    .header("content-type", grpc::CONTENT_TYPE)
+                    .trailer("grpc-status", "0");
+            }
+            predictor.script(move |_| scripted.clone());
+            let mut damaged = good.clone().map(|_| Full::new(bytes::Bytes::from(body.clone())));
+            damaged.headers_mut().remove("content-length");
+            let response = if wire.is_http2() {
+                h2.send_request(damaged).await
+            } else {
+                h1.ready().await.expect("kept alive");
+                h1.send_request(damaged).await
+            };
+            let through = collect(response.expect("an answer")).await;
+            assert_eq!(
+                (through.status, &through.body[..], through.broken),
+                (StatusCode::OK, &answer[..], false)
+            );
+            sent += 1;
+            let received = predictor.received(1).await;
+            let last = received
+                .iter()
+                .rev()
+                .find(|request| request.path() != "/v2/health/ready");
+            assert_eq!(last.expect("forwarded").body, body);
+        }
+    }
+    sidecar.nothing_is_lost(sent).await;
+    assert_eq!(sidecar.metric("plumbline_sidecar_observer_panics_total"), 0.0);
+    assert!(sidecar.skipped("unparsable") > 100.0);
 }
 
 #[tokio::test]
