@@ -190,6 +190,25 @@ mod tests {
     }
 
     #[test]
+    fn no_damage_to_a_file_is_more_than_an_error() {
+        let file = classifier(false);
+        let survive = |bytes: &[u8]| {
+            if let Ok(model) = describe(bytes) {
+                let edited = without_zip_maps(bytes, &model);
+                assert!(describe(&edited).is_ok_and(|model| model.zip_maps.is_empty()));
+            }
+        };
+        for end in 0..file.len() {
+            survive(&file[..end]);
+        }
+        for (at, bit) in (0..file.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut damaged = file.clone();
+            damaged[at] ^= 1 << bit;
+            survive(&damaged);
+        }
+    }
+
+    #[test]
     fn a_zip_map_that_something_reads_is_left_alone() {
         let file = classifier(true);
         let model = describe(&file).unwrap();

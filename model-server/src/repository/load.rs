@@ -217,7 +217,7 @@ pub(crate) fn load_all(
 impl Loader {
     fn load(&self, found: &Found, toml: &ModelToml) -> Result<Model, LoadProblem> {
         let (model, description) = read(&found.file)?;
-        let directory = found.file.parent().unwrap_or(Path::new("."));
+        let directory = directory_of(&found.file);
         let mut first = Session::build(&self.library, &model, directory)?;
         let (inputs, mut outputs) = specs_of(&first)?;
         let warm = if toml.warmup == Some(false) {
@@ -278,7 +278,7 @@ impl Loader {
         let outputs: Vec<String> = signature.outputs.iter().map(|spec| spec.name.clone()).collect();
         Box::new(move || {
             let (model, _) = read(&file).map_err(|error| error.to_string())?;
-            let directory = file.parent().unwrap_or(Path::new("."));
+            let directory = directory_of(&file);
             let session = Session::build(&library, &model, directory).map_err(|error| error.to_string())?;
             let (now, _) = specs_of(&session).map_err(|error| error.to_string())?;
             let same = now == inputs && session.outputs().iter().map(Outlet::name).eq(outputs.iter());
@@ -289,6 +289,13 @@ impl Loader {
             }
         })
     }
+}
+
+/// Where a model's external data lies; `.` for a bare file name, whose parent is empty.
+fn directory_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Reads a file and makes it servable: its bytes without terminal `ZipMap` nodes, and what it said before.
@@ -321,7 +328,7 @@ pub(crate) struct Checked {
 /// [`LoadProblem`].
 pub(crate) fn check_file(library: &Library, file: &Path) -> Result<Checked, LoadProblem> {
     let (model, description) = read(file)?;
-    let directory = file.parent().unwrap_or(Path::new("."));
+    let directory = directory_of(file);
     let mut session = Session::build(library, &model, directory)?;
     let (inputs, mut outputs) = specs_of(&session)?;
     let one_row = warm_up(&mut session, &inputs, outputs.len()).map(|warm| {

@@ -4,15 +4,13 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A fixed number of threads and their queue, which holds no more jobs than there are sessions: each job has one.
-/// Dropping it runs what is queued and waits for the threads.
+/// The threads end when this is dropped and the queue is empty.
 pub(crate) struct ComputeThreads {
     queue: Arc<Queue>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -33,15 +31,13 @@ impl ComputeThreads {
     /// # Errors
     /// The operating system's, when it has no thread to give.
     pub(crate) fn start(count: NonZeroUsize) -> std::io::Result<ComputeThreads> {
-        let queue = Arc::new(Queue::default());
-        let mut threads = ComputeThreads {
-            queue: Arc::clone(&queue),
-            threads: Vec::with_capacity(count.get()),
+        let threads = ComputeThreads {
+            queue: Arc::default(),
         };
         for index in 0..count.get() {
-            let queue = Arc::clone(&queue);
+            let queue = Arc::clone(&threads.queue);
             let thread = std::thread::Builder::new().name(format!("compute-{index}"));
-            threads.threads.push(thread.spawn(move || queue.work())?);
+            thread.spawn(move || queue.work())?;
         }
         Ok(threads)
     }
@@ -80,14 +76,8 @@ impl Queue {
 
 impl Drop for ComputeThreads {
     fn drop(&mut self) {
+        // Not waited for: an idle thread ends at once, and a run that outlasted the drain must not hold the process.
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
-        let this = std::thread::current().id();
-        for thread in self.threads.drain(..) {
-            // The last owner may be a job on one of these very threads, which then ends by itself.
-            if thread.thread().id() != this && thread.join().is_err() {
-                tracing::error!("a compute thread panicked");
-            }
-        }
     }
 }
