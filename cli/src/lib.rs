@@ -1,19 +1,27 @@
 //! The plumbline command: the stack on a laptop, offline drift tools.
 //!
-//! A command is a module with its arguments and a `run`: [`profile`] describes rows, [`replay`] sends them. Whatever
+//! A command is a module with its arguments and a `run`: [`up`] runs the [`stack`], [`demo`] shows the main job on it,
+//! [`replay`] sends rows as traffic, [`profile`] describes rows, [`drift`] compares them, [`check`] reads models. Whatever
 //! is written to the terminal goes through [`terminal`]; rows of CSV files come from [`table`].
 
+mod check;
 mod client;
 mod column;
+mod demo;
+mod drift;
+mod logs;
 mod profile;
 mod replay;
 mod shift;
 mod signals;
+mod stack;
 mod table;
 mod terminal;
+mod up;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -35,26 +43,35 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Profile(profile::Args),
+    Up(up::Args),
+    Demo(demo::Args),
     Replay(replay::Args),
+    Profile(profile::Args),
+    Drift(drift::Args),
+    Check(check::Args),
 }
 
 /// Runs the command line `arguments`, the program's name first.
 ///
 /// Exit status: what the command says about it, 1 after an error, 2 for arguments that cannot be read.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let terminal = Terminal::standard();
+    let terminal = Arc::new(Terminal::standard());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &terminal),
     };
-    let outcome = match cli.command {
-        Command::Profile(args) => profile::run(&args, &terminal),
-        Command::Replay(args) => block_on(replay::run(args, &terminal)),
+    let (outcome, error_status) = match cli.command {
+        Command::Up(args) => (block_on(up::run(args, Arc::clone(&terminal))), 1),
+        Command::Demo(args) => (block_on(demo::run(args, Arc::clone(&terminal))), 1),
+        Command::Replay(args) => (block_on(replay::run(args, &terminal)), 1),
+        Command::Profile(args) => (profile::run(&args, &terminal), 1),
+        // 1 says that there is drift.
+        Command::Drift(args) => (drift::run(&args, &terminal), 2),
+        Command::Check(args) => (check::run(&args, &terminal), 1),
     };
     outcome.unwrap_or_else(|error| {
         terminal.complain(&format!("plumbline: {}", chain(&error)));
-        ExitCode::FAILURE
+        ExitCode::from(error_status)
     })
 }
 

@@ -34,6 +34,15 @@ impl Style {
     }
 }
 
+/// How a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// Writes results, status and complaints.
 pub(crate) struct Terminal {
     out: Mutex<Out>,
@@ -74,6 +83,12 @@ impl Terminal {
             colour,
             live,
         }
+    }
+
+    /// Shows nothing to anybody.
+    #[cfg(test)]
+    pub(crate) fn to_nowhere() -> Self {
+        Self::new(Box::new(std::io::sink()), Box::new(std::io::sink()), false, false)
     }
 
     /// Whether a status line can be rewritten in place.
@@ -168,7 +183,8 @@ pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         cells.chain([header[i].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let is_number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '<');
+    let is_number =
+        |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '<' | '–'));
     let to_right: Vec<bool> = (0..header.len())
         .map(|i| {
             i > 0
@@ -180,7 +196,7 @@ pub(crate) fn columns(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         .collect();
     let render = |cells: &mut dyn Iterator<Item = &str>| {
         let mut line = String::new();
-        for (i, cell) in cells.enumerate() {
+        for (i, cell) in cells.take(header.len()).enumerate() {
             let padding = " ".repeat(widths[i].saturating_sub(cell.chars().count()));
             let (left, right) = if to_right[i] {
                 (padding.as_str(), "")

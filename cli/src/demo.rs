@@ -1,0 +1,582 @@
+//! `plumbline demo`: the main job from end to end, on real rows.
+
+mod alerting;
+mod reports;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use plumbline_drift::report::{DriftReport, State};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::alerting::{Alerting, Programs};
+use self::reports::Incident;
+use crate::client::{Connection, Wire};
+use crate::logs;
+use crate::replay::{Counts, Dialect, Order, Rate, Rows, Tally, Traffic, inputs, show_latency};
+use crate::shift::Shift;
+use crate::signals::Signals;
+use crate::stack::{Alerts, Stack, StackArgs};
+use crate::table::Table;
+use crate::terminal::{Style, Terminal, printable_lines};
+use crate::up::{addresses, leave};
+
+/// Show the main job: serve a model, send held-out rows, then drifted ones, and read the report.
+///
+/// Starts the stack as `up` does, with its state in DIR/demo, which is emptied first. Rows go through the gateway in
+/// V2 JSON, V2 binary, V1 and gRPC by turns. Stays up until Ctrl-C; with --once it ends by itself. Exit status: 0 when
+/// the held-out rows raised nothing, the drifted rows were detected, and the report was written; 1 otherwise.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    stack: StackArgs,
+    /// Rows that the model was not trained on.
+    #[arg(long, value_name = "ROWS.csv")]
+    rows: PathBuf,
+    /// End after the report.
+    #[arg(long)]
+    once: bool,
+    /// Put a real Prometheus and Alertmanager between sidecar and worker; both must be on PATH.
+    #[arg(long)]
+    prometheus: bool,
+    /// Rows per second.
+    #[arg(long, default_value = "400/s")]
+    rate: Rate,
+    /// Held-out rows to send before the drift.
+    #[arg(long, value_name = "N", default_value_t = 4_000, value_parser = clap::value_parser!(u64).range(1..))]
+    stable_rows: u64,
+    /// The drift, as for replay; without it a tariff and contract mix that the churn model never saw.
+    #[arg(long, value_name = "CHANGE")]
+    shift: Vec<Shift>,
+    /// Seed of the order of the rows.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Seconds to wait for the detection, and again for the report.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u64,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  plumbline demo model-source/artifacts/churn --rows model-source/artifacts/churn/heldout.csv
+  plumbline demo model-source/artifacts/churn --rows model-source/artifacts/churn/heldout.csv --once --prometheus
+  plumbline demo models/bikes --rows october.csv --shift 'temperature+=8' --shift 'weather=storm@0.3'";
+
+/// Everybody on short contracts, a contract and a way to pay that did not exist, and a price rise.
+const CHURN_DRIFT: [&str; 4] = [
+    "Contract=Month-to-month",
+    "Contract=Two month flex@0.35",
+    "MonthlyCharges*=1.35",
+    "PaymentMethod=Digital wallet@0.4",
+];
+
+/// How often the sidecar is asked and the status line is written.
+const TICK: Duration = Duration::from_millis(250);
+/// How often a line is written where no status line can be.
+const PLAIN_TICKS: u32 = 12;
+
+/// Runs the command.
+pub(crate) async fn run(mut args: Args, terminal: Arc<Terminal>) -> anyhow::Result<ExitCode> {
+    let table = Table::read(&args.rows)?;
+    let shifts = shifts(&args, &table)?;
+    let programs = if args.prometheus {
+        Some(Programs::find(&std::env::var_os("PATH").unwrap_or_default())?)
+    } else {
+        None
+    };
+    args.stack.enter("demo");
+    args.stack.prepare()?;
+    args.stack.clear()?;
+    logs::start(&args.stack.log_file(), args.stack.log_filter(), &terminal)?;
+    let mut signals = Signals::watch()?;
+    let ports = if programs.is_some() {
+        Some(alerting::Addresses::free()?)
+    } else {
+        None
+    };
+    let alerts = ports.map_or(Alerts::Direct, |ports| Alerts::Prometheus(ports.prometheus));
+    let stack = tokio::select! {
+        stack = Stack::start(&args.stack, alerts) => stack?,
+        () = signals.received() => return Ok(ExitCode::from(130)),
+    };
+    let demo = Demo {
+        args,
+        terminal: Arc::clone(&terminal),
+        stack,
+        table,
+        shifts,
+        alerting: None,
+    };
+    demo.run(programs.zip(ports), &mut signals).await
+}
+
+fn shifts(args: &Args, table: &Table) -> anyhow::Result<Vec<Shift>> {
+    if !args.shift.is_empty() {
+        return Ok(args.shift.clone());
+    }
+    let shifts: Vec<Shift> = CHURN_DRIFT
+        .iter()
+        .map(|shift| shift.parse().expect("tested"))
+        .collect();
+    let known = shifts
+        .iter()
+        .all(|shift| table.position(shift.column()).is_some());
+    anyhow::ensure!(
+        known,
+        "{} has not the columns of the churn model: say with --shift what is to drift",
+        args.rows.display()
+    );
+    Ok(shifts)
+}
+
+struct Demo {
+    args: Args,
+    terminal: Arc<Terminal>,
+    stack: Stack,
+    table: Table,
+    shifts: Vec<Shift>,
+    alerting: Option<Alerting>,
+}
+
+/// How the demo ended.
+enum End {
+    /// As it should.
+    Shown,
+    /// Somebody pressed Ctrl-C.
+    Interrupted,
+}
+
+impl Demo {
+    async fn run(
+        mut self,
+        alerting: Option<(Programs, alerting::Addresses)>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<ExitCode> {
+        let outcome = tokio::select! {
+            outcome = self.show(alerting) => outcome.map(|()| End::Shown),
+            () = signals.received() => Ok(End::Interrupted),
+        };
+        let outcome = match outcome {
+            Ok(End::Shown) if !self.args.once => {
+                self.terminal.line("Ctrl-C ends it.");
+                tokio::select! {
+                    error = self.stack.failed() => Err(error),
+                    () = signals.received() => Ok(ExitCode::SUCCESS),
+                }
+            }
+            Ok(End::Shown) => Ok(ExitCode::SUCCESS),
+            Ok(End::Interrupted) => Ok(ExitCode::from(130)),
+            Err(error) => Err(error.context("the demo failed")),
+        };
+        let log = self.args.stack.log_file();
+        let Self {
+            stack,
+            terminal,
+            alerting,
+            ..
+        } = self;
+        // Before the sidecar goes: a target that cannot be scraped is an alert of its own.
+        drop(alerting);
+        let outcome = leave(stack, signals, &terminal, outcome).await;
+        outcome.map_err(|error| anyhow::anyhow!("{}; the log is {}", crate::chain(&error), log.display()))
+    }
+
+    /// The demo itself, from the addresses to the report.
+    async fn show(&mut self, alerting: Option<(Programs, alerting::Addresses)>) -> anyhow::Result<()> {
+        self.heading("1. The stack is up");
+        self.print_addresses(&addresses(&self.stack));
+        if let Some((programs, ports)) = alerting {
+            let dir = self.args.stack.state_dir().join("alerting");
+            let worker = self.stack.addresses.worker;
+            let pair = Alerting::start(&programs, ports, &dir, &self.stack.addresses.admin, worker).await?;
+            self.alerting = Some(pair);
+            let url = |address: SocketAddr| format!("http://{address}/");
+            self.print_addresses(&[
+                ("alerts", url(ports.prometheus) + "alerts (Prometheus)"),
+                ("alerts", url(ports.alertmanager) + " (Alertmanager)"),
+            ]);
+        }
+        let model = self.stack.models[0].clone();
+        let sidecar = self.stack.addresses.sidecar_admin();
+        let before = reports::incidents(self.stack.addresses.worker).await?;
+        watch::drift(sidecar, &model).await?;
+
+        let rows = self.args.stable_rows;
+        self.heading(&format!("2. {rows} held-out rows: the model should be stable"));
+        let stable = self.traffic(&model, Vec::new(), Some(rows)).await?;
+        let report = self.stable_phase(stable, &model, rows).await?;
+        let raised = reports::incidents(self.stack.addresses.worker).await?;
+        anyhow::ensure!(
+            raised.len() == before.len(),
+            "the held-out rows raised an incident: {}",
+            raised
+                .first()
+                .map(|incident| incident.title.clone())
+                .unwrap_or_default()
+        );
+        self.terminal.line(&self.terminal.paint(
+            Style::Green,
+            &format!(
+                "stable: {} rows observed in {} windows, nothing raised",
+                report.rows_total, report.window.index
+            ),
+        ));
+
+        self.heading("3. Rows that the model never saw");
+        for shift in &self.shifts {
+            self.terminal.line(&format!("  {shift}"));
+        }
+        let shifts = self.shifts.clone();
+        let drifted = self.traffic(&model, shifts, None).await?;
+        let (report, incident) = self
+            .drifted_phase(drifted, &model, report.rows_total, before.len())
+            .await?;
+
+        self.heading("4. The report");
+        self.check_path(&incident)?;
+        self.terminal.line(&readable(&incident.markdown, &self.terminal));
+        self.heading("5. Where to look");
+        let at = &self.stack.addresses;
+        self.print_addresses(&[
+            ("metrics", format!("http://{sidecar}/metrics")),
+            (
+                "drift",
+                format!("http://{sidecar}/drift ({} subjects)", report.subjects.len()),
+            ),
+            (
+                "report",
+                format!("http://{}{} (with the evidence)", at.worker, incident.page()),
+            ),
+        ]);
+        Ok(())
+    }
+
+    /// Sends the rows and looks at the drift all the while: nothing may be raised.
+    async fn stable_phase(&self, traffic: Sending, model: &str, rows: u64) -> anyhow::Result<DriftReport> {
+        let sidecar = self.stack.addresses.sidecar_admin();
+        let deadline = Instant::now() + self.patience() + self.duration(rows);
+        let mut progress = Progress::new(&self.terminal, "stable");
+        loop {
+            let report = watch::drift(sidecar, model).await?;
+            let counts = traffic.tally.counts();
+            progress.show(&counts, &report);
+            all_predicted(&counts)?;
+            anyhow::ensure!(
+                report.state == State::Stable && report.episode == 0,
+                "the held-out rows should be stable, but the state is {}: {}",
+                watch::name(report.state),
+                watch::top(&report)
+            );
+            // The observer works behind the answers; the phase is over when it has seen every row.
+            if traffic.is_finished() && report.rows_total >= rows {
+                traffic.end().await?;
+                progress.last(&counts, &report);
+                return Ok(report);
+            }
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "the sidecar has observed {} of {} rows: see plumbline_rows_skipped_total at http://{sidecar}/metrics",
+                report.rows_total,
+                counts.rows
+            );
+            self.tick().await?;
+        }
+    }
+
+    /// Sends drifted rows until they are detected, then until the worker has its report.
+    async fn drifted_phase(
+        &mut self,
+        traffic: Sending,
+        model: &str,
+        rows_before: u64,
+        incidents_before: usize,
+    ) -> anyhow::Result<(DriftReport, Incident)> {
+        let (sidecar, worker) = (self.stack.addresses.sidecar_admin(), self.stack.addresses.worker);
+        let terminal = Arc::clone(&self.terminal);
+        let mut progress = Progress::new(&terminal, "drifted");
+        let started = Instant::now();
+        let detected = loop {
+            let report = watch::drift(sidecar, model).await?;
+            let counts = traffic.tally.counts();
+            progress.show(&counts, &report);
+            all_predicted(&counts)?;
+            if report.state == State::Drift {
+                progress.last(&counts, &report);
+                break report;
+            }
+            anyhow::ensure!(
+                started.elapsed() < self.patience(),
+                "no drift detected in {:?} and {} rows; the state is {}",
+                self.patience(),
+                counts.rows,
+                watch::name(report.state)
+            );
+            self.check_alerting()?;
+            self.tick().await?;
+        };
+        let text = format!(
+            "drift detected after {} drifted rows and {:.1} s: {}",
+            detected.rows_total.saturating_sub(rows_before),
+            started.elapsed().as_secs_f64(),
+            watch::top(&detected)
+        );
+        self.terminal.line(&self.terminal.paint(Style::Red, &text));
+
+        let detected_at = Instant::now();
+        let incident = loop {
+            let incidents = reports::incidents(worker).await?;
+            let new = incidents.len() > incidents_before;
+            let stage = incidents
+                .first()
+                .filter(|_| new)
+                .map_or("not there yet", |incident| incident.state.as_str());
+            self.terminal.status(&format!("the worker's incident is {stage}"));
+            anyhow::ensure!(stage != "failed", "the worker's analysis failed");
+            if let Some(incident) = incidents.first().filter(|incident| new && incident.reports > 0) {
+                break reports::incident(worker, &incident.id).await?;
+            }
+            anyhow::ensure!(
+                detected_at.elapsed() < self.patience(),
+                "no report {:?} after the drift; the worker's incident is {stage}",
+                self.patience()
+            );
+            self.check_alerting()?;
+            self.tick().await?;
+        };
+        traffic.end().await?;
+        let text = format!(
+            "report written {:.1} s after the detection",
+            detected_at.elapsed().as_secs_f64()
+        );
+        self.terminal.line(&text);
+        Ok((detected, incident))
+    }
+
+    /// Traffic on its way through the gateway, in every dialect.
+    async fn traffic(&self, model: &str, shifts: Vec<Shift>, limit: Option<u64>) -> anyhow::Result<Sending> {
+        const TIMEOUT: Duration = Duration::from_secs(30);
+        let server: crate::client::Server = self.stack.addresses.gateway.into();
+        let mut connection = Connection::new(server.clone(), Wire::Http1, TIMEOUT);
+        let specs = inputs(&mut connection, Wire::Http1, model).await;
+        let specs = specs.map_err(|refusal| anyhow::anyhow!("metadata of model `{model}`: {refusal}"))?;
+        let traffic = Traffic {
+            server,
+            model: model.to_owned(),
+            rows: Rows::fit(self.table.clone(), model, &specs, shifts, true)?,
+            dialects: Dialect::ALL.to_vec(),
+            batch: 1,
+            rate: self.args.rate,
+            limit,
+            order: Order::Shuffled,
+            seed: self.args.seed,
+            concurrency: 8,
+            timeout: TIMEOUT,
+        };
+        let (tally, stop) = (Arc::new(Tally::default()), CancellationToken::new());
+        let task = tokio::spawn(Arc::new(traffic).send(Arc::clone(&tally), stop.clone()));
+        Ok(Sending { tally, stop, task })
+    }
+
+    /// Waits a tick, or less when a part of the stack has ended.
+    async fn tick(&self) -> anyhow::Result<()> {
+        tokio::time::sleep(TICK).await;
+        self.stack.check()
+    }
+
+    fn check_alerting(&mut self) -> anyhow::Result<()> {
+        self.alerting.as_mut().map_or(Ok(()), Alerting::check)
+    }
+
+    /// The report must have come the way that was asked for.
+    fn check_path(&self, incident: &Incident) -> anyhow::Result<()> {
+        let expected = if self.args.prometheus {
+            "alertmanager"
+        } else {
+            "drift_event"
+        };
+        anyhow::ensure!(
+            incident.origins.iter().all(|origin| origin == expected),
+            "the incident should come from {expected}, but it came from {}",
+            incident.origins.join(", ")
+        );
+        let path = if self.args.prometheus {
+            "metrics → Prometheus → Alertmanager → worker"
+        } else {
+            "sidecar → drift event → worker"
+        };
+        self.terminal
+            .line(&self.terminal.paint(Style::Dim, &format!("by way of: {path}")));
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.args.patience)
+    }
+
+    /// How long `rows` take at the chosen rate.
+    fn duration(&self, rows: u64) -> Duration {
+        self.args.rate.due(rows, 1).unwrap_or_default()
+    }
+
+    fn heading(&self, text: &str) {
+        self.terminal.line("");
+        self.terminal.line(&self.terminal.paint(Style::Bold, text));
+    }
+
+    fn print_addresses(&self, lines: &[(&str, String)]) {
+        for (what, address) in lines {
+            self.terminal.line(&format!("  {what:<9}{address}"));
+        }
+    }
+}
+
+/// Traffic on its way.
+struct Sending {
+    tally: Arc<Tally>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), crate::replay::RowsError>>,
+}
+
+impl Sending {
+    fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Stops it and waits for the requests on their way.
+    async fn end(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        (&mut self.task).await.context("sending rows")??;
+        Ok(())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn all_predicted(counts: &Counts) -> anyhow::Result<()> {
+    match counts.failed.iter().next() {
+        None => Ok(()),
+        Some((status, failure)) => anyhow::bail!(
+            "{} of {} requests got no prediction; the first: {status} {}",
+            counts.failures(),
+            counts.sent,
+            failure.first
+        ),
+    }
+}
+
+/// What is going on, as a status line, or as a line now and then.
+struct Progress<'a> {
+    terminal: &'a Terminal,
+    phase: &'static str,
+    started: Instant,
+    ticks: u32,
+}
+
+impl<'a> Progress<'a> {
+    fn new(terminal: &'a Terminal, phase: &'static str) -> Self {
+        Self {
+            terminal,
+            phase,
+            started: Instant::now(),
+            ticks: 0,
+        }
+    }
+
+    fn show(&mut self, counts: &Counts, report: &DriftReport) {
+        let line = self.line(counts, report);
+        if self.terminal.is_live() {
+            self.terminal.status(&line);
+        } else if self.ticks % PLAIN_TICKS == PLAIN_TICKS - 1 {
+            self.terminal.line(&line);
+        }
+        self.ticks += 1;
+    }
+
+    /// Leaves the last state on the screen.
+    fn last(&self, counts: &Counts, report: &DriftReport) {
+        self.terminal.line(&self.line(counts, report));
+    }
+
+    fn line(&self, counts: &Counts, report: &DriftReport) -> String {
+        let style = match report.state.level() {
+            0 => Style::Green,
+            1 => Style::Yellow,
+            _ => Style::Red,
+        };
+        format!(
+            "  {:<8} {:>6} rows  {:>4.0} req/s  p50 {}  {}  {}",
+            self.phase,
+            counts.rows,
+            counts.sent as f64 / self.started.elapsed().as_secs_f64().max(0.1),
+            show_latency(counts.latency(0.5)),
+            self.terminal.paint(style, watch::name(report.state)),
+            watch::top(report),
+        )
+    }
+}
+
+/// The report for a terminal: headings stand out, and what Markdown has to escape is as it was. The evidence, which is
+/// long, stays on the report's page.
+fn readable(markdown: &str, terminal: &Terminal) -> String {
+    let mut lines = Vec::new();
+    for line in printable_lines(markdown)
+        .lines()
+        .take_while(|line| *line != "## Evidence")
+    {
+        let line = unescape(line);
+        lines.push(if line.starts_with('#') {
+            terminal.paint(Style::Bold, &line)
+        } else {
+            line
+        });
+    }
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// Takes the backslash away from escaped punctuation.
+fn unescape(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    while let Some(c) = characters.next() {
+        let escapes = c == '\\' && characters.peek().is_some_and(char::is_ascii_punctuation);
+        text.extend(if escapes { characters.next() } else { Some(c) });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drift_of_the_churn_model_can_be_read() {
+        for shift in CHURN_DRIFT {
+            assert_eq!(
+                shift.parse::<Shift>().map(|shift| shift.to_string()).as_deref(),
+                Ok(shift)
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_is_readable_without_its_evidence() {
+        assert_eq!(unescape(r"a\_b \\ c:\dir \* 5\"), r"a_b \ c:\dir * 5\");
+        let plain = Terminal::to_nowhere();
+        assert_eq!(
+            readable("# P0 out\\_yes\n\ntext\x1b[2J\n\n## Evidence\n\nE1", &plain),
+            "# P0 out_yes\n\ntext\\u{1b}[2J"
+        );
+    }
+}

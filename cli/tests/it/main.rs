@@ -1,0 +1,6 @@
+//! The command line, as a user runs it.
+
+mod offline;
+mod onnx;
+mod stack;
+mod support;
