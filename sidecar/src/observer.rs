@@ -50,7 +50,7 @@ impl Exchange {
 /// The observer's thread, and how far it has come.
 #[derive(Debug)]
 pub(crate) struct Observer {
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
     observing: Arc<Observing>,
 }
 
@@ -87,18 +87,26 @@ impl Observer {
             .name("sidecar-observer".to_owned())
             .spawn(move || work.run())?;
         Ok(Self {
-            thread,
+            thread: Some(thread),
             observing: Arc::clone(observing),
         })
     }
 
     /// Lets the observer finish what is queued and waits for that.
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn finish(mut self) {
         self.observing.queue.close();
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        let Some(thread) = self.thread.take() else { return };
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the observer ended with a panic");
         }
+    }
+}
+
+/// A sidecar that is dropped without draining leaves no thread behind.
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.observing.queue.close();
     }
 }
 

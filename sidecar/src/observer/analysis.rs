@@ -19,6 +19,8 @@ use crate::skip::SkipReason;
 #[derive(Debug)]
 pub(crate) struct Analysis {
     monitor: Monitor,
+    /// Rows that a window needs for a verdict.
+    min_rows: u64,
     inputs: Side,
     outputs: Side,
     confidences: Vec<Confidence>,
@@ -27,8 +29,10 @@ pub(crate) struct Analysis {
     windows: IntCounter,
     /// When the open window got its first row.
     window_opened: Option<Instant>,
+    /// What the last window said; shown until the next one has enough rows to say something.
+    last_closed: Option<DriftReport>,
     episode: Option<Episode>,
-    told: Told,
+    told_missing_subjects: bool,
 }
 
 /// One subject's series, and what they have been told.
@@ -57,12 +61,6 @@ struct Episode {
     rows_before: u64,
     /// Whether it has come to drift, and that has been told.
     detected: bool,
-}
-
-/// What has been said once and need not be said for each row.
-#[derive(Debug, Default)]
-struct Told {
-    missing_subjects: bool,
 }
 
 /// A change of a model's state that others should hear of.
@@ -119,6 +117,7 @@ impl Analysis {
             .collect();
         Ok(Self {
             monitor,
+            min_rows: settings.min_rows,
             inputs,
             outputs,
             confidences,
@@ -126,8 +125,9 @@ impl Analysis {
             state: metrics.model_state(labels),
             windows: metrics.windows(labels),
             window_opened: None,
+            last_closed: None,
             episode: None,
-            told: Told::default(),
+            told_missing_subjects: false,
         })
     }
 
@@ -144,7 +144,6 @@ impl Analysis {
             });
         }
         self.tell_missing_subjects(inputs, columns.len() - inputs);
-        self.window_opened.get_or_insert_with(Instant::now);
         let confidences: Vec<RowConfidence<'_>> = self
             .confidences
             .iter()
@@ -161,6 +160,9 @@ impl Analysis {
             if self.monitor.end_row() {
                 changes.extend(self.close_window(now_unix_ms));
             }
+        }
+        if self.monitor.open_rows() > 0 {
+            self.window_opened.get_or_insert_with(Instant::now);
         }
         Ok(changes)
     }
@@ -179,21 +181,40 @@ impl Analysis {
         self.close_window(now_unix_ms)
     }
 
-    /// The comparison as it stands, without closing the window.
+    /// The comparison as it stands, without closing the window: of the open window once it has enough rows for one, of the
+    /// last closed one before. Counts since the start are up to date in both.
     pub(crate) fn report(&self, now_unix_ms: i64) -> DriftReport {
-        self.monitor.report(now_unix_ms)
+        let current = self.monitor.report(now_unix_ms);
+        let Some(last) = self
+            .last_closed
+            .as_ref()
+            .filter(|_| current.window.rows < self.min_rows)
+        else {
+            return current;
+        };
+        let mut report = last.clone();
+        report.rows_total = current.rows_total;
+        for (subject, now) in report.subjects.iter_mut().zip(current.subjects) {
+            subject.counters = now.counters;
+            subject.evidence = now.evidence;
+            for (bin, now) in subject.bins.iter_mut().zip(now.bins) {
+                bin.total = now.total;
+            }
+        }
+        report
     }
 
     fn close_window(&mut self, now_unix_ms: i64) -> Option<Change> {
-        self.window_opened = None;
         let report = self.monitor.close_window(now_unix_ms);
-        if report.window.closed {
-            self.windows.inc();
-        } else {
+        if !report.window.closed {
             // Too few rows for a verdict: it goes on, and is looked at again after the same time.
             self.window_opened = Some(Instant::now());
+            return None;
         }
+        self.window_opened = None;
+        self.windows.inc();
         self.show(&report);
+        self.last_closed = Some(report.clone());
         self.follow(report)
     }
 
@@ -265,7 +286,7 @@ impl Analysis {
 
     fn tell_missing_subjects(&mut self, inputs: usize, outputs: usize) {
         let all = inputs == self.inputs.len() && outputs == self.outputs.len();
-        if !all && !std::mem::replace(&mut self.told.missing_subjects, true) {
+        if !all && !std::mem::replace(&mut self.told_missing_subjects, true) {
             tracing::warn!(
                 features = inputs,
                 features.expected = self.inputs.len(),

@@ -223,21 +223,43 @@ async fn a_spooled_event_outlives_the_sidecar() {
 #[tokio::test]
 async fn the_drift_page_tells_everything_or_what_was_asked() {
     let mut watched = Watched::start(|_| {}).await;
-    watched.send(&Rows::seeded(11).shifted(600)).await;
-    let page = watched.sidecar.admin("/drift").await;
-    let overview: DriftOverview = serde_json::from_slice(&page.body).expect("an overview");
-    assert_eq!((overview.models.len(), overview.models[0].subjects.len()), (1, 5));
+    let mut rows = Rows::seeded(11);
+    let overview = async |watched: &Watched, path: &str| {
+        let page = watched.sidecar.admin(path).await;
+        serde_json::from_slice::<DriftOverview>(&page.body).expect("an overview")
+    };
+    watched.send(&rows.shifted(550)).await;
+    let drift = overview(&watched, "/drift").await;
+    assert_eq!((drift.models.len(), drift.models[0].subjects.len()), (1, 5));
+    // The open window has too few rows to say anything: the last one is shown, with counts up to date.
     assert_eq!(
-        (overview.models[0].state, overview.models[0].rows_total),
-        (State::Drift, 600)
+        (drift.models[0].state, drift.models[0].rows_total),
+        (State::Drift, 550)
     );
-    let bins = &overview.models[0].subjects[1].bins;
-    assert_eq!(bins[0].name, "monthly".to_owned());
-    assert!(bins.iter().any(|bin| bin.reference > 0) && bins[0].total == 600);
+    assert_eq!(
+        (drift.models[0].window.rows, drift.models[0].window.closed),
+        (500, true)
+    );
+    let monthly = &drift.models[0].subjects[1].bins[0];
+    assert_eq!(
+        (monthly.name.as_str(), monthly.window, monthly.total),
+        ("monthly", 500, 550)
+    );
+    assert!(
+        monthly.reference > 500 && monthly.reference < 900,
+        "about a third of 2,000"
+    );
 
-    let page = watched.sidecar.admin("/drift?model=churn&subject=tenure").await;
-    let overview: DriftOverview = serde_json::from_slice(&page.body).expect("an overview");
-    assert_eq!(overview.models[0].subjects.len(), 1);
+    watched.send(&rows.shifted(100)).await;
+    let drift = overview(&watched, "/drift").await;
+    assert_eq!(
+        (drift.models[0].window.rows, drift.models[0].window.closed),
+        (150, false)
+    );
+    assert_eq!(drift.models[0].state, State::Drift);
+
+    let drift = overview(&watched, "/drift?model=churn&subject=tenure").await;
+    assert_eq!(drift.models[0].subjects.len(), 1);
     let page = watched.sidecar.admin("/drift?model=nobody").await;
     assert_eq!(page.status, StatusCode::NOT_FOUND);
 }

@@ -161,11 +161,17 @@ impl Answer {
     }
 }
 
+async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    stream.set_nodelay(true).expect("an option of the socket");
+    stream
+}
+
 pub(crate) async fn h1_client<B>(address: SocketAddr) -> http1::SendRequest<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
-    let stream = TcpStream::connect(address).await.expect("connected");
+    let stream = connect(address).await;
     let (client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
     tokio::spawn(connection);
     client
@@ -175,7 +181,7 @@ pub(crate) async fn h2_client<B>(address: SocketAddr) -> http2::SendRequest<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static,
 {
-    let stream = TcpStream::connect(address).await.expect("connected");
+    let stream = connect(address).await;
     let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .expect("handshake");
