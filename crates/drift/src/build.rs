@@ -61,9 +61,14 @@ impl SubjectBuilder {
         self
     }
 
-    /// Adds a number; one that is not [usable](is_usable) counts as missing. On a categorical column it is its
-    /// decimal text.
+    /// Adds a number, rounded to FP32 where the tensor holds that; one that is not [usable](is_usable) counts as missing. On a
+    /// categorical column it is its decimal text.
     pub fn push_number(&mut self, value: f64) {
+        let value = if self.identity.datatype == Datatype::Fp32 {
+            f64::from(value as f32)
+        } else {
+            value
+        };
         if !is_usable(value) {
             self.missing += 1;
         } else if self.identity.kind == Kind::Categorical {

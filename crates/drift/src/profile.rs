@@ -3,11 +3,12 @@
 //! The rules by which a builder makes one are in `schema/README.md`; the JSON Schema beside it has the same fields as
 //! the types here. Every type refuses unknown fields, so a misspelt setting is told instead of ignored.
 
+mod error;
 mod validate;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+
+pub use error::{Problem, ProfileError};
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";
@@ -343,57 +344,6 @@ pub struct Boolean {
     pub yes: u64,
 }
 
-/// Why a profile cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ProfileError {
-    /// Not JSON, or not of this shape.
-    #[error("`{path}` (line {line}, column {column}): {reason}")]
-    Shape {
-        /// Where in the document, such as `features[3].numeric.edges`; `.` for the whole of it.
-        path: String,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1.
-        column: usize,
-        /// What was expected and found.
-        reason: String,
-    },
-    /// The right shape with contents that contradict each other; all problems at once.
-    #[error("{} in the profile{}", count_problems(.0.len()), list_problems(.0))]
-    Invalid(Vec<Problem>),
-    /// The file cannot be read or written.
-    #[error("profile {}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-/// One contradiction in a profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, such as `features[3].numeric.edges`.
-    pub path: String,
-    /// What was expected, and what was found instead.
-    pub reason: String,
-}
-
-fn count_problems(n: usize) -> String {
-    if n == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{n} problems")
-    }
-}
-
-fn list_problems(problems: &[Problem]) -> String {
-    problems.iter().fold(String::new(), |text, p| {
-        text + "\n  `" + &p.path + "`: " + &p.reason
-    })
-}
-
 impl Profile {
     /// Reads and validates a profile.
     ///
@@ -404,11 +354,11 @@ impl Profile {
         let mut reader = serde_json::Deserializer::from_slice(json);
         let profile: Self = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = error.path().to_string();
-            shape_error(path, error.inner())
+            ProfileError::shape(path, error.inner())
         })?;
         reader
             .end()
-            .map_err(|error| shape_error(".".to_owned(), &error))?;
+            .map_err(|error| ProfileError::shape(".".to_owned(), &error))?;
         profile.validate()?;
         Ok(profile)
     }
@@ -448,21 +398,6 @@ impl Profile {
     /// Features, then outputs: the order of every list of subjects in this crate.
     pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.features.iter().chain(&self.outputs)
-    }
-}
-
-fn shape_error(path: String, error: &serde_json::Error) -> ProfileError {
-    let text = error.to_string();
-    // serde_json repeats the place at the end of its message; it has its own fields here.
-    let reason = text
-        .rsplit_once(" at line ")
-        .map_or(text.as_str(), |(reason, _)| reason)
-        .to_owned();
-    ProfileError::Shape {
-        path,
-        line: error.line(),
-        column: error.column(),
-        reason,
     }
 }
 

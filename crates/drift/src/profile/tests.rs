@@ -243,7 +243,7 @@ fn bins_have_unique_names_in_the_order_of_the_counts() {
 fn subjects_equal_those_of_the_python_writer() {
     let golden: Value = serde_json::from_str(GOLDEN).expect("JSON");
     let columns = golden["columns"].as_array().expect("columns");
-    assert_eq!(columns.len(), 25);
+    assert_eq!(columns.len(), 26);
     for column in columns {
         let expected = &column["subject"];
         let datatype = serde_json::from_value(expected["datatype"].clone()).expect("datatype");

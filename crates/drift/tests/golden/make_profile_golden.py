@@ -9,6 +9,7 @@ crate's tests build the same columns and compare every value exactly. `subject()
 import json
 import math
 import os
+import struct
 import sys
 from collections import Counter
 
@@ -115,6 +116,14 @@ def categorical(texts):
     }
 
 
+def fp32(x):
+    """The nearest number that a tensor of that datatype can hold; an infinity when it is too large."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", x))[0]
+    except OverflowError:
+        return math.copysign(math.inf, x)
+
+
 def is_missing(x):
     if x is None or x == "":
         return True
@@ -123,6 +132,8 @@ def is_missing(x):
 
 def subject(name, tensor, datatype, kind, column_values, column=0, role=None, cls=None):
     """One subject. Values: None for missing; float/int for numeric, str for texts, bool for boolean."""
+    if datatype == "FP32":
+        column_values = [fp32(x) if isinstance(x, float) else x for x in column_values]
     values = [x for x in column_values if not is_missing(x)]
     if kind == "categorical":
         values = [x if isinstance(x, str) else str(int(x)) for x in values]
@@ -172,6 +183,7 @@ def columns():
     yield "empty", "FP64", "numeric", []
     yield "holes", "FP64", "numeric", [None if u() < 0.2 else u() for _ in range(300)]
     yield "huge", "FP64", "numeric", [(u() - 0.5) * 2e300 for _ in range(100)]
+    yield "beyond_fp32", "FP32", "numeric", [(u() - 0.5) * 1e39 for _ in range(60)] + [3.5, 29.85, float("nan")]
     yield "tiny", "FP64", "numeric", [u() * 1e-310 for _ in range(100)]
     yield "offset", "FP64", "numeric", [1e9 + u() for _ in range(400)]
     yield "neighbours", "FP64", "numeric", [1.0, 1.0 + 2.0**-52, 1.0 + 2.0**-51]
