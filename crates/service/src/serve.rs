@@ -180,8 +180,7 @@ fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read_timeout)
-        .pipeline_flush(true);
+        .header_read_timeout(options.header_read_timeout);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_concurrent_streams)

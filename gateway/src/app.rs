@@ -1,0 +1,166 @@
+//! From a configuration to a gateway that serves.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use plumbline_service::upstream::Options;
+use plumbline_service::{Listener, Process, ServeOptions, Shutdown};
+use tower::Service;
+
+use crate::call::Call;
+use crate::config::Config;
+use crate::layers::answer_server::Server;
+use crate::layers::check_head::MAX_HEADER_BYTES;
+use crate::metrics::Metrics;
+use crate::page;
+use crate::snapshot::Routes;
+use crate::stack::{self, Parts};
+
+/// A gateway whose port is bound and whose routes are loaded.
+#[derive(Debug)]
+pub struct App {
+    listener: Listener,
+    routes: Arc<Routes>,
+    config: Config,
+    process: Process,
+}
+
+impl App {
+    /// Binds the data port and loads the routes; port 0 picks a free one. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The data port cannot be bound.
+    pub fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
+        let loading = process.readiness().wait_for("routes");
+        let listener = Listener::bind(config.common.listen)?;
+        let metrics = Metrics::declare(process.metrics());
+        let options = Options {
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.upstream_idle_timeout,
+            ..Options::default()
+        };
+        let routes = Arc::new(Routes::new(metrics, options));
+        routes.replace(&config.routes);
+        if config.routes.is_empty() {
+            tracing::warn!(
+                "no routes: every model is unknown; give --route or [[route]] in the --config file"
+            );
+        }
+        page::add(process.admin(), Arc::clone(&routes));
+        drop(loading);
+        Ok(Self {
+            listener,
+            routes,
+            config,
+            process: process.clone(),
+        })
+    }
+
+    /// Where the data port listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+
+    /// Serves until the process shuts down and requests in flight have ended.
+    ///
+    /// # Errors
+    /// None at present; the type is that of every part.
+    pub async fn serve(self) -> anyhow::Result<()> {
+        let Self {
+            listener,
+            routes,
+            config,
+            process,
+        } = self;
+        let stack = stack::build(&Parts {
+            metrics: routes.metrics().clone(),
+            server: Arc::new(Server {
+                name: config.server_name,
+                readiness: process.readiness().clone(),
+                routes,
+            }),
+            max_in_flight: config.max_in_flight,
+            trust_forwarded: config.trust_forwarded,
+        });
+        let shutdown = process.shutdown();
+        let service_for = |peer| Connection {
+            peer,
+            stack: stack.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let options = ServeOptions {
+            max_header_bytes: MAX_HEADER_BYTES as u32,
+            ..ServeOptions::default()
+        };
+        listener.serve_with(service_for, options, shutdown).await;
+        Ok(())
+    }
+}
+
+/// The stack as one connection sees it: requests become calls of its peer.
+///
+/// From the beginning of a shutdown on, answers over HTTP/1.1 say that their connection is at its end, so that clients
+/// are gone before the port closes: closing an idle connection races with its next request. HTTP/2 has GOAWAY.
+#[derive(Clone, Debug)]
+struct Connection<S> {
+    peer: SocketAddr,
+    stack: S,
+    shutdown: Shutdown,
+}
+
+impl<S, B> Service<Request<Incoming>> for Connection<S>
+where
+    S: Service<Call, Response = Response<B>, Error = Infallible>,
+{
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.stack.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let may_end = request.version() < Version::HTTP_2;
+        Answering {
+            answer: self.stack.call(Call::new(request, self.peer)),
+            shutdown: may_end.then(|| self.shutdown.clone()),
+        }
+    }
+}
+
+pin_project! {
+    struct Answering<F> {
+        #[pin]
+        answer: F,
+        // Of HTTP/1.1 connections.
+        shutdown: Option<Shutdown>,
+    }
+}
+
+impl<F, B> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut answer = ready!(this.answer.poll(context));
+        if let (Ok(answer), Some(shutdown)) = (&mut answer, this.shutdown)
+            && shutdown.has_begun()
+        {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(answer)
+    }
+}

@@ -1,0 +1,299 @@
+//! Bodies: the request's, replayed and limited; the answer's, with what has to last as long.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+
+use crate::call::{Family, Ledger};
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client's body: the bytes that routing read are given again, the rest streams, and a limit ends it.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    /// Read for routing, not yet given on.
+    replay: VecDeque<Bytes>,
+    /// Nothing when the request is sent again: only requests without a body are.
+    body: Option<Incoming>,
+    meter: Meter,
+    ledger: Arc<Ledger>,
+}
+
+/// Why a client's body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RequestBodyError {
+    #[error("the request's body is larger than allowed")]
+    TooLarge,
+    #[error("the request's body ended early")]
+    Incomplete(#[source] hyper::Error),
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Incoming, family: Family, ledger: Arc<Ledger>) -> Self {
+        Self {
+            replay: VecDeque::new(),
+            body: Some(body),
+            meter: Meter::new(family),
+            ledger,
+        }
+    }
+
+    /// The body of a request that had none, for sending it again.
+    pub(crate) fn empty(ledger: Arc<Ledger>) -> Self {
+        Self {
+            replay: VecDeque::new(),
+            body: None,
+            meter: Meter::new(Family::Other),
+            ledger,
+        }
+    }
+
+    fn poll_incoming(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| {
+                self.ledger.body_incomplete();
+                RequestBodyError::Incomplete(error)
+            })
+        }))
+    }
+
+    /// The next piece of data, without giving it on; nothing at the end. Give it back with [`Self::give_back`].
+    ///
+    /// # Errors
+    /// The client went away or broke its framing.
+    pub(crate) async fn peek_frame(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
+        loop {
+            let frame = std::future::poll_fn(|context| self.poll_incoming(context)).await;
+            // A request's trailers come after its last message; before the first there is nothing to keep them for.
+            match frame.transpose()?.map(Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(data)) => return Ok(Some(data)),
+                Some(Err(_not_data)) => {}
+            }
+        }
+    }
+
+    /// Puts a piece behind those that wait to be given on.
+    pub(crate) fn give_back(&mut self, data: Bytes) {
+        self.replay.push_back(data);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let frame = match self.replay.pop_front() {
+            Some(data) => Frame::data(data),
+            None => match ready!(self.poll_incoming(context)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            },
+        };
+        let limit = self.ledger.limit();
+        if let Some(data) = frame.data_ref()
+            && !self.meter.admits(data, limit)
+        {
+            self.ledger.body_too_large();
+            return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let waiting: u64 = self.replay.iter().map(|data| data.len() as u64).sum();
+        let rest = self
+            .body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + waiting);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + waiting);
+        }
+        hint
+    }
+}
+
+/// Measures a body against its limit: in whole, or each message of a gRPC stream, which may go on for hours.
+#[derive(Debug)]
+enum Meter {
+    Whole { bytes: u64 },
+    Messages { prefix: [u8; 5], have: usize, left: u64 },
+}
+
+impl Meter {
+    fn new(family: Family) -> Self {
+        match family {
+            Family::Grpc => Self::Messages {
+                prefix: [0; 5],
+                have: 0,
+                left: 0,
+            },
+            Family::V1 | Family::V2 | Family::Other => Self::Whole { bytes: 0 },
+        }
+    }
+
+    fn admits(&mut self, mut data: &[u8], limit: u64) -> bool {
+        match self {
+            Self::Whole { bytes } => {
+                *bytes = bytes.saturating_add(data.len() as u64);
+                *bytes <= limit
+            }
+            Self::Messages { prefix, have, left } => loop {
+                let step = usize::try_from(*left).unwrap_or(usize::MAX).min(data.len());
+                *left -= step as u64;
+                data = &data[step..];
+                if data.is_empty() {
+                    return true;
+                }
+                let step = (prefix.len() - *have).min(data.len());
+                prefix[*have..*have + step].copy_from_slice(&data[..step]);
+                *have += step;
+                data = &data[step..];
+                if *have == prefix.len() {
+                    *have = 0;
+                    *left = u64::from(u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]));
+                    if *left > limit {
+                        return false;
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// The body of an answer that the gateway gives itself: one piece, and trailers for gRPC.
+#[derive(Debug)]
+pub(crate) struct Local {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Local {
+    pub(crate) fn new(data: impl Into<Bytes>) -> Self {
+        Self {
+            data: Some(data.into()).filter(|data| !data.is_empty()),
+            trailers: None,
+        }
+    }
+
+    pub(crate) fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Self {
+        Self {
+            trailers: Some(trailers),
+            ..Self::new(data)
+        }
+    }
+}
+
+impl Body for Local {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take().map(Frame::data);
+        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+    }
+}
+
+pin_project! {
+    /// A body that keeps something until it is dropped: a permit, a count.
+    pub(crate) struct Guarded<B, G> {
+        #[pin]
+        body: B,
+        guard: G,
+    }
+}
+
+impl<B, G> Guarded<B, G> {
+    pub(crate) fn new(body: B, guard: G) -> Self {
+        Self { body, guard }
+    }
+}
+
+impl<B: Body, G> Body for Guarded<B, G> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(limit: u64, pieces: &[&[u8]]) -> Vec<bool> {
+        let mut meter = Meter::new(Family::Grpc);
+        pieces.iter().map(|piece| meter.admits(piece, limit)).collect()
+    }
+
+    #[test]
+    fn a_plain_body_is_measured_in_whole() {
+        let mut meter = Meter::new(Family::V2);
+        assert!(meter.admits(b"123", 5));
+        assert!(meter.admits(b"45", 5));
+        assert!(!meter.admits(b"6", 5));
+    }
+
+    #[test]
+    fn a_grpc_stream_is_measured_by_the_message() {
+        let two = b"\0\0\0\0\x03abc\0\0\0\0\x03def";
+        assert_eq!(messages(3, &[two]), [true]);
+        let bytes: Vec<&[u8]> = two.chunks(1).collect();
+        assert!(messages(3, &bytes).iter().all(|admitted| *admitted));
+        assert_eq!(messages(2, &[two]), [false]);
+        // The announced length is enough: nothing of the message has to arrive.
+        assert_eq!(
+            messages(3, &[b"\0\0\0\0", b"\x03abc\0\xff\xff\xff\xff"]),
+            [true, false]
+        );
+        assert_eq!(messages(3, &[b"\0\0\0\0\0\0\0\0\0\0", b"\0"]), [true, true]);
+    }
+}

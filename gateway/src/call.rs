@@ -1,0 +1,168 @@
+//! One request on its way through the stack.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::Request;
+use http::header::CONTENT_TYPE;
+use hyper::body::Incoming;
+use plumbline_inference_protocol::grpc;
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::error::GatewayError;
+use crate::metrics::ModelMetrics;
+
+/// Which kind of client sent a request: decides the form of errors, and a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    V1,
+    V2,
+    Grpc,
+    /// Neither; such requests are answered by the gateway itself.
+    Other,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 4] = [Self::V1, Self::V2, Self::Grpc, Self::Other];
+
+    /// The value of the label `protocol`.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Grpc => "grpc",
+            Self::Other => "other",
+        }
+    }
+
+    fn of<B>(request: &Request<B>) -> Self {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let path = request.uri().path();
+        let below = |version: &str| {
+            path.strip_prefix(version)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if content_type.is_some_and(|value| grpc::is_grpc(value.as_bytes())) {
+            Self::Grpc
+        } else if below("/v2") {
+            Self::V2
+        } else if below("/v1") {
+            Self::V1
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// A request with what the layers know about it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) request: Request<RequestBody>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) family: Family,
+    /// What the client asked for, measured from arrival.
+    pub(crate) client_timeout: Option<Duration>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+impl Call {
+    pub(crate) fn new(request: Request<Incoming>, peer: SocketAddr) -> Self {
+        let family = Family::of(&request);
+        let ledger = Arc::new(Ledger {
+            arrived: Instant::now(),
+            model: OnceLock::new(),
+            waited: AtomicU64::new(0),
+            fault: AtomicU8::new(NO_FAULT),
+            limit: AtomicU64::new(u64::MAX),
+        });
+        let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
+        Self {
+            request,
+            peer,
+            family,
+            client_timeout: None,
+            ledger,
+        }
+    }
+}
+
+/// What the inner layers tell the outer ones about a request while it is on its way.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) arrived: Instant,
+    /// Whose request it is, once that is known.
+    pub(crate) model: OnceLock<Arc<ModelMetrics>>,
+    /// Nanoseconds spent waiting for the client and for the endpoint.
+    waited: AtomicU64,
+    /// What went wrong with the request's body.
+    fault: AtomicU8,
+    /// Bytes that its body, or one of its messages, may have.
+    limit: AtomicU64,
+}
+
+const NO_FAULT: u8 = 0;
+const TOO_LARGE: u8 = 1;
+const INCOMPLETE: u8 = 2;
+
+impl Ledger {
+    pub(crate) fn add_wait(&self, wait: Duration) {
+        let nanoseconds = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn body_too_large(&self) {
+        self.fault.store(TOO_LARGE, Ordering::Relaxed);
+    }
+
+    pub(crate) fn body_incomplete(&self) {
+        self.fault.store(INCOMPLETE, Ordering::Relaxed);
+    }
+
+    /// What went wrong with the request's body, if that is why forwarding failed.
+    pub(crate) fn body_fault(&self) -> Option<GatewayError> {
+        match self.fault.load(Ordering::Relaxed) {
+            TOO_LARGE => Some(GatewayError::BodyTooLarge { limit: self.limit() }),
+            INCOMPLETE => Some(GatewayError::BodyIncomplete),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_family_follows_the_content_type_then_the_path() {
+        for (path, content_type, family) in [
+            ("/v2/models/churn/infer", "application/json", Family::V2),
+            ("/v1/models/churn:predict", "application/json", Family::V1),
+            (
+                "/inference.GRPCInferenceService/ModelInfer",
+                "application/grpc",
+                Family::Grpc,
+            ),
+            ("/v2", "", Family::V2),
+            ("/v20/models", "", Family::Other),
+            ("/", "", Family::Other),
+        ] {
+            let request = Request::get(path).header(CONTENT_TYPE, content_type).body(());
+            assert_eq!(Family::of(&request.expect("a request")), family, "{path}");
+        }
+    }
+}

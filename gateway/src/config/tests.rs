@@ -1,0 +1,134 @@
+use std::io::Write as _;
+
+use plumbline_service::config::{Outcome, Problems, load};
+
+use super::*;
+
+fn load_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, Problems> {
+    let settings: &[&[Setting]] = &[&Common::settings("0.0.0.0:8080", "0.0.0.0:9901"), SETTINGS];
+    let arguments = arguments.iter().map(ToString::to_string);
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    match load("gateway", settings, arguments, variables, Config::read)? {
+        Outcome::Start {
+            config: (_, config), ..
+        } => Ok(config),
+        other => panic!("expected a configuration, got {other:?}"),
+    }
+}
+
+fn load_file(text: &str) -> Result<Config, Problems> {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("written");
+    load_with(&["--config", file.path().to_str().expect("a text path")], &[])
+}
+
+fn shown(config: &Config) -> Vec<(String, Vec<String>)> {
+    let endpoints = |route: &RouteSpec| route.endpoints.iter().map(ToString::to_string).collect();
+    config
+        .routes
+        .iter()
+        .map(|route| (route.model.clone(), endpoints(route)))
+        .collect()
+}
+
+#[test]
+fn routes_come_from_the_file() {
+    let config = load_file(
+        "request_timeout = \"5s\"\n\
+         [[route]]\nmodel = \"churn\"\nendpoints = [\"http://127.0.0.1:8081\", \"unix:/run/churn.sock\"]\n\
+         timeout = \"250ms\"\nmax_body = \"1MiB\"\n\
+         [[route]]\nmodel = \"iris\"\nendpoints = [\"http://predictor:80\"]\n",
+    )
+    .expect("valid");
+    assert_eq!(
+        shown(&config),
+        [
+            (
+                "churn".to_owned(),
+                vec![
+                    "http://127.0.0.1:8081".to_owned(),
+                    "unix:/run/churn.sock".to_owned()
+                ]
+            ),
+            ("iris".to_owned(), vec!["http://predictor:80".to_owned()]),
+        ]
+    );
+    assert_eq!(config.routes[0].timeout, Duration::from_millis(250));
+    assert_eq!(config.routes[0].max_body, ByteSize(1 << 20));
+    assert_eq!(config.routes[1].timeout, Duration::from_secs(5));
+    assert_eq!(config.routes[1].max_body, ByteSize(64 << 20));
+}
+
+#[test]
+fn flags_and_a_variable_say_the_same_in_one_line() {
+    let expected = [
+        (
+            "churn".to_owned(),
+            vec!["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()],
+        ),
+        ("iris".to_owned(), vec!["http://127.0.0.1:3".to_owned()]),
+    ];
+    let flags = [
+        "--route",
+        "churn=http://127.0.0.1:1,http://127.0.0.1:2",
+        "--route",
+        "iris=http://127.0.0.1:3",
+    ];
+    assert_eq!(shown(&load_with(&flags, &[]).expect("valid")), expected);
+    let variable = "churn=http://127.0.0.1:1,http://127.0.0.1:2,iris=http://127.0.0.1:3";
+    let config = load_with(&[], &[("PLUMBLINE_GATEWAY_ROUTE", variable)]).expect("valid");
+    assert_eq!(shown(&config), expected);
+}
+
+#[test]
+fn every_problem_with_routes_is_told_at_once() {
+    let text = load_file(
+        "max_in_flight = 0\n\
+         [[route]]\nmodel = \"churn\"\nendpoints = [\"127.0.0.1:8081\", \"https://a\", \"http://b/path\"]\n\
+         [[route]]\nmodel = \"churn\"\nendpoints = [\"http://a\", \"http://a\"]\ntimeout = 5\nwieght = 3\n\
+         [[route]]\nendpoints = \"http://a\"\n\
+         [[route]]\nmodel = \"unknown\"\nendpoints = [\"http://a\"]\nmax_body = \"big\"\n",
+    )
+    .expect_err("many problems")
+    .to_string();
+    for expected in [
+        "max_in_flight = 0",
+        "model `churn`: endpoint `127.0.0.1:8081`: expected an endpoint such as",
+        "model `churn`: endpoint `https://a`: TLS to an endpoint is not supported",
+        "model `churn`: endpoint `http://b/path`: an endpoint has no path",
+        "model `churn` has no endpoint",
+        "model `churn` has more than one route",
+        "endpoint `http://a` is given twice",
+        "route 2: `timeout`: expected a time with a unit",
+        "route 2: unknown key `wieght`; there are model, endpoints, timeout and max_body",
+        "route 3: `model` is missing",
+        "route 3: `endpoints`: expected a list of texts",
+        "model `unknown`: the name is reserved",
+        "route 4: `max_body`: expected a number of bytes",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_flag_without_a_model_or_an_endpoint_is_a_problem() {
+    for (flag, expected) in [
+        ("http://127.0.0.1:1", "expected MODEL=URL[,URL]"),
+        ("churn=", "model `churn` has no endpoint"),
+        ("=http://a", "expected a name"),
+        (
+            "churn=nonsense",
+            "endpoint `nonsense`: expected an endpoint such as",
+        ),
+    ] {
+        let text = load_with(&["--route", flag], &[]).expect_err(flag).to_string();
+        assert!(text.contains(expected), "{flag}: {text}");
+    }
+}
+
+#[test]
+fn a_gateway_without_routes_is_valid() {
+    assert!(load_with(&[], &[]).expect("valid").routes.is_empty());
+}

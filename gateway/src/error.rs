@@ -1,0 +1,269 @@
+//! Every failure of the gateway, and the one table from a failure to what a client sees.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode, Version};
+use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc, rest};
+use plumbline_service::upstream::UpstreamError;
+
+use crate::body::Local;
+
+/// Why the gateway answers a request itself, with a failure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    #[error("no such path")]
+    NotFound,
+    #[error("method not allowed; allowed: {allow}")]
+    MethodNotAllowed { allow: &'static str },
+    #[error("unknown RPC `{method}`")]
+    UnknownRpc { method: Box<str> },
+    #[error("{what} is not served by the gateway; ask the model server")]
+    NotServedHere { what: &'static str },
+    /// Stock clients look for the first words.
+    #[error("Request for unknown model: '{model}' is not found")]
+    UnknownModel { model: Box<str> },
+    #[error("the health of service `{service}` is not known here")]
+    UnknownService { service: Box<str> },
+    #[error("the request's first message does not name a model in its first {limit} bytes")]
+    UnreadableMessage { limit: usize },
+    #[error("the first message is compressed, and the gateway routes by its content; send it uncompressed")]
+    CompressedMessage,
+    #[error("the request is malformed: {reason}")]
+    Malformed { reason: &'static str },
+    #[error("the transfer coding is not supported; only chunked is")]
+    TransferCoding,
+    #[error("the request's target is longer than {limit} bytes")]
+    TargetTooLong { limit: usize },
+    #[error("the request's header fields are larger than {limit} bytes")]
+    HeadTooLarge { limit: usize },
+    #[error("the request's body is larger than {limit} bytes")]
+    BodyTooLarge { limit: u64 },
+    #[error("the request's body ended early")]
+    BodyIncomplete,
+    #[error("{limit} requests are in flight already")]
+    Overloaded { limit: usize },
+    #[error("the request's deadline of {after:?} has passed")]
+    DeadlineExceeded { after: Duration },
+    #[error("model `{model}` has no endpoint")]
+    NoEndpoint { model: Box<str> },
+    #[error("no endpoint of model `{model}` can be reached")]
+    Unreachable {
+        model: Box<str>,
+        #[source]
+        source: Box<UpstreamError>,
+    },
+    #[error("the endpoint of model `{model}` closed before it answered")]
+    Closed {
+        model: Box<str>,
+        #[source]
+        source: Box<UpstreamError>,
+    },
+    #[error("the endpoint of model `{model}` gave an invalid answer")]
+    InvalidAnswer {
+        model: Box<str>,
+        #[source]
+        source: Box<UpstreamError>,
+    },
+}
+
+/// What a failure is called on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) http: StatusCode,
+    pub(crate) grpc: GrpcCode,
+    /// A stable word for programs.
+    pub(crate) code: &'static str,
+}
+
+/// The only way from a failure to a wire status. No `_` arm: a new variant has to choose its row.
+pub(crate) const fn status(error: &GatewayError) -> Status {
+    let (http, grpc, code) = match error {
+        GatewayError::NotFound => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "NOT_FOUND"),
+        GatewayError::MethodNotAllowed { .. } => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            GrpcCode::Unimplemented,
+            "METHOD_NOT_ALLOWED",
+        ),
+        GatewayError::UnknownRpc { .. } => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "UNKNOWN_RPC"),
+        GatewayError::NotServedHere { .. }
+        | GatewayError::TransferCoding
+        | GatewayError::CompressedMessage => (
+            StatusCode::NOT_IMPLEMENTED,
+            GrpcCode::Unimplemented,
+            "UNSUPPORTED",
+        ),
+        GatewayError::UnknownModel { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "UNKNOWN_MODEL"),
+        GatewayError::UnknownService { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "NOT_FOUND"),
+        GatewayError::UnreadableMessage { .. } | GatewayError::Malformed { .. } => (
+            StatusCode::BAD_REQUEST,
+            GrpcCode::InvalidArgument,
+            "INVALID_ARGUMENT",
+        ),
+        GatewayError::TargetTooLong { .. } => (
+            StatusCode::URI_TOO_LONG,
+            GrpcCode::InvalidArgument,
+            "TARGET_TOO_LONG",
+        ),
+        GatewayError::HeadTooLarge { .. } => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            GrpcCode::ResourceExhausted,
+            "HEAD_TOO_LARGE",
+        ),
+        GatewayError::BodyTooLarge { .. } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            GrpcCode::ResourceExhausted,
+            "BODY_TOO_LARGE",
+        ),
+        GatewayError::BodyIncomplete => (
+            StatusCode::BAD_REQUEST,
+            GrpcCode::InvalidArgument,
+            "BODY_INCOMPLETE",
+        ),
+        GatewayError::Overloaded { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            GrpcCode::Unavailable,
+            "OVERLOADED",
+        ),
+        GatewayError::NoEndpoint { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            GrpcCode::Unavailable,
+            "NO_ENDPOINT",
+        ),
+        GatewayError::DeadlineExceeded { .. } => (
+            StatusCode::GATEWAY_TIMEOUT,
+            GrpcCode::DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+        ),
+        GatewayError::Unreachable { .. }
+        | GatewayError::Closed { .. }
+        | GatewayError::InvalidAnswer { .. } => (
+            StatusCode::BAD_GATEWAY,
+            GrpcCode::Unavailable,
+            "UPSTREAM_UNAVAILABLE",
+        ),
+    };
+    Status { http, grpc, code }
+}
+
+impl GatewayError {
+    /// A path or method that the protocol does not have.
+    pub(crate) fn from_protocol(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::MethodNotAllowed { allow } => Self::MethodNotAllowed { allow },
+            ProtocolError::UnknownRpc { method } => Self::UnknownRpc { method },
+            _ => Self::NotFound,
+        }
+    }
+
+    /// Whether the connection must not carry another request: what follows on it may not be what it seems.
+    fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Malformed { .. }
+                | Self::TransferCoding
+                | Self::BodyTooLarge { .. }
+                | Self::BodyIncomplete
+                | Self::HeadTooLarge { .. }
+                | Self::TargetTooLong { .. }
+        )
+    }
+
+    /// The answer for a REST client: `{"error", "code"}`.
+    pub(crate) fn to_rest(&self, version: Version) -> Response<Local> {
+        let status = status(self);
+        let body = serde_json::json!({"error": self.to_string(), "code": status.code}).to_string();
+        let mut response = Response::new(Local::new(body));
+        *response.status_mut() = status.http;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(rest::JSON));
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if status.http == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if self.ends_connection() && version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The answer for a gRPC client: status in the headers, no body.
+    pub(crate) fn to_grpc(&self) -> Response<Local> {
+        let mut response = Response::new(Local::new(Bytes::new()));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+        write_grpc_status(headers, status(self).grpc, &self.to_string());
+        response
+    }
+}
+
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Writes a gRPC status into headers or trailers.
+pub(crate) fn write_grpc_status(headers: &mut http::HeaderMap, code: GrpcCode, message: &str) {
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(code.as_str()));
+    if let Ok(message) = HeaderValue::from_str(&grpc::encode_status_message(message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn rest_clients_get_an_error_object_and_what_to_do() {
+        let response = GatewayError::Overloaded { limit: 8 }.to_rest(Version::HTTP_11);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .expect("a full body")
+            .to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(body["error"], "8 requests are in flight already");
+        assert_eq!(body["code"], "OVERLOADED");
+        let response = GatewayError::MethodNotAllowed { allow: "POST" }.to_rest(Version::HTTP_11);
+        assert_eq!(response.headers()["allow"], "POST");
+    }
+
+    #[test]
+    fn grpc_clients_get_a_status_in_the_headers() {
+        let model = "nö\n".into();
+        let response = GatewayError::UnknownModel { model }.to_grpc();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "5");
+        let message = response.headers()["grpc-message"].to_str().expect("ASCII");
+        assert!(
+            message.starts_with("Request for unknown model: 'n%C3%B6%0A'"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_malformed_request_ends_its_http1_connection() {
+        let error = GatewayError::Malformed { reason: "two hosts" };
+        assert_eq!(error.to_rest(Version::HTTP_11).headers()["connection"], "close");
+        assert!(
+            !error
+                .to_rest(Version::HTTP_2)
+                .headers()
+                .contains_key("connection")
+        );
+        assert!(
+            !GatewayError::NotFound
+                .to_rest(Version::HTTP_11)
+                .headers()
+                .contains_key("connection")
+        );
+    }
+}

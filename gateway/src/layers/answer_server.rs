@@ -1,0 +1,270 @@
+//! Answers what is asked of the server as a whole; everything else names a model and goes on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Either;
+use pin_project_lite::pin_project;
+use plumbline_inference_protocol::grpc::{self, Method, Peek, health, proto};
+use plumbline_inference_protocol::{GrpcCode, Route as Endpoint, metadata, rest};
+use plumbline_service::Readiness;
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::body::Local;
+use crate::call::{Call, Family};
+use crate::error::{GatewayError, write_grpc_status};
+use crate::layers::resolve_model::first_message;
+use crate::layers::{BoxFuture, Decided};
+use crate::snapshot::Routes;
+
+/// What the gateway forwards of the protocol's extensions.
+const EXTENSIONS: [&str; 4] = [
+    "classification",
+    "model_configuration",
+    "statistics",
+    "binary_tensor_data",
+];
+
+/// Speaks for the gateway itself.
+#[derive(Clone, Debug)]
+pub(crate) struct AnswerServer<S> {
+    inner: S,
+    server: Arc<Server>,
+}
+
+/// What the gateway says about itself.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) readiness: Readiness,
+    pub(crate) routes: Arc<Routes>,
+}
+
+/// A call that names a model.
+#[derive(Debug)]
+pub(crate) struct ModelCall {
+    pub(crate) call: Call,
+    pub(crate) named: Named,
+}
+
+/// How a call names its model.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// In its path, decoded.
+    InPath(String),
+    /// In its first message.
+    InMessage {
+        /// The call may go on for long: the default deadline is not for it.
+        streaming: bool,
+    },
+}
+
+pub(crate) fn layer<S>(server: Arc<Server>) -> impl Layer<S, Service = AnswerServer<S>> + Clone {
+    layer_fn(move |inner| AnswerServer {
+        inner,
+        server: Arc::clone(&server),
+    })
+}
+
+impl<S, B> Service<Call> for AnswerServer<S>
+where
+    S: Service<ModelCall, Response = Response<B>, Error = GatewayError>,
+{
+    type Response = Response<Either<Local, B>>;
+    type Error = GatewayError;
+    type Future = Decided<Result<Self::Response, GatewayError>, Answered<S::Future>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), GatewayError>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let future = match self.server.decide(&call) {
+            Err(error) => return Decided::now(Err(error)),
+            Ok(Decision::Answer(response)) => return Decided::now(Ok(response.map(Either::Left))),
+            Ok(Decision::CheckHealth) => {
+                let server = Arc::clone(&self.server);
+                Answered::Here {
+                    future: Box::pin(async move { server.check_health(call).await }),
+                }
+            }
+            Ok(Decision::Forward(named)) => Answered::Below {
+                future: self.inner.call(ModelCall { call, named }),
+            },
+        };
+        Decided::Inner { future }
+    }
+}
+
+pin_project! {
+    /// An answer of the gateway that has to read the request, or an endpoint's.
+    #[project = AnsweredProjection]
+    pub(crate) enum Answered<F> {
+        Here { future: BoxFuture<Result<Response<Local>, GatewayError>> },
+        Below { #[pin] future: F },
+    }
+}
+
+impl<F, B> Future for Answered<F>
+where
+    F: Future<Output = Result<Response<B>, GatewayError>>,
+{
+    type Output = Result<Response<Either<Local, B>>, GatewayError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project() {
+            AnsweredProjection::Here { future } => {
+                ready!(future.as_mut().poll(context)).map(|response| response.map(Either::Left))
+            }
+            AnsweredProjection::Below { future } => {
+                ready!(future.poll(context)).map(|response| response.map(Either::Right))
+            }
+        })
+    }
+}
+
+enum Decision {
+    Answer(Box<Response<Local>>),
+    CheckHealth,
+    Forward(Named),
+}
+
+impl Server {
+    fn decide(&self, call: &Call) -> Result<Decision, GatewayError> {
+        let (method, path) = (call.request.method(), call.request.uri().path());
+        let endpoint = Endpoint::parse(method, path).map_err(GatewayError::from_protocol)?;
+        let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone())));
+        match &endpoint {
+            Endpoint::V1Model(model)
+            | Endpoint::V1Predict(model)
+            | Endpoint::V1Explain(model)
+            | Endpoint::ModelMetadata(model)
+            | Endpoint::ModelReady(model)
+            | Endpoint::Infer(model)
+            | Endpoint::ModelConfig(model)
+            | Endpoint::ModelStats(model) => in_path(&model.name),
+            Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, call),
+            Endpoint::V1Alive => answer(StatusCode::OK, metadata::v1_alive()),
+            Endpoint::V1List => {
+                let snapshot = self.routes.load();
+                let names: Vec<&str> = snapshot.sorted().iter().map(|route| &*route.model).collect();
+                answer(StatusCode::OK, metadata::v1_list(&names))
+            }
+            Endpoint::ServerMetadata => {
+                let body = metadata::server(&self.name, env!("CARGO_PKG_VERSION"), &EXTENSIONS);
+                answer(StatusCode::OK, body)
+            }
+            Endpoint::ServerLive => answer(StatusCode::OK, metadata::health(true, self.ready())),
+            Endpoint::ServerReady if self.ready() => answer(StatusCode::OK, metadata::health(true, true)),
+            Endpoint::ServerReady => answer(StatusCode::SERVICE_UNAVAILABLE, metadata::health(true, false)),
+            Endpoint::AllStats => not_served("statistics of all models"),
+            Endpoint::RepositoryIndex { .. }
+            | Endpoint::RepositoryLoad { .. }
+            | Endpoint::RepositoryUnload { .. } => not_served("the model repository"),
+        }
+    }
+
+    fn decide_grpc(&self, rpc: Method, call: &Call) -> Result<Decision, GatewayError> {
+        if call.family != Family::Grpc {
+            return Err(GatewayError::Malformed {
+                reason: "an RPC whose content-type is not application/grpc",
+            });
+        }
+        match rpc {
+            Method::ModelInfer
+            | Method::ModelReady
+            | Method::ModelMetadata
+            | Method::ModelConfig
+            | Method::ModelStatistics => Ok(Decision::Forward(Named::InMessage { streaming: false })),
+            Method::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage { streaming: true })),
+            Method::ServerLive => {
+                let message = proto::ServerLiveResponse { live: true };
+                Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
+                    &message,
+                )))))
+            }
+            Method::ServerReady => {
+                let message = proto::ServerReadyResponse { ready: self.ready() };
+                Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
+                    &message,
+                )))))
+            }
+            Method::ServerMetadata => {
+                let message = proto::ServerMetadataResponse {
+                    name: self.name.clone(),
+                    version: env!("CARGO_PKG_VERSION").to_owned(),
+                    extensions: EXTENSIONS.map(ToOwned::to_owned).into(),
+                };
+                Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
+                    &message,
+                )))))
+            }
+            Method::HealthCheck => Ok(Decision::CheckHealth),
+            Method::HealthList | Method::HealthWatch => not_served("health except Check"),
+            Method::RepositoryIndex | Method::RepositoryModelLoad | Method::RepositoryModelUnload => {
+                not_served("the model repository")
+            }
+        }
+    }
+
+    fn ready(&self) -> bool {
+        self.readiness.is_ready()
+    }
+
+    /// `grpc.health.v1.Health/Check`: of the gateway, or of the inference service that it forwards.
+    async fn check_health(&self, mut call: Call) -> Result<Response<Local>, GatewayError> {
+        let message = first_message(&mut call).await?;
+        // The message's one field has the number of `model_name`.
+        let service = match grpc::peek_model(&message) {
+            Peek::Found { name, .. } => name,
+            Peek::NeedMore => "",
+            Peek::Unreadable => {
+                return Err(GatewayError::Malformed {
+                    reason: "the message is not a HealthCheckRequest",
+                });
+            }
+        };
+        if !matches!(service, "" | "inference.GRPCInferenceService") {
+            return Err(GatewayError::UnknownService {
+                service: service.into(),
+            });
+        }
+        let status = if self.ready() {
+            health::health_check_response::ServingStatus::Serving
+        } else {
+            health::health_check_response::ServingStatus::NotServing
+        };
+        let message = health::HealthCheckResponse {
+            status: status.into(),
+        };
+        Ok(message_answer(grpc::encode_frame(&message)))
+    }
+}
+
+fn not_served(what: &'static str) -> Result<Decision, GatewayError> {
+    Err(GatewayError::NotServedHere { what })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "an arm of a match whose others can fail")]
+fn answer(status: StatusCode, body: Bytes) -> Result<Decision, GatewayError> {
+    let mut response = Response::new(Local::new(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(rest::JSON));
+    Ok(Decision::Answer(Box::new(response)))
+}
+
+fn message_answer(frame: Bytes) -> Response<Local> {
+    let mut trailers = HeaderMap::new();
+    write_grpc_status(&mut trailers, GrpcCode::Ok, "");
+    let mut response = Response::new(Local::with_trailers(frame, trailers));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    response
+}

@@ -1,0 +1,152 @@
+//! Who asks: request id, trace, the client's address.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::Response;
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use pin_project_lite::pin_project;
+use plumbline_service::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::call::Call;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+
+/// Gives a request an id and a trace where it has none, returns the id to the client, and tells the endpoint the
+/// client's address. What a client says about addresses is believed only where the configuration says so.
+#[derive(Clone, Debug)]
+pub(crate) struct Identify<S> {
+    inner: S,
+    trust_forwarded: bool,
+}
+
+pub(crate) fn layer<S>(trust_forwarded: bool) -> impl Layer<S, Service = Identify<S>> + Clone {
+    layer_fn(move |inner| Identify {
+        inner,
+        trust_forwarded,
+    })
+}
+
+impl<S, B> Service<Call> for Identify<S>
+where
+    S: Service<Call, Response = Response<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Identified<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let headers = call.request.headers_mut();
+        let id = RequestId::ensure(headers);
+        let trace = TraceContext::from_headers(headers).child();
+        headers.insert(TRACEPARENT, trace.header_value());
+        forwarded(headers, call.peer.ip(), self.trust_forwarded);
+        Identified {
+            inner: self.inner.call(call),
+            id: Some(id),
+        }
+    }
+}
+
+fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
+    if !trusted {
+        for name in [
+            FORWARDED_FOR,
+            FORWARDED_PROTO,
+            FORWARDED_HOST,
+            FORWARDED_PORT,
+            FORWARDED,
+        ] {
+            headers.remove(name);
+        }
+    }
+    let peer = peer.to_canonical();
+    let earlier = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut chain = earlier.collect::<Vec<_>>().join(", ");
+    if !chain.is_empty() {
+        chain.push_str(", ");
+    }
+    chain.push_str(&peer.to_string());
+    if let Ok(chain) = HeaderValue::from_str(&chain) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
+}
+
+pin_project! {
+    /// Puts the request's id on its answer.
+    pub(crate) struct Identified<F> {
+        #[pin]
+        inner: F,
+        id: Option<RequestId>,
+    }
+}
+
+impl<F, B, E> Future for Identified<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<B>, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(context))?;
+        if let Some(id) = this.id.take() {
+            response.headers_mut().insert(REQUEST_ID, id.header_value());
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_client_cannot_choose_its_address() {
+        let mut spoofed = headers(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "admin"),
+            ("forwarded", "for=10.0.0.1"),
+        ]);
+        forwarded(&mut spoofed, IpAddr::from([192, 0, 2, 7]), false);
+        assert_eq!(spoofed["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(spoofed["x-forwarded-proto"], "http");
+        assert_eq!(spoofed.len(), 2);
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_added_to() {
+        let mut chain = headers(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        forwarded(&mut chain, "::ffff:192.0.2.7".parse().expect("an address"), true);
+        assert_eq!(chain["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 192.0.2.7");
+        assert_eq!(chain["x-forwarded-proto"], "https");
+    }
+}

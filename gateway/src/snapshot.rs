@@ -1,0 +1,163 @@
+//! Which model goes where: immutable, replaced whole, read once by each request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+use plumbline_service::upstream::{Options, Target};
+
+use crate::config::RouteSpec;
+use crate::endpoint::Endpoint;
+use crate::metrics::{Metrics, ModelMetrics};
+
+/// A model and its endpoints.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) model: Box<str>,
+    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
+    pub(crate) timeout: Duration,
+    pub(crate) max_body: u64,
+    pub(crate) metrics: Arc<ModelMetrics>,
+}
+
+/// All routes at one time.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    routes: HashMap<Box<str>, Arc<Route>>,
+}
+
+impl Snapshot {
+    pub(crate) fn route(&self, model: &str) -> Option<&Arc<Route>> {
+        self.routes.get(model)
+    }
+
+    /// All routes, by the model's name.
+    pub(crate) fn sorted(&self) -> Vec<&Arc<Route>> {
+        let mut routes: Vec<_> = self.routes.values().collect();
+        routes.sort_by(|a, b| a.model.cmp(&b.model));
+        routes
+    }
+}
+
+/// The current snapshot and its one writer. Requests load, [`Routes::replace`] builds the next one beside it.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    current: ArcSwap<Snapshot>,
+    metrics: Metrics,
+    options: Options,
+    /// For requests that name a model without a route.
+    pub(crate) unknown: Arc<ModelMetrics>,
+    /// For requests that name no model.
+    pub(crate) server: Arc<ModelMetrics>,
+}
+
+impl Routes {
+    /// No routes yet.
+    pub(crate) fn new(metrics: Metrics, options: Options) -> Self {
+        let (unknown, server) = (metrics.model("unknown"), metrics.model(""));
+        Self {
+            current: ArcSwap::default(),
+            metrics,
+            options,
+            unknown,
+            server,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Replaces every route at once. An endpoint that was there before keeps its connections, latency and health;
+    /// requests that hold the old snapshot finish with it.
+    ///
+    /// One writer at a time: a snapshot is built from the one that it replaces.
+    pub(crate) fn replace(&self, specs: &[RouteSpec]) {
+        let old = self.current.load_full();
+        let mut endpoints: HashMap<String, Arc<Endpoint>> = old
+            .routes
+            .values()
+            .flat_map(|route| route.endpoints.iter())
+            .map(|endpoint| (endpoint.target().to_string(), Arc::clone(endpoint)))
+            .collect();
+        let mut endpoint = |target: &Target| {
+            let existing = endpoints.entry(target.to_string());
+            let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
+            Arc::clone(endpoint)
+        };
+        let route = |spec: &RouteSpec| {
+            let kept = old.route(&spec.model).map(|route| Arc::clone(&route.metrics));
+            Route {
+                model: spec.model.as_str().into(),
+                endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+                timeout: spec.timeout,
+                max_body: spec.max_body.0,
+                metrics: kept.unwrap_or_else(|| self.metrics.model(&spec.model)),
+            }
+        };
+        let routes: HashMap<_, _> = specs
+            .iter()
+            .map(route)
+            .map(|route| (route.model.clone(), Arc::new(route)))
+            .collect();
+        self.metrics.routes.set(routes.len() as i64);
+        tracing::info!(routes = routes.len(), "routes replaced");
+        self.current.store(Arc::new(Snapshot { routes }));
+    }
+
+    fn endpoint(&self, target: &Target) -> Endpoint {
+        let metrics = self.metrics.endpoint(&target.to_string());
+        let mut options = self.options.clone();
+        options.metrics = metrics.connections.clone();
+        Endpoint::new(target.clone(), options, metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_service::config::ParseSetting as _;
+    use plumbline_service::metrics::Metrics as Registry;
+
+    use super::*;
+
+    fn spec(model: &str, urls: &[&str]) -> RouteSpec {
+        let target = |url: &&str| Target::parse_setting(url).expect("an endpoint");
+        RouteSpec::new(model, urls.iter().map(target).collect())
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_keeps_its_state_when_routes_change() {
+        let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
+        assert!(routes.load().route("churn").is_none());
+        routes.replace(&[
+            spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
+            spec("iris", &["http://127.0.0.1:2"]),
+        ]);
+        let old = routes.load();
+        let (churn, iris) = (
+            old.route("churn").expect("routed"),
+            old.route("iris").expect("routed"),
+        );
+        assert!(
+            Arc::ptr_eq(&churn.endpoints[1], &iris.endpoints[0]),
+            "shared by routes"
+        );
+        let pending = churn.endpoints[1].begin();
+        routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
+        let new = routes.load();
+        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 1);
+        assert!(new.route("iris").is_none());
+        assert_eq!(
+            old.sorted().len(),
+            2,
+            "a request that holds the old snapshot finishes with it"
+        );
+        drop(pending);
+        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 0);
+    }
+}

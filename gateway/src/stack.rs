@@ -1,0 +1,69 @@
+//! The request path: one expression, read from the outside in.
+
+use std::convert::Infallible;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body;
+use tower::{Service, ServiceBuilder};
+
+use crate::body::BoxError;
+use crate::call::Call;
+use crate::forward::Forward;
+use crate::layers::answer_server::Server;
+use crate::layers::{
+    answer_server, check_head, deadline, identify, limit_concurrency, record, resolve_model,
+    respond_to_errors,
+};
+use crate::metrics::Metrics;
+
+/// What the layers are built from.
+pub(crate) struct Parts {
+    pub(crate) server: Arc<Server>,
+    pub(crate) metrics: Metrics,
+    pub(crate) max_in_flight: NonZeroUsize,
+    pub(crate) trust_forwarded: bool,
+}
+
+/// Built once and cloned for each connection, so that limits are shared.
+pub(crate) fn build(
+    parts: &Parts,
+) -> impl Service<
+    Call,
+    Response = Response<impl Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static {
+    let Parts {
+        server,
+        metrics,
+        max_in_flight,
+        trust_forwarded,
+    } = parts;
+    let routes = &server.routes;
+    ServiceBuilder::new()
+        // Outermost: every answer carries the request's id, also those that the layers below give themselves.
+        .layer(identify::layer(*trust_forwarded))
+        // Above the rescue below, so that refusals are counted too.
+        .layer(record::layer(Arc::clone(&routes.server)))
+        .layer(respond_to_errors::layer())
+        // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
+        .layer(check_head::layer())
+        // Above the limit: a full gateway is still live, and ready to say so.
+        .layer(answer_server::layer(Arc::clone(server)))
+        // Above everything that reads a body: a refusal costs one head.
+        .layer(limit_concurrency::layer(
+            *max_in_flight,
+            metrics.in_flight.clone(),
+            metrics.shed_max_in_flight.clone(),
+        ))
+        // The route is known from here on.
+        .layer(resolve_model::layer(Arc::clone(routes)))
+        // Below the route, which has the default; time is measured from the request's arrival all the same.
+        .layer(deadline::layer())
+        .service(Forward)
+}

@@ -1,0 +1,8 @@
+//! The gateway with real sockets, between real clients and scripted predictors.
+
+mod limits;
+mod malformed;
+mod observe;
+mod protocols;
+mod resilience;
+mod support;
