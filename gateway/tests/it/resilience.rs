@@ -249,6 +249,7 @@ async fn a_gateway_drained_under_load_loses_nothing_that_it_accepted() {
             .expect("the gateway ends its connections")
             .expect("no request failed");
     }
+    leaving.await.expect("the task ends");
     gateway.drained().await;
     assert_eq!(
         answered,
