@@ -35,6 +35,11 @@ pub(crate) enum RunError {
     },
 }
 
+/// Inputs start at a multiple of this many bytes, that of an SSE or NEON register. Kernels add up what lies before the
+/// first such address on its own, so that the last bits of a sum would depend on where a client's bytes happen to lie.
+/// Allocators return such addresses; only slices of a received body may have to be copied.
+const ALIGNMENT: usize = align_of::<u128>();
+
 /// Tensors of a request or a reply; most models have few.
 const FEW: usize = 8;
 
@@ -45,7 +50,7 @@ impl Session {
     /// # Errors
     /// [`RunError`].
     pub(crate) fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
-        let mut copies: SmallVec<[Vec<u64>; 1]> = SmallVec::new();
+        let mut copies: SmallVec<[Vec<u128>; 1]> = SmallVec::new();
         let mut values: SmallVec<[Value; FEW]> = SmallVec::with_capacity(inputs.len());
         let mut names: SmallVec<[*const std::ffi::c_char; FEW]> = SmallVec::with_capacity(inputs.len());
         let mut lent: SmallVec<[Range<usize>; FEW]> = SmallVec::with_capacity(inputs.len());
@@ -109,7 +114,7 @@ impl Session {
     fn input_value(
         &self,
         tensor: &Tensor,
-        copies: &mut SmallVec<[Vec<u64>; 1]>,
+        copies: &mut SmallVec<[Vec<u128>; 1]>,
         lent: &mut SmallVec<[Range<usize>; FEW]>,
     ) -> Result<Value, RunError> {
         let dimensions = tensor.shape().dimensions();
@@ -117,20 +122,19 @@ impl Session {
             return string_value(dimensions, strings);
         }
         let bytes = tensor.data().as_le_bytes().map_or(&[][..], |bytes| &bytes[..]);
-        let width = tensor.datatype().width().unwrap_or(1);
-        let aligned = if bytes.as_ptr().align_offset(width) == 0 {
+        let aligned = if bytes.as_ptr().align_offset(ALIGNMENT) == 0 {
             bytes
         } else {
-            let mut copy = vec![0_u64; bytes.len().div_ceil(8)];
-            bytemuck::cast_slice_mut::<u64, u8>(&mut copy)[..bytes.len()].copy_from_slice(bytes);
+            let mut copy = vec![0_u128; bytes.len().div_ceil(ALIGNMENT)];
+            bytemuck::cast_slice_mut::<u128, u8>(&mut copy)[..bytes.len()].copy_from_slice(bytes);
             copies.push(copy);
             let copy = copies.last().map_or(&[][..], Vec::as_slice);
-            &bytemuck::cast_slice::<u64, u8>(copy)[..bytes.len()]
+            &bytemuck::cast_slice::<u128, u8>(copy)[..bytes.len()]
         };
         lent.push(aligned.as_ptr().addr()..aligned.as_ptr().addr() + aligned.len());
         let mut value = ptr::null_mut();
         // SAFETY: the bytes are those of `tensor` or of `copies`, which both outlive the value (moving a `Vec` does
-        // not move its buffer); they are aligned for the element type and as many as the shape says, as `Tensor`
+        // not move its buffer); they are aligned for any element type and as many as the shape says, as `Tensor`
         // guarantees; ONNX Runtime does not write to inputs.
         let status = unsafe {
             (ort::api().CreateTensorWithDataAsOrtValue)(

@@ -318,6 +318,17 @@ pub(crate) fn external_weights() -> Vec<u8> {
     .model()
 }
 
+/// `y` = the mean of `x`, FP32 `[-1]`: a sum whose last bits depend on its order.
+pub(crate) fn mean() -> Vec<u8> {
+    Graph {
+        initializers: Vec::new(),
+        nodes: vec![node("ReduceMean", "", &["x"], &["y"], &[])],
+        inputs: vec![value("x", tensor_type(FLOAT, &[Name("N")]))],
+        outputs: vec![value("y", tensor_type(FLOAT, &[Size(1)]))],
+    }
+    .model()
+}
+
 /// An output that no tensor can carry: a sequence.
 pub(crate) fn sequence() -> Vec<u8> {
     let sequence = Message::default().message(4, Message::default().message(1, tensor_type(FLOAT, &[Any])));

@@ -177,6 +177,35 @@ async fn every_datatype_goes_through_bit_by_bit() {
 }
 
 #[tokio::test]
+async fn the_same_values_give_the_same_bits_wherever_they_lie() {
+    let server = TestServer::start(&[("mean/model.onnx", models::mean())]).await;
+    let values: Vec<f32> = (0..45_u16)
+        .map(|i| (f32::from(i) * 0.739).sin() * 1_000.0)
+        .collect();
+    let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [45], "data": values}]});
+    let answer = server
+        .post("/v2/models/mean/infer", body.to_string())
+        .await
+        .json();
+    let expected = answer["outputs"][0]["data"][0].as_f64().unwrap() as f32;
+    let binary: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    for pad in 0..16 {
+        let parameters = json!({"binary_data_size": binary.len()});
+        let input = json!({"name": "x", "datatype": "FP32", "shape": [45], "parameters": parameters});
+        let head = json!({"inputs": [input]}).to_string() + &" ".repeat(pad);
+        let body = [head.as_bytes(), &binary].concat();
+        let length = head.len().to_string();
+        let headers = [("inference-header-content-length", length.as_str())];
+        let answer = server
+            .send(Method::POST, "/v2/models/mean/infer", &headers, body)
+            .await
+            .json();
+        let got = answer["outputs"][0]["data"][0].as_f64().unwrap() as f32;
+        assert_eq!(got.to_bits(), expected.to_bits(), "{pad}: {got} and {expected}");
+    }
+}
+
+#[tokio::test]
 async fn a_raw_binary_request_is_the_single_input() {
     let model = models::identity(models::FLOAT, &[Dim::Any, Dim::Size(2)]);
     let server = TestServer::start(&[("raw.onnx", model)]).await;
