@@ -94,7 +94,7 @@ impl Metrics {
             ),
             upstream_retries: registry.counter_vec(
                 "plumbline_gateway_upstream_retries_total",
-                "Attempts after which a request of which nothing was sent went to another endpoint.",
+                "Attempts after which the request was sent again, because nothing of it had been sent or it was a read.",
                 &["endpoint"],
             ),
             connections_opened: registry.counter_vec(
