@@ -34,13 +34,15 @@ Examples:
 pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let library = Library::open(args.onnxruntime.as_deref());
     let mut report = check(&args.file, library.as_ref().ok());
+    let mut verdict = "It will not serve:";
     if let (Err(error), true) = (&library, report.is_servable()) {
+        verdict = "It could not be tried:";
         // What the file says is worth showing, but only a run proves that it serves.
         report.problems.push(error.to_string());
     }
     match args.format {
         Format::Json => terminal.line(&serde_json::to_string_pretty(&report)?),
-        Format::Text => describe(&report, terminal)
+        Format::Text => describe(&report, verdict, terminal)
             .iter()
             .for_each(|line| terminal.line(line)),
     }
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
     })
 }
 
-fn describe(report: &CheckReport, terminal: &Terminal) -> Vec<String> {
+fn describe(report: &CheckReport, verdict: &str, terminal: &Terminal) -> Vec<String> {
     let mut lines = vec![terminal.paint(Style::Bold, &report.file.display().to_string())];
     if report.ir_version > 0 {
         let opsets: Vec<String> = report
@@ -104,7 +106,7 @@ fn describe(report: &CheckReport, terminal: &Terminal) -> Vec<String> {
         );
         lines.push(terminal.paint(Style::Green, &text));
     } else {
-        lines.push(terminal.paint(Style::Red, "It will not serve:"));
+        lines.push(terminal.paint(Style::Red, verdict));
         let problem = |problem: &String| {
             format!(
                 "  {}",

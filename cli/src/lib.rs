@@ -69,6 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Drift(args) => (drift::run(&args, &terminal), 2),
         Command::Check(args) => (check::run(&args, &terminal), 1),
     };
+    terminal.clear_status();
     outcome.unwrap_or_else(|error| {
         terminal.complain(&format!("plumbline: {}", chain(&error)));
         ExitCode::from(error_status)

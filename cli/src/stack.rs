@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use plumbline_service::config::{Common, Outcome, Reader, Setting, load};
-use plumbline_service::{Part, Process};
+use plumbline_service::{BindError, Part, Process};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -137,6 +137,8 @@ impl Addresses {
 /// The running stack. Dropping it stops it without draining.
 pub(crate) struct Stack {
     pub(crate) models: Vec<String>,
+    /// Those of them without a profile.
+    pub(crate) unwatched: Vec<String>,
     pub(crate) addresses: Addresses,
     /// Front to back: the order of leaving.
     parts: Vec<Running>,
@@ -159,6 +161,20 @@ impl Stack {
     /// # Errors
     /// The first part that cannot start, with its reason; nothing is left listening then.
     pub(crate) async fn start(args: &StackArgs, alerts: Alerts) -> anyhow::Result<Self> {
+        let started = Self::start_parts(args, alerts).await;
+        started.map_err(|error| {
+            if error.chain().any(<dyn std::error::Error>::is::<BindError>) {
+                anyhow::anyhow!(
+                    "{}\n  --any-port and --port-offset N take other ports",
+                    crate::chain(&error)
+                )
+            } else {
+                error
+            }
+        })
+    }
+
+    async fn start_parts(args: &StackArgs, alerts: Alerts) -> anyhow::Result<Self> {
         use plumbline_analysis_worker as worker;
         use plumbline_gateway as gateway;
         use plumbline_model_server as model_server;
@@ -197,6 +213,7 @@ impl Stack {
                 .map(|process| (process.part().name, process.admin_address())),
         };
         let mut stack = Self {
+            unwatched: plan.unwatched(),
             models: plan.models.into_iter().map(|model| model.name).collect(),
             addresses,
             parts: vec![
@@ -319,6 +336,11 @@ impl<'a> Plan<'a> {
         Ok(Self { args, alerts, models })
     }
 
+    fn unwatched(&self) -> Vec<String> {
+        let models = self.models.iter().filter(|model| model.profile.is_none());
+        models.map(|model| model.name.clone()).collect()
+    }
+
     fn model_server(&self) -> Flags {
         let mut flags = Flags::new(self.args.address(8082), self.args.address(9903));
         for model in &self.models {
@@ -331,15 +353,8 @@ impl<'a> Plan<'a> {
     fn sidecar(&self, upstream: SocketAddr, admin: SocketAddr, worker: SocketAddr) -> Flags {
         let mut flags = Flags::new(self.args.address(8081), admin);
         flags.add("upstream", format!("http://{upstream}"));
-        flags.add(
-            "spool-dir",
-            self.args.state_dir.join("events").display().to_string(),
-        );
         // Without a profile it would search the place of a pod.
-        flags.add(
-            "model-dir",
-            self.args.state_dir.join("no-models").display().to_string(),
-        );
+        flags.add("model-dir", self.args.state_dir.join("no-models").display());
         for model in &self.models {
             if let Some(profile) = &model.profile {
                 flags.add("profile", format!("{}={}", model.name, profile.display()));
@@ -347,16 +362,14 @@ impl<'a> Plan<'a> {
         }
         if matches!(self.alerts, Alerts::Direct) && worker.port() != 0 {
             flags.add("events-to", format!("http://{worker}"));
+            flags.add("spool-dir", self.args.state_dir.join("events").display());
         }
         flags
     }
 
     fn worker(&self, sidecar_admin: SocketAddr) -> Flags {
         let mut flags = Flags::new(self.args.address(8090), self.args.address(9904));
-        flags.add(
-            "store",
-            self.args.state_dir.join("worker.db").display().to_string(),
-        );
+        flags.add("store", self.args.state_dir.join("worker.db").display());
         flags.add("logs", self.args.log_file().display());
         for model in &self.models {
             flags.add("sidecar", format!("{}=http://{sidecar_admin}", model.name));

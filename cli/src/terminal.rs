@@ -123,14 +123,23 @@ impl Terminal {
             .and_then(|()| out.results.flush());
     }
 
-    /// Shows what is going on now, in place of the previous status; nothing where that is not possible.
+    /// Shows what is going on now, in place of the previous status; nothing where that is not possible. What is longer
+    /// than the line is cut off by the terminal, so that the next one can take its place.
     pub(crate) fn status(&self, text: &str) {
         if !self.live {
             return;
         }
         let mut out = self.lock();
         out.status = true;
-        let _closed = write!(out.results, "\r\x1b[2K{text}").and_then(|()| out.results.flush());
+        let _closed =
+            write!(out.results, "\r\x1b[2K\x1b[?7l{text}\x1b[?7h").and_then(|()| out.results.flush());
+    }
+
+    /// Takes the status away.
+    pub(crate) fn clear_status(&self) {
+        let mut out = self.lock();
+        out.clear_status();
+        let _closed = out.results.flush();
     }
 
     /// Writes a line to standard error.
@@ -259,7 +268,10 @@ pub(crate) mod tests {
         let terminal = Terminal::new(Box::new(screen.clone()), Box::new(std::io::sink()), true, true);
         terminal.status("1 row");
         terminal.line(&terminal.paint(Style::Red, "drift"));
-        assert_eq!(screen.text(), "\r\x1b[2K1 row\r\x1b[2K\x1b[31mdrift\x1b[0m\n");
+        assert_eq!(
+            screen.text(),
+            "\r\x1b[2K\x1b[?7l1 row\x1b[?7h\r\x1b[2K\x1b[31mdrift\x1b[0m\n"
+        );
     }
 
     #[test]

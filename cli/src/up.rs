@@ -40,6 +40,10 @@ pub(crate) async fn run(args: Args, terminal: Arc<Terminal>) -> anyhow::Result<E
         terminal.line(&format!("  {what:<9}{address}"));
     }
     terminal.line(&format!("  {:<9}{}", "log", args.stack.log_file().display()));
+    for model in &stack.unwatched {
+        let text = format!("no profile.json beside model `{model}`: its drift is not watched");
+        terminal.line(&terminal.paint(Style::Yellow, &text));
+    }
     terminal.line("Ctrl-C ends it.");
     let outcome = tokio::select! {
         error = stack.failed() => Err(error),

@@ -67,6 +67,10 @@ fn a_port_in_use_is_named_and_nothing_is_left_listening() {
         )),
         "{told}"
     );
+    assert!(
+        told.ends_with("\n  --any-port and --port-offset N take other ports"),
+        "{told}"
+    );
     for other in [8081, 8082, 8090, 9901, 9902, 9903, 9904] {
         assert!(
             TcpStream::connect(("127.0.0.1", port - 8080 + other)).is_err(),
