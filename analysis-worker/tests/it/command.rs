@@ -1,0 +1,123 @@
+//! One file in, one report out.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::alert;
+
+async fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+        .args(arguments)
+        .env_remove("GEMINI_API_KEY")
+        .output()
+        .await
+        .expect("it ends")
+}
+
+fn golden(name: &str) -> String {
+    format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+async fn a_drift_event_becomes_markdown_or_json() {
+    let file = golden("drift-detected.json");
+    let output = run(&["drift", "--event", &file]).await;
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.starts_with("# P0 churn: Contract"), "{text}");
+    for expected in [
+        "Kind: **data drift**",
+        "Month-to-month 55.0 % → 91.2 %",
+        "Retrain",
+        "1. The population changed",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let output = run(&["drift", "--event", &file, "--format=json"]).await;
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["schema"], "plumbline.report.v1");
+    assert!(
+        report["findings"]["causes"]
+            .as_array()
+            .is_some_and(|causes| causes.len() >= 3)
+    );
+}
+
+#[tokio::test]
+async fn a_notification_with_two_incidents_becomes_two_reports() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("alert.json");
+    let mut body = alert(&json!({"alertname": "LatencyHigh", "service": "a"}), &json!({}));
+    body["alerts"]
+        .as_array_mut()
+        .expect("alerts")
+        .push(json!({"labels": {"alertname": "DiskFull", "service": "b"}}));
+    std::fs::write(&file, body.to_string()).expect("written");
+    let output = run(&[
+        "analyze",
+        "--format=json",
+        "--alert",
+        file.to_str().expect("a path"),
+    ])
+    .await;
+    assert_eq!(output.status.code(), Some(0));
+    let reports: Vec<Value> = String::from_utf8(output.stdout)
+        .expect("text")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(reports.len(), 2);
+    assert_eq!(reports[0]["incident"]["kind"], "LatencyHigh");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_a_failure_with_a_reason() {
+    for (arguments, status, expected) in [
+        (
+            &["triage", "--run", "a/b/1"][..],
+            2,
+            "there is no command `triage`",
+        ),
+        (&["analyze"], 2, "alert: is required"),
+        (
+            &["analyze", "--alert", "/nonexistent.json"],
+            1,
+            "/nonexistent.json: No such file",
+        ),
+        (
+            &["drift", "--event", &golden("wire-captures.jsonl")],
+            1,
+            "not JSON",
+        ),
+        (
+            &["analyze", "--alert", &golden("drift-detected.json")],
+            1,
+            "missing field `alerts`",
+        ),
+        (
+            &[
+                "serve",
+                "--store",
+                "/proc/none/worker.db",
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+            ],
+            1,
+            "cannot make /proc/none",
+        ),
+        (&["--provider=gemini", "--analyses=0"], 2, "2 problems"),
+    ] {
+        let output = run(arguments).await;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        assert!(output.stdout.is_empty());
+    }
+}

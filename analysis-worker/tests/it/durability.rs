@@ -1,0 +1,165 @@
+//! Nothing that was accepted is lost: the real binary, killed between acceptance and report.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use http::{Method, StatusCode};
+use plumbline_testkit::gemini::{API_KEY, FakeGemini, answer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::support::{PATIENCE, alert, drift_event, good_answer, send};
+
+struct Spawned {
+    child: Child,
+    url: String,
+    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+}
+
+impl Spawned {
+    async fn start(store: &Path, gemini: &FakeGemini) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+            .args([
+                "serve",
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+                "--log-format=json",
+            ])
+            .args([
+                "--gemini-url",
+                &gemini.url(),
+                "--provider=gemini",
+                "--drain-delay=0s",
+            ])
+            .arg("--store")
+            .arg(store)
+            .env("GEMINI_API_KEY", API_KEY)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let stderr = child.stderr.take().expect("piped");
+        let mut this = Self {
+            child,
+            url: String::new(),
+            lines: BufReader::new(stderr).lines(),
+        };
+        let listening = this
+            .line(|line| line["fields"]["port"] == "data" || line["port"] == "data")
+            .await;
+        let address = listening["fields"]["address"]
+            .as_str()
+            .or(listening["address"].as_str())
+            .expect("an address");
+        this.url = format!("http://{address}");
+        this
+    }
+
+    /// The next line of the log that `wanted` accepts.
+    async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let search = async {
+            while let Some(line) = self.lines.next_line().await.expect("readable") {
+                let line: Value = serde_json::from_str(&line).unwrap_or_default();
+                if wanted(&line) {
+                    return line;
+                }
+            }
+            panic!("the log ended");
+        };
+        tokio::time::timeout(PATIENCE, search).await.expect("in time")
+    }
+
+    async fn finished(&mut self) {
+        self.line(|line| line.to_string().contains("report finished"))
+            .await;
+    }
+}
+
+fn reports(store: &Path) -> Vec<(String, u32, String)> {
+    let connection = rusqlite::Connection::open(store).expect("opened");
+    let mut query = connection
+        .prepare("SELECT incident_id, revision, provider FROM report")
+        .expect("a query");
+    let rows = query
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .expect("rows");
+    rows.collect::<Result<_, _>>().expect("read")
+}
+
+#[tokio::test]
+async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("worker.db");
+    let gemini = FakeGemini::holding(|_| answer(&good_answer().to_string())).await;
+    let mut first = Spawned::start(&store, &gemini).await;
+    let body = alert(
+        &json!({"alertname": "ModelErrorRateHigh", "service": "scorer"}),
+        &json!({"summary": "5xx"}),
+    )
+    .to_string();
+    let url = format!("{}/api/v1/alerts", first.url);
+    let accepted = send(Method::POST, &url, &[], body.clone().into()).await;
+    assert_eq!(accepted.status, StatusCode::OK, "{}", accepted.text());
+    // The request at the provider tells where the analysis is.
+    gemini.received(1).await;
+    first.child.kill().await.expect("SIGKILL");
+    assert_eq!(reports(&store), []);
+
+    let mut second = Spawned::start(&store, &gemini).await;
+    gemini.received(2).await;
+    let url = format!("{}/api/v1/alerts", second.url);
+    let again = send(Method::POST, &url, &[], body.into()).await.json();
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(1)));
+    gemini.release();
+    second.finished().await;
+    let id = accepted.json()["incidents"][0]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    assert_eq!(reports(&store), [(id.clone(), 1, "gemini".to_owned())]);
+    let page = send(
+        Method::GET,
+        &format!("{}/api/v1/incidents/{id}", second.url),
+        &[],
+        "".into(),
+    )
+    .await
+    .json();
+    assert_eq!(page["incident"]["state"], "reported");
+    second.child.kill().await.expect("SIGKILL");
+
+    // A third start finds nothing to do: an incident of its own is the next and only report.
+    let mut third = Spawned::start(&store, &gemini).await;
+    let url = format!("{}/api/v1/events", third.url);
+    send(Method::POST, &url, &[], drift_event().to_string().into()).await;
+    third.finished().await;
+    let kept = reports(&store);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!(kept.iter().filter(|(incident, _, _)| *incident == id).count(), 1);
+}
+
+#[tokio::test]
+async fn a_second_worker_on_the_same_store_is_refused_and_sigterm_ends_the_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("worker.db");
+    let gemini = FakeGemini::answering(|_| answer("{}")).await;
+    let mut first = Spawned::start(&store, &gemini).await;
+    let second = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+        .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--store"])
+        .arg(&store)
+        .output()
+        .await
+        .expect("it ends");
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(text.contains("another worker has the store"), "{text}");
+    let id = first.child.id().expect("it runs");
+    let killed = std::process::Command::new("kill")
+        .args(["-TERM", &id.to_string()])
+        .status()
+        .expect("kill");
+    assert!(killed.success());
+    assert_eq!(first.child.wait().await.expect("it ends").code(), Some(0));
+}

@@ -1,0 +1,12 @@
+//! The worker from outside: real sockets, a real database file, a fake Gemini, and kill -9.
+
+mod adversarial;
+mod command;
+mod durability;
+mod intake;
+mod pages;
+mod provider;
+mod seeds;
+mod sources;
+mod support;
+mod wire;
