@@ -1,9 +1,9 @@
 //! Serves ONNX models over the Open Inference Protocol.
 //!
-//! A request enters and leaves through [`server`]; [`scheduler`] decides when and on which thread it runs on a
-//! [`session`] of its [`model`]. Only [`repository`] loads models; everyone else holds a snapshot of it. [`onnx`]
-//! reads files and makes stock converter output servable; [`library`] finds ONNX Runtime before anything touches it.
-//! [`check`] tells what a file is and whether it will serve, without a server.
+//! A request enters and leaves through `server`; `scheduler` decides when and on which thread it runs on a
+//! `session` of its `model`. Only `repository` loads models; everyone else holds a snapshot of it. `onnx`
+//! reads files and makes stock converter output servable; `library` finds ONNX Runtime before anything touches it.
+//! `check` tells what a file is and whether it will serve, without a server.
 
 mod app;
 mod check;

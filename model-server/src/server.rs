@@ -2,7 +2,6 @@
 
 mod body;
 mod grpc;
-mod health;
 mod reply;
 mod rest;
 

@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
 
-use super::{Reply, State, body, deadline_of, health, record, reply};
+use super::{Reply, State, body, deadline_of, record, reply};
 use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
 
@@ -38,7 +38,7 @@ fn describe(state: &State, route: &Route) -> Result<Reply, ProtocolError> {
         Route::ServerMetadata => ok(state.server_metadata.clone()),
         Route::ServerLive => ok(metadata::health(true, state.readiness.is_ready())),
         Route::ServerReady => {
-            let ready = health::not_ready(&state.readiness).is_none();
+            let ready = state.readiness.is_ready();
             let status = if ready {
                 StatusCode::OK
             } else {
