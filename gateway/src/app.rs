@@ -1,7 +1,7 @@
 //! From a configuration to a gateway that serves.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -90,8 +90,8 @@ impl App {
             trust_forwarded: config.trust_forwarded,
         });
         let shutdown = process.shutdown();
-        let service_for = |peer| Connection {
-            peer,
+        let service_for = |peer: SocketAddr| Connection {
+            peer: address_text(peer.ip()),
             stack: stack.clone(),
             shutdown: shutdown.clone(),
         };
@@ -104,13 +104,20 @@ impl App {
     }
 }
 
+fn address_text(address: IpAddr) -> HeaderValue {
+    // A client that comes over IPv4 to a socket of both families is still an IPv4 client.
+    let text = address.to_canonical().to_string();
+    HeaderValue::try_from(text).expect("an address is visible ASCII text")
+}
+
 /// The stack as one connection sees it: requests become calls of its peer.
 ///
 /// From the beginning of a shutdown on, answers over HTTP/1.1 say that their connection is at its end, so that clients
 /// are gone before the port closes: closing an idle connection races with its next request. HTTP/2 has GOAWAY.
 #[derive(Clone, Debug)]
 struct Connection<S> {
-    peer: SocketAddr,
+    /// Its client's address, written once.
+    peer: HeaderValue,
     stack: S,
     shutdown: Shutdown,
 }
@@ -130,7 +137,7 @@ where
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let may_end = request.version() < Version::HTTP_2;
         Answering {
-            answer: self.stack.call(Call::new(request, self.peer)),
+            answer: self.stack.call(Call::new(request, self.peer.clone())),
             shutdown: may_end.then(|| self.shutdown.clone()),
         }
     }
@@ -162,5 +169,17 @@ where
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_written_as_what_it_is() {
+        let mapped: IpAddr = "::ffff:192.0.2.7".parse().expect("an address");
+        assert_eq!(address_text(mapped), "192.0.2.7");
+        assert_eq!(address_text(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])), "::1");
     }
 }

@@ -1,12 +1,11 @@
 //! One request on its way through the stack.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Request;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::grpc;
 use tokio::time::Instant;
@@ -61,7 +60,8 @@ impl Family {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) request: Request<RequestBody>,
-    pub(crate) peer: SocketAddr,
+    /// The client's address, as `x-forwarded-for` has it.
+    pub(crate) peer: HeaderValue,
     pub(crate) family: Family,
     /// What the client asked for, measured from arrival.
     pub(crate) client_timeout: Option<Duration>,
@@ -69,7 +69,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(request: Request<Incoming>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(request: Request<Incoming>, peer: HeaderValue) -> Self {
         let family = Family::of(&request);
         let ledger = Arc::new(Ledger {
             arrived: Instant::now(),

@@ -1,6 +1,5 @@
 //! Who asks: request id, trace, the client's address.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -49,7 +48,7 @@ where
         let id = RequestId::ensure(headers);
         let trace = TraceContext::from_headers(headers).child();
         headers.insert(TRACEPARENT, trace.header_value());
-        forwarded(headers, call.peer.ip(), self.trust_forwarded);
+        forwarded(headers, call.peer.clone(), self.trust_forwarded);
         Identified {
             inner: self.inner.call(call),
             id: Some(id),
@@ -57,7 +56,7 @@ where
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
+fn forwarded(headers: &mut HeaderMap, peer: HeaderValue, trusted: bool) {
     if !trusted {
         for name in [
             FORWARDED_FOR,
@@ -69,22 +68,22 @@ fn forwarded(headers: &mut HeaderMap, peer: IpAddr, trusted: bool) {
             headers.remove(name);
         }
     }
-    let peer = peer.to_canonical();
-    let earlier = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut chain = earlier.collect::<Vec<_>>().join(", ");
-    if !chain.is_empty() {
-        chain.push_str(", ");
-    }
-    chain.push_str(&peer.to_string());
-    if let Ok(chain) = HeaderValue::from_str(&chain) {
-        headers.insert(FORWARDED_FOR, chain);
-    }
+    let chain = if headers.contains_key(FORWARDED_FOR) {
+        chain(headers, &peer).unwrap_or(peer)
+    } else {
+        peer
+    };
+    headers.insert(FORWARDED_FOR, chain);
     headers
         .entry(FORWARDED_PROTO)
         .or_insert(HeaderValue::from_static("http"));
+}
+
+/// The addresses that earlier proxies wrote, and the last of those proxies.
+fn chain(headers: &HeaderMap, peer: &HeaderValue) -> Option<HeaderValue> {
+    let all = headers.get_all(FORWARDED_FOR).iter().chain([peer]);
+    let texts: Vec<&str> = all.filter_map(|value| value.to_str().ok()).collect();
+    HeaderValue::try_from(texts.join(", ")).ok()
 }
 
 pin_project! {
@@ -132,7 +131,7 @@ mod tests {
             ("x-forwarded-host", "admin"),
             ("forwarded", "for=10.0.0.1"),
         ]);
-        forwarded(&mut spoofed, IpAddr::from([192, 0, 2, 7]), false);
+        forwarded(&mut spoofed, HeaderValue::from_static("192.0.2.7"), false);
         assert_eq!(spoofed["x-forwarded-for"], "192.0.2.7");
         assert_eq!(spoofed["x-forwarded-proto"], "http");
         assert_eq!(spoofed.len(), 2);
@@ -145,7 +144,7 @@ mod tests {
             ("x-forwarded-for", "10.0.0.2"),
             ("x-forwarded-proto", "https"),
         ]);
-        forwarded(&mut chain, "::ffff:192.0.2.7".parse().expect("an address"), true);
+        forwarded(&mut chain, HeaderValue::from_static("192.0.2.7"), true);
         assert_eq!(chain["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 192.0.2.7");
         assert_eq!(chain["x-forwarded-proto"], "https");
     }
