@@ -264,6 +264,11 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// A confidence as a whole percentage: more digits would claim more than it knows.
+pub(crate) fn whole_percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
 /// A share as a percentage with one digit.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)

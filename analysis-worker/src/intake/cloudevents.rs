@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Malformed, Taken, clean, clean_json, typed};
-use crate::drift::{Drift, State};
+use crate::drift::{Drift, Role, State};
 use crate::redact::Redactor;
 use crate::signal::{DRIFT, IncidentKey, Origin, Signal, Status};
 use crate::text::{one_line, sanitise};
@@ -156,28 +156,29 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
     })
 }
 
+/// Names the features in the worst state; outputs only when no feature is.
 fn title(model: &str, drift: &Drift, status: Status) -> String {
-    let names: Vec<&str> = drift
-        .affected()
-        .take(3)
-        .map(|subject| subject.name.as_str())
-        .collect();
-    let text = match (status, names.as_slice()) {
-        (Status::Resolved, _) => format!("{model}: like the reference again"),
-        (Status::Firing, []) => format!("{model}: drift"),
-        (Status::Firing, names) => {
-            let more = drift.affected().count() - names.len();
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            let verb = match drift.state {
-                State::Drift => "drifted",
-                State::Stable | State::Warning => "may be drifting",
-            };
-            format!("{model}: {}{more} {verb}", names.join(", "))
-        }
+    if status == Status::Resolved {
+        return one_line(&format!("{model}: like the reference again"), 200);
+    }
+    let worst = |role: Option<Role>| -> Vec<&str> {
+        let subjects = drift.affected().filter(|subject| subject.state == drift.state);
+        let subjects = subjects.filter(|subject| role.is_none_or(|role| subject.role == role));
+        subjects.map(|subject| subject.name.as_str()).collect()
+    };
+    let mut names = worst(Some(Role::Feature));
+    if names.is_empty() {
+        names = worst(None);
+    }
+    let verb = match drift.state {
+        State::Drift => "drifted",
+        State::Stable | State::Warning => "may be drifting",
+    };
+    let text = match names.as_slice() {
+        [] => format!("{model}: drift"),
+        [one] => format!("{model}: {one} {verb}"),
+        [one, two] => format!("{model}: {one} and {two} {verb}"),
+        [one, two, rest @ ..] => format!("{model}: {one}, {two} and {} more {verb}", rest.len()),
     };
     one_line(&text, 200)
 }

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk};
-use crate::drift::percent;
+use crate::drift::whole_percent;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -85,7 +85,7 @@ fn incident(page: &mut String, findings: &IncidentFindings) {
             "{}. **{}** (confidence {}){}",
             rank + 1,
             inline(&cause.hypothesis),
-            percent(cause.confidence),
+            whole_percent(cause.confidence),
             citations(&cause.evidence)
         );
         let risk = match cause.remediation.risk {
@@ -110,7 +110,7 @@ fn drift(page: &mut String, findings: &DriftFindings) {
         page,
         "Kind: **{}** (confidence {})\n",
         findings.kind.title(),
-        percent(findings.confidence)
+        whole_percent(findings.confidence)
     );
     if !findings.affected.is_empty() {
         let _ = writeln!(page, "## Affected, most first\n");
@@ -132,7 +132,7 @@ fn drift(page: &mut String, findings: &DriftFindings) {
             "{}. {} (confidence {}){}",
             rank + 1,
             inline(&cause.hypothesis),
-            percent(cause.confidence),
+            whole_percent(cause.confidence),
             citations(&cause.evidence)
         );
     }

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::api::{LIST, SIGNALS};
 use super::layout::{page, state, time, urgency};
 use super::{Shared, plot};
-use crate::drift::{Drift, percent};
+use crate::drift::{Drift, whole_percent};
 use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk};
 use crate::runner::chain;
 use crate::store::{IncidentRow, SignalRow, StoreError};
@@ -176,9 +176,9 @@ fn body(report: &Report) -> Markup {
     html! {
         @match &report.findings {
             Findings::Incident(findings) => (causes_of_incident(findings)),
-            Findings::Drift(findings) => (drift_findings(findings)),
+            Findings::Drift(findings) => (drift_findings(findings, report.drift.as_ref())),
         }
-        @if let Some(drift) = &report.drift { (plots(drift)) }
+        @if let (Findings::Incident(_), Some(drift)) = (&report.findings, &report.drift) { (plots(drift)) }
         (evidence(report))
         @if !report.analysis.notes.is_empty() {
             h2 { "What validation changed" }
@@ -204,7 +204,7 @@ fn causes_of_incident(findings: &IncidentFindings) -> Markup {
     }
 }
 
-fn drift_findings(findings: &DriftFindings) -> Markup {
+fn drift_findings(findings: &DriftFindings, drift: Option<&Drift>) -> Markup {
     html! {
         h2 { "Judgement" }
         div.card {
@@ -227,6 +227,7 @@ fn drift_findings(findings: &DriftFindings) -> Markup {
                 }
             }
         }
+        @if let Some(drift) = drift { (plots(drift)) }
         h2 { "What to do" }
         div.card {
             ul.plain {
@@ -335,7 +336,7 @@ fn meter(confidence: f64) -> Markup {
                 rect.track x="0.5" y="0.5" width="119" height="9" rx="4.5" {}
                 rect.fill x="1" y="1" width=(width) height="8" rx="4" {}
             }
-            "confidence " (percent(confidence))
+            "confidence " (whole_percent(confidence))
         }
     }
 }

@@ -40,7 +40,7 @@ async fn a_drift_report_is_a_page_with_plots_and_evidence() {
     let page = worker.get(&format!("/incidents/{id}")).await.text();
     for expected in [
         "<html lang=\"en\">",
-        "churn: Contract, MonthlyCharges, output_label and 1 more drifted",
+        "churn: Contract and MonthlyCharges drifted",
         "Kind: data drift",
         "role=\"img\"",
         "Month-to-month from 55.0 % to 91.2 %",

@@ -140,7 +140,7 @@ pub(super) fn analyse(case: &Case) -> IncidentFindings {
             evidence: said.clone(),
             remediation: Remediation {
                 action: (*action).to_owned(),
-                command: command(&alerts, false),
+                command: command(&alerts, false).filter(|_| rank == 0),
                 risk: Risk::Low,
             },
         });
@@ -169,17 +169,18 @@ fn summary(case: &Case, alerts: &[&Evidence]) -> String {
         .model
         .as_deref()
         .map_or_else(String::new, |model| format!(" for model {model}"));
-    let logs = match of(case, Source::Logs).len() {
-        0 => "No log was there to look at.".to_owned(),
-        1 => "One log was searched.".to_owned(),
-        files => format!("{files} logs were searched."),
-    };
-    let series = match of(case, Source::Prometheus).len() {
-        0 => " No series either.".to_owned(),
-        count => format!(" {count} groups of series were compared with the hour before."),
+    let searched = match (of(case, Source::Logs).len(), of(case, Source::Prometheus).len()) {
+        (0, 0) => "Neither logs nor metrics could be looked at.".to_owned(),
+        (logs, 0) => format!("{logs} log files were searched; metrics could not be looked at."),
+        (0, series) => {
+            format!("{series} groups of metrics were compared with the hour before; there were no logs.")
+        }
+        (logs, series) => format!(
+            "{logs} log files were searched, {series} groups of metrics compared with the hour before."
+        ),
     };
     format!(
-        "{} {state}{model} since {}. {logs}{series} The causes below are the usual ones, ranked by what the evidence says for them.",
+        "{} {state}{model} since {}. {searched} The causes below are the usual ones, ranked by what the evidence says for them.",
         one_line(&case.subject.title, 160),
         case.subject.started_at
     )

@@ -119,36 +119,41 @@ fn summary(drift: &Drift, signs: &Signs<'_>, kind: DriftKind) -> String {
         .started_at
         .as_deref()
         .map_or_else(String::new, |since| format!(" since {since}"));
-    let what = match (signs.features.first(), signs.outputs.first()) {
-        (Some(first), _) => {
-            let others = match signs.features.len() - 1 {
-                0 => String::new(),
-                1 => " and 1 other feature".to_owned(),
-                more => format!(" and {more} other features"),
-            };
-            format!("{}{others} changed, first of all {}", first.name, change(first))
-        }
-        (None, Some(output)) => format!(
-            "no feature changed, but the output {} did: {}",
-            output.name,
-            change(output)
-        ),
-        (None, None) => "the comparison with the reference changed".to_owned(),
+    let rows = format!(
+        "{} rows were compared with {} of the reference.",
+        drift.rows, drift.reference_rows
+    );
+    let Some(first) = signs.features.first() else {
+        let what = signs.outputs.first().map_or_else(String::new, |output| {
+            format!(", but the output {} did: {}", output.name, change(output))
+        });
+        return format!(
+            "Model {} (version {}){since}: no monitored feature changed{what}. {rows}",
+            drift.model, drift.version
+        );
     };
-    let effect = match signs.outputs.first() {
-        Some(output) if !signs.features.is_empty() => {
+    let others = match signs.features.len() - 1 {
+        0 => String::new(),
+        1 => " and 1 other feature".to_owned(),
+        more => format!(" and {more} other features"),
+    };
+    let effect = signs.outputs.first().map_or_else(
+        || "The predictions are distributed as before so far.".to_owned(),
+        |output| {
             format!(
-                " The predictions changed with it: {} {}.",
+                "The predictions moved with them: {} {}.",
                 output.name,
                 change(output)
             )
-        }
-        None if !signs.features.is_empty() => " The predictions are distributed as before so far.".to_owned(),
-        _ => String::new(),
-    };
+        },
+    );
     format!(
-        "Model {} (version {}){since}: {what} ({} rows against {} of the reference).{effect}",
-        drift.model, drift.version, drift.rows, drift.reference_rows
+        "Model {} (version {}){since}: {}{others} changed; {} moved most: {}. {effect} {rows}",
+        drift.model,
+        drift.version,
+        first.name,
+        first.name,
+        change(first)
     )
 }
 
@@ -157,28 +162,23 @@ fn change(subject: &DriftSubject) -> String {
     if fault(subject) >= NOTABLE {
         return if subject.unseen >= subject.missing - subject.reference_missing {
             format!(
-                "({} of its values were never seen in the reference)",
+                "{} of its values were never seen in the reference",
                 percent(subject.unseen)
             )
         } else {
             format!(
-                "(missing in {} of rows, was {})",
+                "missing in {} of rows, was {}",
                 percent(subject.missing),
                 percent(subject.reference_missing)
             )
         };
     }
     if let (Some(reference), Some(mean)) = (subject.reference_mean, subject.mean) {
-        return format!("(mean {} → {})", number(reference), number(mean));
+        return format!("mean {} → {}", number(reference), number(mean));
     }
     match subject.moved(1).first() {
-        Some(bin) => format!(
-            "({} {} → {})",
-            bin.label,
-            percent(bin.reference),
-            percent(bin.now)
-        ),
-        None => format!("(PSI {})", number(subject.psi.unwrap_or(0.0))),
+        Some(bin) => format!("{} {} → {}", bin.label, percent(bin.reference), percent(bin.now)),
+        None => format!("PSI {}", number(subject.psi.unwrap_or(0.0))),
     }
 }
 
@@ -254,7 +254,7 @@ fn causes_from_signs(case: &Case, signs: &Signs<'_>) -> Vec<Cause> {
         causes.push(Cause {
             hypothesis: format!(
                 "The population changed: the rows come from another mix of customers, products or regions than the \
-                 reference, seen first of all in {} {}. Check: was there a campaign, a new tariff or a new client since \
+                 reference, seen first of all in {} ({}). Check: was there a campaign, a new tariff or a new client since \
                  then?",
                 first.name,
                 change(first)
@@ -366,11 +366,12 @@ fn causes_from_window(case: &Case, drift: &Drift, signs: &Signs<'_>) -> Vec<Caus
     causes
 }
 
+/// The facts of the first subjects, quoted by what moved most.
 fn cited(case: &Case, subjects: &[&DriftSubject]) -> Vec<Citation> {
+    let moved = |line: &str| line.starts_with("mean:") || line.starts_with("share of");
+    let subjects = subjects.iter().take(3);
     subjects
-        .iter()
-        .take(3)
-        .flat_map(|subject| figures(case, subject))
+        .filter_map(|subject| cite(case, &subject.evidence, moved))
         .collect()
 }
 
@@ -577,7 +578,7 @@ mod tests {
         assert!(
             findings
                 .summary
-                .contains("The predictions changed with it: output_label"),
+                .contains("The predictions moved with them: output_label"),
             "{}",
             findings.summary
         );
