@@ -62,8 +62,13 @@ impl Window {
         self.values += 1;
         self.sum += d;
         self.sum_of_squares += d * d;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
+        // Not `f64::min`, which spends instructions on NaN.
+        if value < self.min {
+            self.min = value;
+        }
+        if value > self.max {
+            self.max = value;
+        }
     }
 
     /// Adds everything that `other` saw. Windows of different bins do not mix: then nothing is added.

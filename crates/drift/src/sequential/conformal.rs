@@ -60,7 +60,12 @@ pub struct ConformalDetector {
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     decay: f64,
+    /// Sum of the weights, the newest value weighing 1.
     sum: f64,
+    /// What the newest value weighs in `weights`, and its inverse: growing it forgets all others at once, without touching
+    /// them.
+    newest: f64,
+    newest_inverse: f64,
     /// `M = mantissa · UNIT^exponent`.
     mantissa: f64,
     exponent: u32,
@@ -103,7 +108,8 @@ impl ConformalDetector {
                     .iter_mut()
                     .zip(self.weights.chunks_exact_mut(RANK_BINS))
                 {
-                    let e = RANK_BINS as f64 * (weights[bin] + 1.0) / (memory.sum + RANK_BINS as f64);
+                    let e = RANK_BINS as f64 * (memory.weight(weights, bin) + 1.0)
+                        / (memory.sum + RANK_BINS as f64);
                     memory.settle(e);
                     memory.learn(weights, bin);
                 }
@@ -142,7 +148,7 @@ impl ConformalDetector {
             .iter_mut()
             .zip(self.weights.chunks_exact_mut(self.pool.len()))
         {
-            let q = (weights[bin] + ALIGNED_PRIOR * width) / (memory.sum + ALIGNED_PRIOR);
+            let q = (memory.weight(weights, bin) + ALIGNED_PRIOR * width) / (memory.sum + ALIGNED_PRIOR);
             memory.settle(q / width);
             memory.learn(weights, bin);
         }
@@ -193,8 +199,9 @@ impl Memory {
         let decay = 2_f64.powf(-1.0 / half_life);
         Self {
             decay,
-
             sum: 0.0,
+            newest: 1.0,
+            newest_inverse: 1.0,
             mantissa: 0.0,
             exponent: 0,
         }
@@ -217,11 +224,21 @@ impl Memory {
         }
     }
 
+    /// How often a bin came up, recent values weighing most.
+    fn weight(&self, weights: &[f64], bin: usize) -> f64 {
+        weights[bin] * self.newest_inverse
+    }
+
     fn learn(&mut self, weights: &mut [f64], bin: usize) {
-        for weight in weights.iter_mut() {
-            *weight *= self.decay;
-        }
         self.sum = self.sum * self.decay + 1.0;
-        weights[bin] += 1.0;
+        self.newest /= self.decay;
+        self.newest_inverse *= self.decay;
+        if self.newest > UNIT {
+            for weight in weights.iter_mut() {
+                *weight /= self.newest;
+            }
+            (self.newest, self.newest_inverse) = (1.0, 1.0);
+        }
+        weights[bin] += self.newest;
     }
 }
