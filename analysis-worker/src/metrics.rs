@@ -232,6 +232,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_series_is_documented() {
+        let registry = Registry::default();
+        Metrics::declare(&registry);
+        plumbline_testkit::documentation::assert_metrics_documented("analysis-worker", &registry.documentation());
+    }
+
+    #[test]
     fn closed_sets_are_visible_as_zero() {
         let registry = Registry::default();
         let metrics = Metrics::declare(&registry);

@@ -240,6 +240,13 @@ pub(crate) struct EndpointMetrics {
 mod tests {
     use super::*;
 
+    #[test]
+    fn every_series_is_documented() {
+        let registry = Registry::default();
+        Metrics::declare(&registry);
+        plumbline_testkit::documentation::assert_metrics_documented("gateway", &registry.documentation());
+    }
+
     fn rendered(registry: &Registry) -> String {
         String::from_utf8(registry.render()).expect("text")
     }

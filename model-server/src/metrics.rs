@@ -219,6 +219,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_series_is_documented() {
+        let registry = plumbline_service::metrics::Metrics::default();
+        Metrics::declare(&registry);
+        plumbline_testkit::documentation::assert_metrics_documented(
+            "model-server",
+            &registry.documentation(),
+        );
+    }
+
+    #[test]
     fn codes_are_told_in_the_words_of_their_protocol() {
         let registry = plumbline_service::metrics::Metrics::default();
         let model = Metrics::declare(&registry).model("churn", "1");

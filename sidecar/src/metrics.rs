@@ -467,6 +467,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_series_is_documented() {
+        let registry = Registry::default();
+        Metrics::declare(&registry);
+        plumbline_testkit::documentation::assert_metrics_documented("sidecar", &registry.documentation());
+    }
+
+    #[test]
     fn codes_are_a_closed_set_without_collisions() {
         assert!(GrpcCode::ALL.len() <= Code::COUNT);
         let labels: Vec<String> = (100..600)

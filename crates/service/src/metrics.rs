@@ -1,6 +1,7 @@
 //! Metric registration: every series is declared once, by name, with its labels, and can be listed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
@@ -95,6 +96,26 @@ impl Metrics {
             .values()
             .cloned()
             .collect()
+    }
+
+    /// The declared series as rows of `docs/metrics.md`: name, kind, labels, meaning.
+    pub fn documentation(&self) -> String {
+        let mut rows = String::new();
+        for Declaration {
+            name,
+            kind,
+            labels,
+            help,
+        } in self.declared()
+        {
+            let labels = labels
+                .iter()
+                .map(|label| format!("`{label}`"))
+                .collect::<Vec<_>>()
+                .join(", ");
+            let _ = writeln!(rows, "| `{name}` | {kind} | {labels} | {help} |");
+        }
+        rows
     }
 
     /// The Prometheus text exposition, format 0.0.4.
