@@ -6,7 +6,7 @@ use plumbline_sidecar::Config;
 use plumbline_testkit::event_sink::EventSink;
 use plumbline_testkit::predictor::{FakePredictor, Received, RefusingPort};
 
-use crate::harness::{TestSidecar, collect, eventually, h1_client};
+use crate::harness::{TestSidecar, collect, eventually, h1_client, soon};
 use crate::model::{Row, Rows, Wire, answer, request};
 use crate::observing::with_profile;
 
@@ -74,7 +74,7 @@ async fn drift_is_told_once_after_refusals_and_so_is_its_end() {
     watched.sidecar.metric_is(STATE, 2.0).await;
     let score = r#"plumbline_drift_score{model="churn",statistic="psi",subject="tenure",version="3"}"#;
     assert!(watched.sidecar.metric(score) > 1.0);
-    let accepted = sink.accepted(1).await;
+    let accepted = soon(sink.accepted(1)).await;
     assert_eq!(sink.attempts_so_far(), 3);
     let received = &accepted[0];
     assert_eq!(received.path(), "/api/v1/events");
@@ -108,7 +108,7 @@ async fn drift_is_told_once_after_refusals_and_so_is_its_end() {
 
     watched.send(&rows.usual(4_000)).await;
     watched.sidecar.metric_is(STATE, 0.0).await;
-    let accepted = sink.accepted(2).await;
+    let accepted = soon(sink.accepted(2)).await;
     let (envelope, recovered) = parse(&accepted[1]);
     assert_eq!(
         (&envelope["type"], recovered.state),
@@ -165,12 +165,12 @@ async fn a_worker_that_hangs_holds_up_nothing() {
     let mut watched = Watched::start(to(&sink)).await;
     let mut rows = Rows::seeded(11);
     watched.send(&rows.shifted(1_000)).await;
-    sink.attempts(1).await;
+    soon(sink.attempts(1)).await;
     // Answers and observation go on: sending waits for both.
     watched.send(&rows.shifted(1_000)).await;
     assert_eq!(sink.accepted_so_far(), 0);
     sink.release();
-    assert_eq!(parse(&sink.accepted(1).await[0]).1.state, State::Drift);
+    assert_eq!(parse(&soon(sink.accepted(1)).await[0]).1.state, State::Drift);
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn an_event_that_the_worker_refuses_for_good_is_dropped_and_counted() {
     let sink = EventSink::refusing(1, 422).await;
     let mut watched = Watched::start(to(&sink)).await;
     watched.send(&Rows::seeded(11).shifted(1_000)).await;
-    sink.attempts(1).await;
+    soon(sink.attempts(1)).await;
     watched
         .sidecar
         .metric_is(r#"plumbline_sidecar_events_total{outcome="refused"}"#, 1.0)
@@ -211,7 +211,7 @@ async fn a_spooled_event_outlives_the_sidecar() {
 
     let sink = EventSink::accepting().await;
     let again = Watched::start(to(sink.url())).await;
-    let (_, event) = parse(&sink.accepted(1).await[0]);
+    let (_, event) = parse(&soon(sink.accepted(1)).await[0]);
     assert_eq!(event.state, State::Drift);
     again
         .sidecar

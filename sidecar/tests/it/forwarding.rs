@@ -9,7 +9,7 @@ use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
 use plumbline_testkit::predictor::{Cut, FakePredictor, Received, RefusingPort, Reply, grpc_message};
 
-use crate::harness::{Answer, TestSidecar, collect, eventually, h1, h1_client, h2, h2_client, post};
+use crate::harness::{Answer, TestSidecar, collect, eventually, h1, h1_client, h2, h2_client, post, soon};
 
 const LARGE: usize = 3 << 20;
 
@@ -130,7 +130,7 @@ async fn http2_answers_and_requests_are_the_same_as_direct() {
 
 /// The last two requests, one direct and one through the sidecar, were the same.
 async fn same_last_two(predictor: &FakePredictor, what: &str) -> Received {
-    let mut received: Vec<Received> = predictor.received(2).await;
+    let mut received: Vec<Received> = soon(predictor.received(2)).await;
     received.retain(|request| request.path() != "/v2/health/ready");
     let [.., direct, through] = received.as_slice() else {
         panic!("two requests")
@@ -159,8 +159,7 @@ async fn what_belongs_to_a_connection_stays_there() {
     let answer = h1(sidecar.address, request).await;
     assert_eq!(answer.headers.get("x-private"), None);
     assert_eq!(answer.headers["x-public"], "2");
-    let received = predictor
-        .received(1)
+    let received = soon(predictor.received(1))
         .await
         .into_iter()
         .find(|request| request.path() == "/hop");
@@ -272,14 +271,14 @@ async fn a_client_that_leaves_takes_its_request_along() {
             tokio::spawn(async move { drop(client.send_request(request).await) })
         };
         let infers = || async {
-            let received = predictor.received(1).await;
+            let received = soon(predictor.received(1)).await;
             received
                 .iter()
                 .filter(|request| request.path().ends_with("/infer"))
                 .count()
         };
         while infers().await < round {
-            predictor.received(predictor.received_so_far() + 1).await;
+            soon(predictor.received(predictor.received_so_far() + 1)).await;
         }
         waiting.abort();
         eventually("the exchange is given up", || {
@@ -287,7 +286,7 @@ async fn a_client_that_leaves_takes_its_request_along() {
         })
         .await;
     }
-    predictor.aborted(2).await;
+    soon(predictor.aborted(2)).await;
     sidecar.nothing_is_lost(2).await;
 }
 
@@ -362,7 +361,7 @@ async fn a_slow_upload_is_not_a_slow_answer() {
     let mut client = h1_client(sidecar.address).await;
     let answer = tokio::spawn(async move { client.send_request(request).await.expect("an answer") });
     sender.send_data("first".into()).await.expect("the body is read");
-    predictor.started(1).await;
+    soon(predictor.started(1)).await;
     // Several times the limit, by the same clock.
     tokio::time::timeout(Duration::from_millis(100), predictor.received(1_000))
         .await
@@ -386,7 +385,7 @@ async fn a_connection_that_was_closed_while_idle_costs_no_request() {
         assert_eq!(posted.status, StatusCode::OK);
         let over_h2 = h2(sidecar.address, post("/json", "text/plain", "x")).await;
         assert_eq!(over_h2.status, StatusCode::OK);
-        predictor.drop_connections().await;
+        soon(predictor.drop_connections()).await;
         let request = Request::get("/json")
             .header("host", "churn")
             .body(Full::<Bytes>::default());
@@ -463,7 +462,7 @@ async fn a_get_with_a_body_of_unknown_length_keeps_it() {
 async fn readiness_follows_the_model_server() {
     let predictor = FakePredictor::answering(|_| Reply::status(StatusCode::SERVICE_UNAVAILABLE)).await;
     let sidecar = TestSidecar::start(&predictor.url(), |_| {}).await;
-    predictor.received(1).await;
+    soon(predictor.received(1)).await;
     let ready = || sidecar.process.readiness().is_ready();
     assert!(!ready());
     predictor.script(script);

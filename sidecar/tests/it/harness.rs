@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Nothing in these tests takes this long, unless it never comes.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(15);
 
 /// A running sidecar.
 pub(crate) struct TestSidecar {
@@ -136,6 +136,11 @@ pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     tokio::time::timeout(LIMIT, looking)
         .await
         .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Waits for an event that must come.
+pub(crate) async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, event).await.expect("in time")
 }
 
 /// Everything of an answer.
