@@ -1,17 +1,14 @@
 //! From a configuration to a gateway that serves.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, Version};
+use http::Request;
+use http::header::HeaderValue;
 use hyper::body::Incoming;
-use pin_project_lite::pin_project;
 use plumbline_service::upstream::Options;
-use plumbline_service::{Listener, Process, ServeOptions, Shutdown};
+use plumbline_service::{Listener, Process, ServeOptions};
 use tower::Service;
 
 use crate::call::Call;
@@ -93,7 +90,6 @@ impl App {
         let service_for = |peer: SocketAddr| Connection {
             peer: address_text(peer.ip()),
             stack: stack.clone(),
-            shutdown: shutdown.clone(),
         };
         let options = ServeOptions {
             max_header_bytes: MAX_HEADER_BYTES as u32,
@@ -111,64 +107,27 @@ fn address_text(address: IpAddr) -> HeaderValue {
 }
 
 /// The stack as one connection sees it: requests become calls of its peer.
-///
-/// From the beginning of a shutdown on, answers over HTTP/1.1 say that their connection is at its end, so that clients
-/// are gone before the port closes: closing an idle connection races with its next request. HTTP/2 has GOAWAY.
 #[derive(Clone, Debug)]
 struct Connection<S> {
     /// Its client's address, written once.
     peer: HeaderValue,
     stack: S,
-    shutdown: Shutdown,
 }
 
-impl<S, B> Service<Request<Incoming>> for Connection<S>
+impl<S> Service<Request<Incoming>> for Connection<S>
 where
-    S: Service<Call, Response = Response<B>, Error = Infallible>,
+    S: Service<Call>,
 {
     type Response = S::Response;
-    type Error = Infallible;
-    type Future = Answering<S::Future>;
+    type Error = S::Error;
+    type Future = S::Future;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.stack.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let may_end = request.version() < Version::HTTP_2;
-        Answering {
-            answer: self.stack.call(Call::new(request, self.peer.clone())),
-            shutdown: may_end.then(|| self.shutdown.clone()),
-        }
-    }
-}
-
-pin_project! {
-    struct Answering<F> {
-        #[pin]
-        answer: F,
-        // Of HTTP/1.1 connections.
-        shutdown: Option<Shutdown>,
-    }
-}
-
-impl<F, B> Future for Answering<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut answer = ready!(this.answer.poll(context));
-        if let (Ok(answer), Some(shutdown)) = (&mut answer, this.shutdown)
-            && shutdown.has_begun()
-        {
-            answer
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Poll::Ready(answer)
+        self.stack.call(Call::new(request, self.peer.clone()))
     }
 }
 

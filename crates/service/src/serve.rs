@@ -1,5 +1,7 @@
 //! One data port for HTTP/1.1, h2c and gRPC, with drain.
 
+mod closing;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use self::closing::Closing;
 use crate::Shutdown;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -110,8 +113,8 @@ impl Listener {
         self.address
     }
 
-    /// Serves `service`, cloned for every connection, until `shutdown`; then refuses new connections, sends GOAWAY
-    /// or `Connection: close`, and waits for requests in flight up to the drain timeout.
+    /// Serves `service`, cloned for every connection, until `shutdown`. Answers say `Connection: close` as soon as it
+    /// begins; then new connections are refused, GOAWAY is sent, and requests in flight get the drain timeout.
     pub async fn serve<S, B>(self, service: S, options: ServeOptions, shutdown: &Shutdown)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -154,7 +157,7 @@ impl Listener {
                 }
             };
             prepare(&stream);
-            let service = TowerToHyperService::new(service_for(peer));
+            let service = TowerToHyperService::new(Closing::new(service_for(peer), shutdown.clone()));
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
