@@ -476,6 +476,21 @@ async fn readiness_follows_the_model_server() {
 }
 
 #[tokio::test]
+async fn a_model_server_may_listen_on_a_unix_socket() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.sock");
+    let _predictor = FakePredictor::answering_on_unix(&path, script);
+    let sidecar = TestSidecar::start(&format!("unix:{}", path.display()), |_| {}).await;
+    let over_h1 = h1(sidecar.address, post("/echo", "text/plain", "rows")).await;
+    let over_h2 = h2(sidecar.address, post("/echo", "text/plain", "rows")).await;
+    assert_eq!(
+        (&over_h1.body[..], &over_h2.body[..]),
+        (&b"rows"[..], &b"rows"[..])
+    );
+    eventually("ready", || sidecar.process.readiness().is_ready()).await;
+}
+
+#[tokio::test]
 async fn a_tunnel_is_refused() {
     let predictor = FakePredictor::echo().await;
     let sidecar = TestSidecar::start(&predictor.url(), |_| {}).await;
