@@ -6,6 +6,7 @@ usage: make_profile_golden.py OUT_DIR
 Needs only Python >= 3.9. Writes OUT_DIR/profile_golden.json: columns (seeded) and the subjects made from them. The
 crate's tests build the same columns and compare every value exactly. `subject()` can be copied by other writers.
 """
+
 import json
 import math
 import os
@@ -18,10 +19,12 @@ LEVELS = [0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
 
 
 def bin_of(edges, x):
+    """Index of the bin of a value."""
     return sum(1 for e in edges if e <= x)
 
 
 def edges_of(v):
+    """Bin edges of ascending values: guards and cuts."""
     n = len(v)
     if n == 0:
         return []
@@ -52,6 +55,7 @@ def edges_of(v):
 
 
 def quantile(v, level):
+    """Type 7 quantile of ascending values."""
     n = len(v)
     h = (n - 1) * level
     i = math.floor(h)
@@ -67,6 +71,7 @@ def quantile(v, level):
 
 
 def moments(v):
+    """Mean, variance, skewness and excess kurtosis of ascending values."""
     n = len(v)
     out = {"mean": None, "variance": None, "skewness": None, "kurtosis": None}
     if n == 0:
@@ -90,6 +95,7 @@ def moments(v):
 
 
 def numeric(values):
+    """The `numeric` part of a subject."""
     v = sorted(float(x) + 0.0 for x in values)
     edges = edges_of(v)
     cells = [[] for _ in range(len(edges) + 1)]
@@ -108,6 +114,7 @@ def numeric(values):
 
 
 def categorical(texts):
+    """The `categorical` part of a subject."""
     ranked = sorted(Counter(texts).items(), key=lambda item: (-item[1], item[0]))
     return {
         "distinct": len(ranked),
@@ -125,6 +132,7 @@ def fp32(x):
 
 
 def is_missing(x):
+    """Whether a value does not count as one."""
     if x is None or x == "":
         return True
     return isinstance(x, float) and not abs(x) <= 1e300
@@ -198,6 +206,7 @@ def columns():
 
 
 def main():
+    """Writes the columns and their subjects."""
     out = []
     for name, datatype, kind, values in columns():
         shown = ["nan" if x != x else str(x) if isinstance(x, float) and math.isinf(x) else x for x in values]
