@@ -2,6 +2,7 @@
 
 mod alerting;
 mod reports;
+mod screen;
 mod watch;
 
 use std::net::SocketAddr;
@@ -18,14 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::alerting::{Alerting, Programs};
 use self::reports::Incident;
+use self::screen::{Progress, TICK, readable};
 use crate::client::{Connection, Wire};
 use crate::logs;
-use crate::replay::{Counts, Dialect, Order, Rate, Rows, Tally, Traffic, inputs, show_latency};
+use crate::replay::{Counts, Dialect, Order, Rate, Rows, Tally, Traffic, inputs};
 use crate::shift::Shift;
 use crate::signals::Signals;
 use crate::stack::{Alerts, Stack, StackArgs};
 use crate::table::Table;
-use crate::terminal::{Style, Terminal, printable_lines};
+use crate::terminal::{Style, Terminal};
 use crate::up::{addresses, leave};
 
 /// Show the main job: serve a model, send held-out rows, then drifted ones, and read the report.
@@ -77,11 +79,6 @@ const CHURN_DRIFT: [&str; 4] = [
     "MonthlyCharges*=1.35",
     "PaymentMethod=Digital wallet@0.4",
 ];
-
-/// How often the sidecar is asked and the status line is written.
-const TICK: Duration = Duration::from_millis(250);
-/// How often a line is written where no status line can be.
-const PLAIN_TICKS: u32 = 12;
 
 /// Runs the command.
 pub(crate) async fn run(mut args: Args, terminal: Arc<Terminal>) -> anyhow::Result<ExitCode> {
@@ -222,11 +219,15 @@ impl Demo {
                 .map(|incident| incident.title.clone())
                 .unwrap_or_default()
         );
+        let closed = report
+            .window
+            .index
+            .saturating_sub(u64::from(!report.window.closed));
         self.terminal.line(&self.terminal.paint(
             Style::Green,
             &format!(
                 "stable: {} rows observed in {} windows, nothing raised",
-                report.rows_total, report.window.index
+                report.rows_total, closed
             ),
         ));
 
@@ -476,86 +477,6 @@ fn all_predicted(counts: &Counts) -> anyhow::Result<()> {
     }
 }
 
-/// What is going on, as a status line, or as a line now and then.
-struct Progress<'a> {
-    terminal: &'a Terminal,
-    phase: &'static str,
-    started: Instant,
-    ticks: u32,
-}
-
-impl<'a> Progress<'a> {
-    fn new(terminal: &'a Terminal, phase: &'static str) -> Self {
-        Self {
-            terminal,
-            phase,
-            started: Instant::now(),
-            ticks: 0,
-        }
-    }
-
-    fn show(&mut self, counts: &Counts, report: &DriftReport) {
-        let line = self.line(counts, report);
-        if self.terminal.is_live() {
-            self.terminal.status(&line);
-        } else if self.ticks % PLAIN_TICKS == PLAIN_TICKS - 1 {
-            self.terminal.line(&line);
-        }
-        self.ticks += 1;
-    }
-
-    /// Leaves the last state on the screen.
-    fn last(&self, counts: &Counts, report: &DriftReport) {
-        self.terminal.line(&self.line(counts, report));
-    }
-
-    fn line(&self, counts: &Counts, report: &DriftReport) -> String {
-        let style = match report.state.level() {
-            0 => Style::Green,
-            1 => Style::Yellow,
-            _ => Style::Red,
-        };
-        format!(
-            "  {:<8} {:>6} rows  {:>4.0} req/s  p50 {}  {}  {}",
-            self.phase,
-            counts.rows,
-            counts.sent as f64 / self.started.elapsed().as_secs_f64().max(0.1),
-            show_latency(counts.latency(0.5)),
-            self.terminal.paint(style, watch::name(report.state)),
-            watch::top(report),
-        )
-    }
-}
-
-/// The report for a terminal: headings stand out, and what Markdown has to escape is as it was. The evidence, which is
-/// long, stays on the report's page.
-fn readable(markdown: &str, terminal: &Terminal) -> String {
-    let mut lines = Vec::new();
-    for line in printable_lines(markdown)
-        .lines()
-        .take_while(|line| *line != "## Evidence")
-    {
-        let line = unescape(line);
-        lines.push(if line.starts_with('#') {
-            terminal.paint(Style::Bold, &line)
-        } else {
-            line
-        });
-    }
-    lines.join("\n").trim_end().to_owned()
-}
-
-/// Takes the backslash away from escaped punctuation.
-fn unescape(line: &str) -> String {
-    let mut text = String::with_capacity(line.len());
-    let mut characters = line.chars().peekable();
-    while let Some(c) = characters.next() {
-        let escapes = c == '\\' && characters.peek().is_some_and(char::is_ascii_punctuation);
-        text.extend(if escapes { characters.next() } else { Some(c) });
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -568,15 +489,5 @@ mod tests {
                 Ok(shift)
             );
         }
-    }
-
-    #[test]
-    fn a_report_is_readable_without_its_evidence() {
-        assert_eq!(unescape(r"a\_b \\ c:\dir \* 5\"), r"a_b \ c:\dir * 5\");
-        let plain = Terminal::to_nowhere();
-        assert_eq!(
-            readable("# P0 out\\_yes\n\ntext\x1b[2J\n\n## Evidence\n\nE1", &plain),
-            "# P0 out_yes\n\ntext\\u{1b}[2J"
-        );
     }
 }

@@ -1,5 +1,6 @@
 //! `plumbline replay`: rows of a file as traffic.
 
+mod cell;
 mod metadata;
 mod rate;
 mod request;

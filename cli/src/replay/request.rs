@@ -9,8 +9,8 @@ use plumbline_inference_protocol::{
     GrpcCode, InferRequest, ModelRef, Parameters, RequestedOutputs, Tensor, TensorSpec, rest, v1,
 };
 
+use super::cell::is_finite;
 use super::metadata;
-use super::rows::is_finite;
 use crate::client::{Answer, ClientError, Connection, Wire, content_type};
 
 /// How a prediction is asked for.
