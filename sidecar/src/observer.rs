@@ -154,6 +154,9 @@ impl Work {
     fn observe(&self, exchange: Exchange) -> Result<u64, Skipped> {
         let model = Arc::clone(&exchange.model);
         let rows = decode::Rows::read(exchange)?;
+        if rows.is_empty_batch() {
+            return Ok(0);
+        }
         let Some(mut analysis) = model.analysis() else {
             return Err(Skipped {
                 reason: SkipReason::NoProfile,

@@ -56,6 +56,11 @@ impl Rows {
         })
     }
 
+    /// Whether the request is well-formed and asks for nothing.
+    pub(super) fn is_empty_batch(&self) -> bool {
+        self.count == 0 && !self.inputs.is_empty()
+    }
+
     /// Rows of the request.
     pub(super) fn count(&self) -> u64 {
         self.count

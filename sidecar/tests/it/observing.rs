@@ -208,6 +208,23 @@ fn answer_of(rows: &[crate::model::Row]) -> Reply {
 }
 
 #[tokio::test]
+async fn a_batch_without_rows_is_nothing_to_skip() {
+    let predictor = FakePredictor::answering(answer).await;
+    let sidecar = TestSidecar::start(&predictor.url(), with_profile).await;
+    for wire in [Wire::V2Json, Wire::V2Binary, Wire::GrpcRaw, Wire::GrpcTyped] {
+        let direct = send(predictor.address(), wire, &[]).await.comparable();
+        assert_eq!(
+            send(sidecar.address, wire, &[]).await.comparable(),
+            direct,
+            "{wire:?}"
+        );
+    }
+    sidecar.nothing_is_lost(4).await;
+    let observed = sidecar.metric(r#"plumbline_sidecar_exchanges_total{outcome="observed"}"#);
+    assert_eq!(observed, 4.0, "{}", crate::harness::exposition(&sidecar.process));
+}
+
+#[tokio::test]
 async fn grpc_that_cannot_be_observed_is_forwarded_and_counted() {
     let predictor = FakePredictor::answering(|_| Reply::grpc(b"\xff\xff not a message")).await;
     let sidecar = TestSidecar::start(&predictor.url(), with_profile).await;
