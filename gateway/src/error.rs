@@ -80,68 +80,68 @@ pub(crate) struct Status {
 /// The only way from a failure to a wire status. No `_` arm: a new variant has to choose its row.
 pub(crate) const fn status(error: &GatewayError) -> Status {
     let (http, grpc, code) = match error {
-        GatewayError::NotFound => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "NOT_FOUND"),
+        GatewayError::NotFound => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "not_found"),
         GatewayError::MethodNotAllowed { .. } => (
             StatusCode::METHOD_NOT_ALLOWED,
             GrpcCode::Unimplemented,
-            "METHOD_NOT_ALLOWED",
+            "method_not_allowed",
         ),
-        GatewayError::UnknownRpc { .. } => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "UNKNOWN_RPC"),
+        GatewayError::UnknownRpc { .. } => (StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "unknown_rpc"),
         GatewayError::NotServedHere { .. }
         | GatewayError::TransferCoding
         | GatewayError::CompressedMessage => (
             StatusCode::NOT_IMPLEMENTED,
             GrpcCode::Unimplemented,
-            "UNSUPPORTED",
+            "unsupported",
         ),
-        GatewayError::UnknownModel { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "UNKNOWN_MODEL"),
-        GatewayError::UnknownService { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "NOT_FOUND"),
+        GatewayError::UnknownModel { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_model"),
+        GatewayError::UnknownService { .. } => (StatusCode::NOT_FOUND, GrpcCode::NotFound, "not_found"),
         GatewayError::UnreadableMessage { .. } | GatewayError::Malformed { .. } => (
             StatusCode::BAD_REQUEST,
             GrpcCode::InvalidArgument,
-            "INVALID_ARGUMENT",
+            "invalid_argument",
         ),
         GatewayError::TargetTooLong { .. } => (
             StatusCode::URI_TOO_LONG,
             GrpcCode::InvalidArgument,
-            "TARGET_TOO_LONG",
+            "target_too_long",
         ),
         GatewayError::HeadTooLarge { .. } => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             GrpcCode::ResourceExhausted,
-            "HEAD_TOO_LARGE",
+            "head_too_large",
         ),
         GatewayError::BodyTooLarge { .. } => (
             StatusCode::PAYLOAD_TOO_LARGE,
             GrpcCode::ResourceExhausted,
-            "BODY_TOO_LARGE",
+            "body_too_large",
         ),
         GatewayError::BodyIncomplete => (
             StatusCode::BAD_REQUEST,
             GrpcCode::InvalidArgument,
-            "BODY_INCOMPLETE",
+            "body_incomplete",
         ),
         GatewayError::Overloaded { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             GrpcCode::Unavailable,
-            "OVERLOADED",
+            "overloaded",
         ),
         GatewayError::NoEndpoint { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             GrpcCode::Unavailable,
-            "NO_ENDPOINT",
+            "no_endpoint",
         ),
         GatewayError::DeadlineExceeded { .. } => (
             StatusCode::GATEWAY_TIMEOUT,
             GrpcCode::DeadlineExceeded,
-            "DEADLINE_EXCEEDED",
+            "deadline_exceeded",
         ),
         GatewayError::Unreachable { .. }
         | GatewayError::Closed { .. }
         | GatewayError::InvalidAnswer { .. } => (
             StatusCode::BAD_GATEWAY,
             GrpcCode::Unavailable,
-            "UPSTREAM_UNAVAILABLE",
+            "upstream_unavailable",
         ),
     };
     Status { http, grpc, code }
@@ -231,7 +231,7 @@ mod tests {
             .to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(body["error"], "8 requests are in flight already");
-        assert_eq!(body["code"], "OVERLOADED");
+        assert_eq!(body["code"], "overloaded");
         let response = GatewayError::MethodNotAllowed { allow: "POST" }.to_rest(Version::HTTP_11);
         assert_eq!(response.headers()["allow"], "POST");
     }
