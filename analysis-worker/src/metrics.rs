@@ -235,7 +235,10 @@ mod tests {
     fn every_series_is_documented() {
         let registry = Registry::default();
         Metrics::declare(&registry);
-        plumbline_testkit::documentation::assert_metrics_documented("analysis-worker", &registry.documentation());
+        plumbline_testkit::documentation::assert_metrics_documented(
+            "analysis-worker",
+            &registry.documentation(),
+        );
     }
 
     #[test]

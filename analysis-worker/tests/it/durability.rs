@@ -31,12 +31,13 @@ impl Spawned {
                 &gemini.url(),
                 "--provider=gemini",
                 "--drain-delay=0s",
+                "--print-reports",
             ])
             .arg("--store")
             .arg(store)
             .env("GEMINI_API_KEY", API_KEY)
             .stderr(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the binary starts");
@@ -108,7 +109,10 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
     assert_eq!(reports(&store), []);
 
     let mut second = Spawned::start(&store, &gemini).await;
-    gemini.received(2).await;
+    // At once, and not when a lease has run out.
+    tokio::time::timeout(PATIENCE, gemini.received(2))
+        .await
+        .expect("taken up again");
     let url = format!("{}/api/v1/alerts", second.url);
     let again = send(Method::POST, &url, &[], body.into()).await.json();
     assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(1)));
@@ -135,6 +139,9 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
     let url = format!("{}/api/v1/events", third.url);
     send(Method::POST, &url, &[], drift_event().to_string().into()).await;
     third.finished().await;
+    let mut printed = BufReader::new(third.child.stdout.take().expect("piped")).lines();
+    let first_line = printed.next_line().await.expect("readable").expect("a line");
+    assert_eq!(first_line, "# P0 churn: Contract and MonthlyCharges drifted");
     let kept = reports(&store);
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert_eq!(kept.iter().filter(|(incident, _, _)| *incident == id).count(), 1);

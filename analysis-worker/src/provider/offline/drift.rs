@@ -1,5 +1,7 @@
 //! Drift, by code.
 
+mod causes;
+
 use super::{Case, cite};
 use crate::drift::{Drift, DriftSubject, Role, State, number, percent};
 use crate::evidence::Source;
@@ -11,8 +13,6 @@ const DESCRIBED: usize = 8;
 const NOTABLE: f64 = 0.05;
 /// Ratio of means that ordinary changes of a population do not reach, but a change of unit does.
 const UNIT_RATIO: f64 = 5.0;
-/// Rows below which a window says little.
-const FEW_ROWS: u64 = 500;
 
 pub(super) fn analyse(case: &Case) -> DriftFindings {
     match &case.context.drift {
@@ -30,7 +30,7 @@ fn compared(case: &Case, drift: &Drift) -> DriftFindings {
         .take(DESCRIBED)
         .map(|subject| affected(case, subject))
         .collect();
-    let causes = causes(case, drift, &signs);
+    let causes = causes::causes(case, drift, &signs);
     DriftFindings {
         summary: summary(drift, &signs, kind),
         kind,
@@ -231,159 +231,6 @@ fn figures(case: &Case, subject: &DriftSubject) -> Vec<Citation> {
     cite(case, &subject.evidence, shows).into_iter().collect()
 }
 
-/// Usual causes with what the figures say for each, most likely first; at least three.
-fn causes(case: &Case, drift: &Drift, signs: &Signs<'_>) -> Vec<Cause> {
-    let mut causes = causes_from_signs(case, signs);
-    causes.extend(causes_from_window(case, drift, signs));
-    causes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-    causes.truncate(5);
-    causes
-}
-
-/// What the changed subjects speak for.
-fn causes_from_signs(case: &Case, signs: &Signs<'_>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let quoted = |subjects: &[&DriftSubject], start: &str| -> Vec<Citation> {
-        let cited = subjects.iter().take(3);
-        cited
-            .filter_map(|subject| cite(case, &subject.evidence, |line| line.starts_with(start)))
-            .collect()
-    };
-    if let Some(first) = signs.features.first() {
-        let clean = signs.faulty.is_empty() && signs.rescaled.is_empty();
-        causes.push(Cause {
-            hypothesis: format!(
-                "The population changed: the rows come from another mix of customers, products or regions than the \
-                 reference, seen first of all in {} ({}). Check: was there a campaign, a new tariff or a new client since \
-                 then?",
-                first.name,
-                change(first)
-            ),
-            confidence: if clean { 0.6 } else { 0.25 },
-            evidence: cited(case, &signs.features),
-        });
-    }
-    if !signs.faulty.is_empty() {
-        let mut evidence = quoted(&signs.faulty, "missing:");
-        evidence.extend(quoted(&signs.faulty, "never seen"));
-        evidence.retain(|citation| citation.quote.is_some());
-        causes.push(Cause {
-            hypothesis: format!(
-                "A source of the data is broken or was changed: {} have values that are missing or that the reference \
-                 never had. Check: the last change of the job or client that fills them.",
-                names(&signs.faulty)
-            ),
-            confidence: 0.7,
-            evidence,
-        });
-    }
-    if !signs.rescaled.is_empty() {
-        causes.push(Cause {
-            hypothesis: format!(
-                "A unit or an encoding changed: the mean of {} is several times what it was, more than a population \
-                 changes. Check: units, decimal separators, defaults.",
-                names(&signs.rescaled)
-            ),
-            confidence: 0.65,
-            evidence: quoted(&signs.rescaled, "mean:"),
-        });
-    }
-    if signs.features.len() >= 3 {
-        causes.push(Cause {
-            hypothesis: format!(
-                "One client or segment sends most of the traffic now: {} features changed at the same time. Check: \
-                 request rate by client, and whether a filter or a route upstream changed.",
-                signs.features.len()
-            ),
-            confidence: 0.35,
-            evidence: cited(case, &signs.features),
-        });
-    }
-    if signs.features.is_empty() && !signs.outputs.is_empty() {
-        causes.push(Cause {
-            hypothesis: format!(
-                "The model or its preprocessing was changed, or an input that is not monitored did: {} moved while \
-                 every monitored feature stayed. Check: the version that is served and its digest.",
-                names(&signs.outputs)
-            ),
-            confidence: 0.5,
-            evidence: cited(case, &signs.outputs),
-        });
-    }
-    causes
-}
-
-/// What always has to be considered: the window itself.
-fn causes_from_window(case: &Case, drift: &Drift, signs: &Signs<'_>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let mut add = |hypothesis: String, confidence: f64, evidence: Vec<Citation>| {
-        causes.push(Cause {
-            hypothesis,
-            confidence,
-            evidence,
-        });
-    };
-    let mut facts = case.context.evidence.iter();
-    let whole: Vec<Citation> = facts
-        .find(|fact| matches!(fact.source, Source::DriftEvent | Source::DriftState))
-        .and_then(|fact| cite(case, &fact.id, |line| line.contains(" rows compared with ")))
-        .into_iter()
-        .collect();
-    if drift.rows < FEW_ROWS {
-        let rows = drift.rows;
-        let text = format!(
-            "Chance or a short burst: the window has only {rows} rows. Check: does the next one agree?"
-        );
-        add(text, 0.3, whole.clone());
-    }
-    let affected: Vec<&DriftSubject> = drift.affected().collect();
-    if signs.faulty.is_empty() {
-        add(
-            "Something upstream was changed on purpose or by mistake: a default, a join, a code for a category. Against \
-             it: no value is missing, and none is unknown to the reference. Check: the last deployments of what feeds \
-             the model."
-                .to_owned(),
-            0.2,
-            if affected.is_empty() { whole.clone() } else { cited(case, &affected) },
-        );
-    }
-    add(
-        "A season or an hour of the day: the window covers a short time, the reference a long one. Check: the same hour \
-         of earlier weeks."
-            .to_owned(),
-        0.15,
-        whole.clone(),
-    );
-    if affected.is_empty() {
-        add(
-            "The change was short and has passed: the newest comparison is like the reference. Check: the time of the \
-             alert."
-                .to_owned(),
-            0.5,
-            whole,
-        );
-    }
-    causes
-}
-
-/// The facts of the first subjects, quoted by what moved most.
-fn cited(case: &Case, subjects: &[&DriftSubject]) -> Vec<Citation> {
-    let moved = |line: &str| line.starts_with("mean:") || line.starts_with("share of");
-    let subjects = subjects.iter().take(3);
-    subjects
-        .filter_map(|subject| cite(case, &subject.evidence, moved))
-        .collect()
-}
-
-fn names(subjects: &[&DriftSubject]) -> String {
-    let names: Vec<&str> = subjects
-        .iter()
-        .take(3)
-        .map(|subject| subject.name.as_str())
-        .collect();
-    names.join(", ")
-}
-
 fn remediation(case: &Case, kind: DriftKind, signs: &Signs<'_>) -> Vec<Remedy> {
     let remedy = |action, rationale: String| Remedy { action, rationale };
     let observe = remedy(
@@ -513,131 +360,4 @@ fn uncompared(case: &Case) -> DriftFindings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drift::tests::contract_shift;
-    use crate::evidence::Context;
-    use crate::report::{Findings, Subject, Urgency, validate};
-
-    fn case(drift: Option<Drift>) -> Case {
-        let mut context = Context::default();
-        if let Some(mut drift) = drift {
-            drift.rank();
-            context.add(Source::DriftEvent, "comparison", drift.describe());
-            for subject in &mut drift.subjects {
-                subject.evidence = context.add(Source::DriftEvent, "subject", subject.describe());
-            }
-            context.drift = Some(drift);
-        } else {
-            context.add(
-                Source::Alert,
-                "alert",
-                "status: firing\nlabel alertname: ModelDrift",
-            );
-        }
-        Case {
-            subject: Subject {
-                id: "0123".to_owned(),
-                kind: "drift".to_owned(),
-                model: Some("churn".to_owned()),
-                title: "drift".to_owned(),
-                started_at: "2026-11-22T22:00:00Z".to_owned(),
-            },
-            urgency: Urgency::P0,
-            context,
-        }
-    }
-
-    /// Code is held to the rules that it holds a model to.
-    fn analysed(case: &Case) -> DriftFindings {
-        let findings = analyse(case);
-        let text = serde_json::to_string(&findings).expect("JSON");
-        let mut checked = validate::parse(validate::Expected::Drift, &text).expect("of the schema");
-        let notes = validate::check(&mut checked, &case.context, case.urgency).expect("supported");
-        assert_eq!(notes, Vec::<String>::new());
-        assert_eq!(checked, Findings::Drift(findings.clone()));
-        findings
-    }
-
-    #[test]
-    fn a_shift_of_the_mix_is_data_drift_with_numbers_and_three_causes() {
-        let findings = analysed(&case(Some(contract_shift())));
-        assert_eq!(findings.kind, DriftKind::DataDrift);
-        let names: Vec<&str> = findings.affected.iter().map(|a| a.subject.as_str()).collect();
-        assert_eq!(names, ["Contract", "output_label", "MonthlyCharges"]);
-        assert_eq!(
-            findings.affected[0].finding,
-            "drifted; PSI 0.84 (effect 0.83); Month-to-month 55.0 % → 91.0 %, Two year 24.0 % → 4.0 %, One year 21.0 % → 5.0 %; 80.0 % of the whole effect"
-        );
-        assert!(findings.causes.len() >= 3, "{:?}", findings.causes);
-        assert!(
-            findings.causes[0]
-                .hypothesis
-                .starts_with("The population changed")
-        );
-        assert!(
-            findings
-                .summary
-                .contains("The predictions moved with them: output_label"),
-            "{}",
-            findings.summary
-        );
-        assert_eq!(findings.remediation[0].action, RemedyAction::Retrain);
-    }
-
-    #[test]
-    fn missing_and_unknown_values_are_a_matter_of_quality() {
-        let mut drift = contract_shift();
-        let contract = drift.subjects.last_mut().expect("a subject");
-        (contract.missing, contract.unseen) = (0.4, 0.1);
-        let findings = analysed(&case(Some(drift)));
-        assert_eq!(findings.kind, DriftKind::DataQuality);
-        assert_eq!(findings.remediation[0].action, RemedyAction::FixUpstream);
-        assert!(
-            findings.causes[0]
-                .hypothesis
-                .starts_with("A source of the data is broken")
-        );
-    }
-
-    #[test]
-    fn a_mean_several_times_as_large_may_be_a_unit() {
-        let mut drift = contract_shift();
-        drift.subjects[0].mean = Some(6_476.0);
-        let findings = analysed(&case(Some(drift)));
-        assert!(
-            findings.causes[0].hypothesis.starts_with("A unit or an encoding"),
-            "{:?}",
-            findings.causes
-        );
-        assert_eq!(findings.remediation[0].action, RemedyAction::FixUpstream);
-    }
-
-    #[test]
-    fn outputs_that_move_alone_are_not_called_data_drift() {
-        let mut drift = contract_shift();
-        drift.subjects.retain(|subject| subject.role == Role::Output);
-        let findings = analysed(&case(Some(drift)));
-        assert_eq!(findings.kind, DriftKind::ModelDecay);
-        assert!(findings.causes.len() >= 3);
-    }
-
-    #[test]
-    fn a_stable_comparison_is_called_so() {
-        let mut drift = contract_shift();
-        drift.state = State::Stable;
-        drift
-            .subjects
-            .iter_mut()
-            .for_each(|subject| subject.state = State::Stable);
-        let findings = analysed(&case(Some(drift)));
-        assert_eq!(findings.kind, DriftKind::None);
-        assert!(findings.causes.len() >= 3 && findings.affected.is_empty());
-    }
-
-    #[test]
-    fn without_a_comparison_the_report_says_so() {
-        let findings = analysed(&case(None));
-        assert!(findings.confidence <= 0.3 && findings.summary.contains("not known"));
-    }
-}
+mod tests;
