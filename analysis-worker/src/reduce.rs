@@ -6,7 +6,7 @@
 mod line;
 mod template;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 pub(crate) use line::{Level, Line};
@@ -14,8 +14,10 @@ use template::template;
 
 use crate::text::{MAX_LINE_CHARS, clip_line, tokens};
 
-/// Lines kept before and after one that stands out.
-const CONTEXT_LINES: usize = 2;
+/// Lines kept before one that stands out: what led to it.
+const LINES_BEFORE: usize = 3;
+/// After it: what it says about itself.
+const LINES_AFTER: usize = 8;
 /// Lines at the end that are always offered: what a process said last.
 const LAST_LINES: usize = 5;
 /// Templates named among what was left out.
@@ -57,9 +59,10 @@ pub(crate) fn reduce(lines: &[Line], budget: usize) -> Reduced {
         .map(|(line, name)| score(line, groups[name.as_str()].count))
         .collect();
     let kept = select(lines, &templates, &groups, &scores, budget);
+    let shown: HashSet<&str> = kept.iter().map(|index| templates[*index].as_str()).collect();
     let mut left_out: Vec<(String, usize)> = groups
         .iter()
-        .filter(|(name, _)| !kept.iter().any(|index| templates[*index] == **name))
+        .filter(|(name, _)| !shown.contains(*name))
         .map(|(name, group)| ((*name).to_owned(), group.count))
         .collect();
     left_out.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -117,8 +120,8 @@ fn select(
             continue;
         }
         if lines[index].weight() >= Level::Warn.weight() {
-            let from = index.saturating_sub(CONTEXT_LINES);
-            let to = (index + CONTEXT_LINES).min(lines.len() - 1);
+            let from = index.saturating_sub(LINES_BEFORE);
+            let to = (index + LINES_AFTER).min(lines.len() - 1);
             for neighbour in from..=to {
                 // Neighbours may use four fifths: every line that stands out itself comes before more of them.
                 add(neighbour, lines, &mut kept, &mut used, budget / 5 * 4);

@@ -6,25 +6,28 @@ pub(crate) const MAX_LINE_CHARS: usize = 600;
 /// Removes what a reader cannot see and a terminal would obey.
 ///
 /// Terminal sequences (CSI, OSC and the like), control characters but newline and tab, bidirectional controls,
-/// zero-width characters and the tag block are dropped; carriage returns and Unicode line separators become newlines.
-/// A backslash before a newline joins the two lines, so that a value split that way is seen whole by what comes next.
+/// zero-width characters and the tag block are dropped; lone carriage returns and Unicode line separators become blanks.
+/// A backslash before a newline joins the two lines, so that a value split that way is seen whole by what comes next;
+/// the newline comes after the joined line, so that later lines keep their numbers.
 pub(crate) fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
+    let mut joined = 0;
     let mut rest = text.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
             '\u{1b}' => skip_escape(&mut rest),
             '\u{9b}' => skip_csi(&mut rest),
-            '\r' => {
-                if rest.peek() != Some(&'\n') {
-                    clean.push('\n');
-                }
-            }
-            '\u{2028}' | '\u{2029}' => clean.push('\n'),
+            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' | '\u{2028}' | '\u{2029}' => clean.push(' '),
             '\n' if clean.ends_with('\\') => {
                 clean.pop();
+                joined += 1;
             }
-            '\n' | '\t' => clean.push(c),
+            '\n' => {
+                clean.push('\n');
+                clean.extend(std::iter::repeat_n('\n', std::mem::take(&mut joined)));
+            }
+            '\t' => clean.push(c),
             c if is_hidden(c) => {}
             c => clean.push(c),
         }
@@ -123,8 +126,8 @@ mod tests {
 
     #[test]
     fn line_ends_are_newlines_and_continued_lines_are_joined() {
-        assert_eq!(sanitise("a\r\nb\rc\u{2028}d"), "a\nb\nc\nd");
-        assert_eq!(sanitise("to\\\nken"), "token");
+        assert_eq!(sanitise("a\r\nb\rc\u{2028}d"), "a\nb c d");
+        assert_eq!(sanitise("to\\\nken\nnext"), "token\n\nnext");
         assert_eq!(sanitise("to\\\r\nken"), "token");
     }
 

@@ -11,6 +11,8 @@ pub(crate) enum Level {
     Ordinary,
     /// Degraded, handled.
     Warn,
+    /// Says nothing of its level, but uses the words of failures.
+    Suspect,
     /// Something failed.
     Error,
     /// The process ends: fatal, panic, out of memory.
@@ -18,10 +20,11 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    pub(super) fn weight(self) -> f64 {
+    pub(crate) fn weight(self) -> f64 {
         match self {
             Self::Ordinary => 0.0,
             Self::Warn => 3.0,
+            Self::Suspect => 5.0,
             Self::Error => 8.0,
             Self::Fatal => 12.0,
         }
@@ -31,7 +34,7 @@ impl Level {
         Some(match text.to_ascii_lowercase().as_str() {
             "trace" | "debug" | "info" | "information" | "notice" => Self::Ordinary,
             "warn" | "warning" => Self::Warn,
-            "error" | "err" | "severe" => Self::Error,
+            "error" | "err" | "severe" | "fail" | "failed" => Self::Error,
             "fatal" | "critical" | "crit" | "panic" | "emergency" | "alert" => Self::Fatal,
             _ => return None,
         })
@@ -138,7 +141,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Words that say that something went wrong, for lines without a level.
+/// How programs end that do not say a level.
 const FATAL: [&str; 6] = [
     "panicked at",
     "oomkilled",
@@ -147,10 +150,28 @@ const FATAL: [&str; 6] = [
     "core dumped",
     "traceback (most recent",
 ];
-const ERROR: [&str; 12] = [
+/// How compilers, test runners and shells mark a failure.
+const MARKED: [&str; 14] = [
+    "##[error]",
+    "--- fail",
+    "[fail",
+    "fail!",
+    "failures:",
+    "error[",
+    "error:",
+    "exception:",
+    "assertionerror",
+    "assertion failed",
+    "fatal:",
+    "exit code 1",
+    "did not complete",
+    "undefined symbol",
+];
+/// Words of failures, and of much else.
+const SUSPECT: [&str; 13] = [
+    "error",
     "exception",
-    "failed",
-    "failure",
+    "fail",
     "refused",
     "denied",
     "cannot ",
@@ -159,9 +180,10 @@ const ERROR: [&str; 12] = [
     "mismatch",
     "not found",
     "unreachable",
-    "##[error]",
+    "expect(",
+    "timed out",
 ];
-const WARN: [&str; 5] = ["timed out", "timeout", "retrying", "deprecated", "slow "];
+const WARN: [&str; 4] = ["timeout", "retrying", "deprecated", "slow "];
 /// Phrases that hold such a word and say the opposite.
 const HARMLESS: [&str; 8] = [
     "0 failed",
@@ -190,16 +212,16 @@ fn level_of(line: &str) -> Option<Level> {
     let head = crate::text::prefix(line, 2_048).to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
     if has(&FATAL) {
-        return Some(Level::Fatal);
+        Some(Level::Fatal)
+    } else if has(&HARMLESS) {
+        None
+    } else if has(&MARKED) {
+        Some(Level::Error)
+    } else if has(&SUSPECT) {
+        Some(Level::Suspect)
+    } else {
+        has(&WARN).then_some(Level::Warn)
     }
-    if has(&HARMLESS) {
-        return None;
-    }
-    let error_word = head.contains("error") && !head.contains("error_rate") && !head.contains("errors_total");
-    if error_word || has(&ERROR) {
-        return Some(Level::Error);
-    }
-    has(&WARN).then_some(Level::Warn)
 }
 
 #[cfg(test)]
@@ -235,6 +257,8 @@ mod tests {
             ("thread 'main' panicked at src/main.rs:3", Some(Level::Fatal)),
             ("tests: 12 passed, 0 failed", None),
             ("java.lang.IllegalStateException: no session", Some(Level::Error)),
+            ("--- FAIL: TestSuite (179.28s)", Some(Level::Error)),
+            ("connection refused by peer", Some(Level::Suspect)),
             ("everything is fine", None),
         ] {
             assert_eq!(parse(text).level, level, "{text}");

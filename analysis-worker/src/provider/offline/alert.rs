@@ -2,7 +2,7 @@
 
 use super::{Case, cite};
 use crate::evidence::{Evidence, Source};
-use crate::reduce::Line;
+use crate::reduce::{Level, Line};
 use crate::report::{Citation, IncidentFindings, Remediation, Risk, RootCause};
 use crate::text::{clip_line, one_line};
 
@@ -202,7 +202,7 @@ fn from_logs(case: &Case, alerts: &[&Evidence]) -> Option<RootCause> {
         .filter_map(|(fact, line)| {
             let (_, text) = line.split_once(": ").filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
             let weight = Line::parse(1, text, text.len()).weight();
-            (weight >= 8.0).then_some((weight, fact, text))
+            (weight >= Level::Suspect.weight()).then_some((weight, fact, text))
         })
         // The last of the worst: what came before may have been survived.
         .max_by(|a, b| a.0.total_cmp(&b.0))?;
