@@ -298,7 +298,8 @@ fn action_items(drift: &Drift, kind: DriftKind, signs: &Signs<'_>) -> Vec<String
     }
     match kind {
         DriftKind::DataDrift | DriftKind::ConceptDrift | DriftKind::ModelDecay => {
-            items.push("Data scientist: send true outcomes of recent rows to the sidecar's feedback endpoint and look at live accuracy.".to_owned());
+            let compare = "compare predictions of recent rows with the true outcomes as they become known";
+            items.push(format!("Data scientist: {compare}."));
             items.push(format!(
                 "Data scientist: keep the rows since {since} for retraining and for a new reference profile."
             ));
