@@ -73,7 +73,7 @@ impl Runner {
         match self.store.claim(self.lease).await {
             Ok(job) => job,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the job queue cannot be read");
+                tracing::error!(error = %plumbline_service::error_chain(&error), "the job queue cannot be read");
                 None
             }
         }
@@ -84,7 +84,7 @@ impl Runner {
         let of = job.clone();
         // A panic ends this task only, and counts as a failed try.
         let result = match tokio::spawn(async move { this.analyse(&of).await }).await {
-            Ok(result) => result.map_err(|error| chain(&error)),
+            Ok(result) => result.map_err(|error| plumbline_service::error_chain(&error)),
             Err(error) => Err(format!("the analysis ended early: {error}")),
         };
         if let Err(error) = result {
@@ -97,7 +97,7 @@ impl Runner {
             );
             let later = Duration::from_secs(u64::from(job.attempt) * 5);
             if let Err(error) = self.store.fail(&job, error, later).await {
-                tracing::error!(incident.id = job.incident, error = %chain(&error), "the failure cannot be noted");
+                tracing::error!(incident.id = job.incident, error = %plumbline_service::error_chain(&error), "the failure cannot be noted");
             }
         }
     }
@@ -167,19 +167,9 @@ impl Runner {
                 self.metrics.jobs(JobState::Running, counts.running);
                 self.metrics.jobs(JobState::Failed, counts.failed);
             }
-            Err(error) => tracing::debug!(error = %chain(&error), "jobs cannot be counted"),
+            Err(error) => {
+                tracing::debug!(error = %plumbline_service::error_chain(&error), "jobs cannot be counted");
+            }
         }
     }
-}
-
-/// An error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -183,7 +183,13 @@ impl Demo {
         // Before the sidecar goes: a target that cannot be scraped is an alert of its own.
         drop(alerting);
         let outcome = leave(stack, signals, &terminal, outcome).await;
-        outcome.map_err(|error| anyhow::anyhow!("{}; the log is {}", crate::chain(&error), log.display()))
+        outcome.map_err(|error| {
+            anyhow::anyhow!(
+                "{}; the log is {}",
+                plumbline_service::error_chain(&*error),
+                log.display()
+            )
+        })
     }
 
     /// The demo itself, from the addresses to the report.

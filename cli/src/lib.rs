@@ -71,7 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     terminal.clear_status();
     outcome.unwrap_or_else(|error| {
-        terminal.complain(&format!("plumbline: {}", chain(&error)));
+        terminal.complain(&format!("plumbline: {}", plumbline_service::error_chain(&*error)));
         ExitCode::from(error_status)
     })
 }
@@ -97,17 +97,4 @@ fn usage(error: &clap::Error, terminal: &Terminal) -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// An error and its causes in one line, each told once.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            text.extend([separator, &cause]);
-        }
-    }
-    text
 }

@@ -166,7 +166,7 @@ impl Stack {
             if error.chain().any(<dyn std::error::Error>::is::<BindError>) {
                 anyhow::anyhow!(
                     "{}\n  --any-port and --port-offset N take other ports",
-                    crate::chain(&error)
+                    plumbline_service::error_chain(&*error)
                 )
             } else {
                 error

@@ -1,13 +1,11 @@
 //! Bodies: the request's, replayed and limited; the answer's, with what has to last as long.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -183,50 +181,6 @@ impl Meter {
                 }
             },
         }
-    }
-}
-
-/// The body of an answer that the gateway gives itself: one piece, and trailers for gRPC.
-#[derive(Debug)]
-pub(crate) struct Local {
-    data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-}
-
-impl Local {
-    pub(crate) fn new(data: impl Into<Bytes>) -> Self {
-        Self {
-            data: Some(data.into()).filter(|data| !data.is_empty()),
-            trailers: None,
-        }
-    }
-
-    pub(crate) fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Self {
-        Self {
-            trailers: Some(trailers),
-            ..Self::new(data)
-        }
-    }
-}
-
-impl Body for Local {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = self.data.take().map(Frame::data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }
 

@@ -8,7 +8,7 @@ use http::{Response, StatusCode, Version};
 use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc, rest};
 use plumbline_service::upstream::UpstreamError;
 
-use crate::body::Local;
+use plumbline_service::WholeBody;
 
 /// Why the gateway answers a request itself, with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -171,10 +171,10 @@ impl GatewayError {
     }
 
     /// The answer for a REST client: `{"error", "code"}`.
-    pub(crate) fn to_rest(&self, version: Version) -> Response<Local> {
+    pub(crate) fn to_rest(&self, version: Version) -> Response<WholeBody> {
         let status = status(self);
         let body = serde_json::json!({"error": self.to_string(), "code": status.code}).to_string();
-        let mut response = Response::new(Local::new(body));
+        let mut response = Response::new(WholeBody::new(body));
         *response.status_mut() = status.http;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(rest::JSON));
@@ -191,8 +191,8 @@ impl GatewayError {
     }
 
     /// The answer for a gRPC client: status in the headers, no body.
-    pub(crate) fn to_grpc(&self) -> Response<Local> {
-        let mut response = Response::new(Local::new(Bytes::new()));
+    pub(crate) fn to_grpc(&self) -> Response<WholeBody> {
+        let mut response = Response::new(WholeBody::new(Bytes::new()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
         write_grpc_status(headers, status(self).grpc, &self.to_string());

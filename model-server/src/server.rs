@@ -16,14 +16,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{NanPolicy, ProtocolError, metadata};
-use plumbline_service::{REQUEST_ID, Readiness, RequestId};
+use plumbline_service::{REQUEST_ID, Readiness, RequestId, WholeBody};
 
 use crate::metrics::{Metrics, Protocol, Requests};
 use crate::model::Model;
 use crate::repository::Repository;
 use crate::scheduler::Deadline;
-
-pub(crate) use self::reply::ReplyBody;
 
 /// Extensions of the protocol that this server has, in the words of Triton's server metadata.
 const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
@@ -70,7 +68,7 @@ impl Server {
     }
 }
 
-type Reply = Response<ReplyBody>;
+type Reply = Response<WholeBody>;
 
 impl tower::Service<Request<Incoming>> for Server {
     type Response = Reply;

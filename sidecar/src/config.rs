@@ -244,7 +244,7 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
                 profiles.push(NamedProfile { model, profile });
             }
             Err(error) => {
-                let text = crate::error_chain(&error);
+                let text = plumbline_service::error_chain(&error);
                 reader.reject(
                     "profile",
                     format!("{path}: {text}; expected a reference profile as `plumbline profile` writes it"),

@@ -20,18 +20,3 @@ mod upstream;
 
 pub use app::App;
 pub use config::{Config, Hook, NamedProfile, PORTS, SETTINGS};
-
-/// An error and its causes in one line, each told once.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.ends_with(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = error.source();
-    }
-    text
-}

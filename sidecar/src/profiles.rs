@@ -66,7 +66,7 @@ impl Found {
             Err(error) => self.bad.push(BadProfile {
                 model: name.unwrap_or(unnamed).to_owned(),
                 path: path.to_owned(),
-                reason: crate::error_chain(&error),
+                reason: plumbline_service::error_chain(&error),
             }),
         }
         true

@@ -9,7 +9,6 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::Shared;
-use crate::runner::chain;
 use crate::store::StoreError;
 
 /// Incidents in one list.
@@ -66,7 +65,7 @@ fn missing(message: &str) -> Response {
 }
 
 fn failed(error: &StoreError) -> Response {
-    tracing::error!(error = %chain(error), "the store cannot be read");
+    tracing::error!(error = %plumbline_service::error_chain(error), "the store cannot be read");
     json(
         StatusCode::SERVICE_UNAVAILABLE,
         &json!({"error": "the store cannot be read at the moment"}),

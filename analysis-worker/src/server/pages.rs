@@ -12,7 +12,6 @@ use super::layout::{page, state, time, urgency};
 use super::{Shared, plot};
 use crate::drift::{Drift, whole_percent};
 use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk};
-use crate::runner::chain;
 use crate::store::{IncidentRow, SignalRow, StoreError};
 
 /// `GET /`
@@ -107,7 +106,7 @@ fn missing(shared: &Shared) -> Response {
 }
 
 fn broken(shared: &Shared, error: &StoreError) -> Response {
-    tracing::error!(error = %chain(error), "the store cannot be read");
+    tracing::error!(error = %plumbline_service::error_chain(error), "the store cannot be read");
     let content = html! { h1 { "Not now" } p { "The store cannot be read at the moment. Try again in a few seconds." } };
     let mut response = page("Not now", &shared.provider, false, &content);
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -18,7 +18,6 @@ use super::Shared;
 use super::api::json;
 use crate::intake::{Malformed, Taken, alertmanager, cloudevents};
 use crate::metrics::{Intake, Received, Rejection};
-use crate::runner::chain;
 
 /// `POST /api/v1/alerts`
 pub(super) async fn alerts(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -94,7 +93,7 @@ async fn take(
             )
         }
         Err(error) => {
-            tracing::error!(error = %chain(&error), "signals cannot be committed; the sender has to come again");
+            tracing::error!(error = %plumbline_service::error_chain(&error), "signals cannot be committed; the sender has to come again");
             let mut response = rejected(
                 Rejection::Store,
                 StatusCode::SERVICE_UNAVAILABLE,

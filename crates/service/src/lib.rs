@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod config;
+mod error_chain;
 pub mod metrics;
 mod process;
 mod readiness;
@@ -16,9 +17,12 @@ mod shutdown;
 pub mod telemetry;
 mod trace;
 pub mod upstream;
+mod whole_body;
 
+pub use error_chain::error_chain;
 pub use process::{Part, Process, run};
 pub use readiness::{Readiness, ReadinessToken};
 pub use serve::{BindError, Listener, ServeOptions};
 pub use shutdown::Shutdown;
 pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
+pub use whole_body::WholeBody;

@@ -1,6 +1,5 @@
 //! From flags to a running part to an exit code.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -9,7 +8,7 @@ use crate::admin::Admin;
 use crate::config::{Common, Outcome, Reader, Setting, load};
 use crate::metrics::Metrics;
 use crate::serve::BindError;
-use crate::{Readiness, Shutdown, telemetry};
+use crate::{Readiness, Shutdown, error_chain, telemetry};
 
 /// Exit status for a configuration with problems.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -133,21 +132,8 @@ where
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &format!("{}: {}", part.name, chain(&error))),
+        Err(error) => fail(1, &format!("{}: {}", part.name, error_chain(&*error))),
     }
-}
-
-/// An error and its causes in one line, each told once.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            let separator = if text.is_empty() { "" } else { ": " };
-            let _ = write!(text, "{separator}{cause}");
-        }
-    }
-    text
 }
 
 async fn watch_signals(shutdown: Shutdown) {
@@ -190,21 +176,4 @@ fn say(text: &str) -> ExitCode {
 fn fail(status: u8, text: &str) -> ExitCode {
     let _closed_pipe = writeln!(std::io::stderr(), "{text}");
     ExitCode::from(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_are_told_once() {
-        let error = anyhow::anyhow!("no such file")
-            .context("cannot read churn.onnx")
-            .context("model `churn`");
-        assert_eq!(
-            chain(&error),
-            "model `churn`: cannot read churn.onnx: no such file"
-        );
-        assert_eq!(chain(&anyhow::anyhow!("plain")), "plain");
-    }
 }

@@ -14,12 +14,12 @@ use plumbline_inference_protocol::{GrpcCode, Route as Endpoint, metadata, rest};
 use plumbline_service::Readiness;
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::body::Local;
 use crate::call::{Call, Family};
 use crate::error::{GatewayError, write_grpc_status};
 use crate::layers::resolve_model::first_message;
 use crate::layers::{BoxFuture, Decided};
 use crate::snapshot::Routes;
+use plumbline_service::WholeBody;
 
 /// What the gateway forwards of the protocol's extensions.
 const EXTENSIONS: [&str; 4] = [
@@ -74,7 +74,7 @@ impl<S, B> Service<Call> for AnswerServer<S>
 where
     S: Service<ModelCall, Response = Response<B>, Error = GatewayError>,
 {
-    type Response = Response<Either<Local, B>>;
+    type Response = Response<Either<WholeBody, B>>;
     type Error = GatewayError;
     type Future = Decided<Result<Self::Response, GatewayError>, Answered<S::Future>>;
 
@@ -104,7 +104,7 @@ pin_project! {
     /// An answer of the gateway that has to read the request, or an endpoint's.
     #[project = AnsweredProjection]
     pub(crate) enum Answered<F> {
-        Here { future: BoxFuture<Result<Response<Local>, GatewayError>> },
+        Here { future: BoxFuture<Result<Response<WholeBody>, GatewayError>> },
         Below { #[pin] future: F },
     }
 }
@@ -113,7 +113,7 @@ impl<F, B> Future for Answered<F>
 where
     F: Future<Output = Result<Response<B>, GatewayError>>,
 {
-    type Output = Result<Response<Either<Local, B>>, GatewayError>;
+    type Output = Result<Response<Either<WholeBody, B>>, GatewayError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match self.project() {
@@ -128,7 +128,7 @@ where
 }
 
 enum Decision {
-    Answer(Box<Response<Local>>),
+    Answer(Box<Response<WholeBody>>),
     CheckHealth,
     Forward(Named),
 }
@@ -216,7 +216,7 @@ impl Server {
     }
 
     /// `grpc.health.v1.Health/Check`: of the gateway, or of the inference service that it forwards.
-    async fn check_health(&self, mut call: Call) -> Result<Response<Local>, GatewayError> {
+    async fn check_health(&self, mut call: Call) -> Result<Response<WholeBody>, GatewayError> {
         let message = first_message(&mut call).await?;
         // The message's one field has the number of `model_name`.
         let service = match grpc::peek_model(&message) {
@@ -251,7 +251,7 @@ fn not_served(what: &'static str) -> Result<Decision, GatewayError> {
 
 #[expect(clippy::unnecessary_wraps, reason = "an arm of a match whose others can fail")]
 fn answer(status: StatusCode, body: Bytes) -> Result<Decision, GatewayError> {
-    let mut response = Response::new(Local::new(body));
+    let mut response = Response::new(WholeBody::new(body));
     *response.status_mut() = status;
     response
         .headers_mut()
@@ -259,10 +259,10 @@ fn answer(status: StatusCode, body: Bytes) -> Result<Decision, GatewayError> {
     Ok(Decision::Answer(Box::new(response)))
 }
 
-fn message_answer(frame: Bytes) -> Response<Local> {
+fn message_answer(frame: Bytes) -> Response<WholeBody> {
     let mut trailers = HeaderMap::new();
     write_grpc_status(&mut trailers, GrpcCode::Ok, "");
-    let mut response = Response::new(Local::with_trailers(frame, trailers));
+    let mut response = Response::new(WholeBody::with_trailers(frame, trailers));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));

@@ -112,8 +112,8 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::body::Local;
     use crate::metrics::Metrics;
+    use plumbline_service::WholeBody;
 
     #[tokio::test]
     async fn a_permit_lasts_until_the_body_is_dropped() {
@@ -121,7 +121,7 @@ mod tests {
         let (in_flight, shed) = (metrics.in_flight.clone(), metrics.shed_max_in_flight.clone());
         let limit = NonZeroUsize::new(1).expect("not zero");
         let inner =
-            tower::service_fn(|()| async { Ok::<_, GatewayError>(Response::new(Local::new("body"))) });
+            tower::service_fn(|()| async { Ok::<_, GatewayError>(Response::new(WholeBody::new("body"))) });
         let service = layer(limit, in_flight.clone(), shed.clone()).layer(inner);
         let first = service.clone().oneshot(()).await.expect("admitted");
         assert_eq!(in_flight.get(), 1);

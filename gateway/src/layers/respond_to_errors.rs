@@ -9,9 +9,9 @@ use http_body_util::Either;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::body::Local;
 use crate::call::{Call, Family};
 use crate::error::{GatewayError, status};
+use plumbline_service::WholeBody;
 
 /// Answers a failure in the client's own protocol.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl<S, B> Service<Call> for RespondToErrors<S>
 where
     S: Service<Call, Response = Response<B>, Error = GatewayError>,
 {
-    type Response = Response<Either<Local, B>>;
+    type Response = Response<Either<WholeBody, B>>;
     type Error = Infallible;
     type Future = Responded<S::Future>;
 
@@ -58,7 +58,7 @@ impl<F, B> Future for Responded<F>
 where
     F: Future<Output = Result<Response<B>, GatewayError>>,
 {
-    type Output = Result<Response<Either<Local, B>>, Infallible>;
+    type Output = Result<Response<Either<WholeBody, B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

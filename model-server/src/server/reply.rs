@@ -1,15 +1,12 @@
 //! Replies: bodies that are whole from the start, with trailers for gRPC.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body as _;
 use plumbline_inference_protocol::rest::{HEADER_LENGTH, JSON, RestBody};
 use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc};
+use plumbline_service::WholeBody;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -20,40 +17,9 @@ const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-push
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 const RETRY_AFTER_MS: HeaderValue = HeaderValue::from_static("1000");
 
-/// The body of a reply.
-#[derive(Debug, Default)]
-pub(crate) struct ReplyBody {
-    data: Option<Bytes>,
-    trailers: Option<HeaderMap>,
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let data = self.data.take().map(Frame::data);
-        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.data.as_ref().map_or(0, Bytes::len) as u64)
-    }
-}
-
 /// A JSON reply. The content type is exact: KServe's client compares it whole.
-pub(super) fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
-    let mut reply = Response::new(ReplyBody {
-        data: Some(body).filter(|body| !body.is_empty()),
-        trailers: None,
-    });
+pub(super) fn json(status: StatusCode, body: Bytes) -> Response<WholeBody> {
+    let mut reply = Response::new(WholeBody::new(body));
     *reply.status_mut() = status;
     reply
         .headers_mut()
@@ -62,7 +28,7 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> Response<ReplyBody> {
 }
 
 /// A V2 inference reply: JSON, or JSON followed by binary tensors.
-pub(super) fn infer(body: RestBody) -> Response<ReplyBody> {
+pub(super) fn infer(body: RestBody) -> Response<WholeBody> {
     let content_type = HeaderValue::from_static(body.content_type());
     let mut reply = json(StatusCode::OK, body.body);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -75,7 +41,7 @@ pub(super) fn infer(body: RestBody) -> Response<ReplyBody> {
 }
 
 /// `{"error": …}` with the status of the table, and what the client can do about it in headers.
-pub(super) fn rest_error(error: &ProtocolError) -> Response<ReplyBody> {
+pub(super) fn rest_error(error: &ProtocolError) -> Response<WholeBody> {
     let mut reply = json(error.http_status(), error.to_json());
     let headers = reply.headers_mut();
     if error.is_temporary() {
@@ -98,13 +64,10 @@ fn is_encoding(error: &ProtocolError) -> bool {
 }
 
 /// A gRPC reply of one message.
-pub(super) fn message(frame: Bytes) -> Response<ReplyBody> {
+pub(super) fn message(frame: Bytes) -> Response<WholeBody> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static(GrpcCode::Ok.as_str()));
-    let mut reply = Response::new(ReplyBody {
-        data: Some(frame),
-        trailers: Some(trailers),
-    });
+    let mut reply = Response::new(WholeBody::with_trailers(frame, trailers));
     reply
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
@@ -112,8 +75,8 @@ pub(super) fn message(frame: Bytes) -> Response<ReplyBody> {
 }
 
 /// A gRPC error: status and text in the head, no body ("trailers only").
-pub(super) fn grpc_error(error: &ProtocolError) -> Response<ReplyBody> {
-    let mut reply = Response::new(ReplyBody::default());
+pub(super) fn grpc_error(error: &ProtocolError) -> Response<WholeBody> {
+    let mut reply = Response::new(WholeBody::default());
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     headers.insert(GRPC_STATUS, HeaderValue::from_static(error.grpc_code().as_str()));
@@ -131,11 +94,11 @@ pub(super) fn grpc_error(error: &ProtocolError) -> Response<ReplyBody> {
 }
 
 /// The same head without the body, as `HEAD` asks for.
-pub(super) fn head_only(mut reply: Response<ReplyBody>) -> Response<ReplyBody> {
-    let length = reply.body().data.as_ref().map_or(0, Bytes::len);
+pub(super) fn head_only(mut reply: Response<WholeBody>) -> Response<WholeBody> {
+    let length = reply.body().size_hint().lower();
     reply
         .headers_mut()
         .insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    *reply.body_mut() = ReplyBody::default();
+    *reply.body_mut() = WholeBody::default();
     reply
 }

@@ -137,7 +137,7 @@ impl Delivery {
         request.headers_mut().insert(CONTENT_TYPE, json);
         match tokio::time::timeout(TIMEOUT, self.worker.send(Protocol::Http1, request)).await {
             Ok(Ok(response)) => judge(response.status()),
-            Ok(Err(failed)) => Attempt::Later(crate::error_chain(&failed)),
+            Ok(Err(failed)) => Attempt::Later(plumbline_service::error_chain(&failed)),
             Err(_elapsed) => Attempt::Later(format!("no answer within {TIMEOUT:?}")),
         }
     }

@@ -74,8 +74,8 @@ async fn probe(upstream: &Upstream) -> Verdict {
         // A server without the V2 health API answers 404 or 405: it listens, and more cannot be asked.
         Ok(Ok(StatusCode::OK | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => None,
         Ok(Ok(status)) => Some(format!("its readiness is {}", status.as_u16())),
-        Ok(Err(Failure::Connect(error))) => Some(crate::error_chain(&error)),
-        Ok(Err(failure)) => Some(crate::error_chain(&failure)),
+        Ok(Err(Failure::Connect(error))) => Some(plumbline_service::error_chain(&error)),
+        Ok(Err(failure)) => Some(plumbline_service::error_chain(&failure)),
         Err(_elapsed) => Some("its readiness was not told in time".to_owned()),
     }
 }
