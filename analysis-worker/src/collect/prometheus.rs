@@ -73,10 +73,8 @@ pub(super) async fn ask(
     about: &About,
     timeout: Duration,
 ) -> Result<(Vec<Fact>, Vec<String>), String> {
-    let end = (about.started_at + age(about.started_at)) / 1000;
-    let longest = end - LONGEST.as_secs() as i64;
-    let start = (about.started_at / 1000 - BEFORE.as_secs() as i64).max(longest);
-    let step = ((end - start) / POINTS).max(15);
+    let now = (about.started_at + age(about.started_at)) / 1000;
+    let (start, end, step) = grid(about.started_at / 1000, now);
     let mut facts = Vec::new();
     let mut gaps = Vec::new();
     let mut failed = None;
@@ -102,6 +100,15 @@ pub(super) async fn ask(
         Some(error) => Err(error),
         None => Ok((facts, gaps)),
     }
+}
+
+/// Start, end and step of a range in seconds, from before the incident to now.
+fn grid(incident: i64, now: i64) -> (i64, i64, i64) {
+    let longest = now - LONGEST.as_secs() as i64;
+    let start = (incident - BEFORE.as_secs() as i64).max(longest);
+    let step = ((now - start) / POINTS).max(15);
+    // Prometheus counts steps from the start: the last one must be now, for what matters has just changed.
+    (now - (now - start) / step * step, now, step)
 }
 
 async fn range(http: &HttpClient, uri: Uri, timeout: Duration) -> Result<Vec<Series>, HttpError> {
@@ -204,6 +211,18 @@ mod tests {
             with_model(QUERIES[0].1, None),
             "sum(rate(plumbline_request_duration_seconds_count[5m]))"
         );
+    }
+
+    #[test]
+    fn the_last_point_of_a_range_is_now() {
+        for (incident, now) in [(100_000, 100_001), (100_000, 103_607), (100_000, 999_999)] {
+            let (start, end, step) = grid(incident, now);
+            assert_eq!((end, (end - start) % step), (now, 0));
+            assert!(
+                start < end && (end - start) / step <= POINTS,
+                "{start} to {end} by {step}"
+            );
+        }
     }
 
     #[test]
