@@ -188,6 +188,14 @@ fn deadline_of(
     })
 }
 
+/// The earlier of two deadlines.
+fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if one.at <= other.at { one } else { other }),
+        (one, other) => one.or(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;

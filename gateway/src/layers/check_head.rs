@@ -3,10 +3,10 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Response, Uri, Version};
 use plumbline_inference_protocol::grpc;
-use plumbline_service::config::ParseSetting as _;
+use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::call::{Call, Family};
@@ -21,7 +21,6 @@ pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-pub(crate) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 
 /// Checks what hyper leaves to its user, and reads the client's deadline.
 #[derive(Clone, Debug)]
@@ -137,7 +136,7 @@ fn client_timeout(headers: &HeaderMap, family: Family) -> Result<Option<Duration
                 return Ok(None);
             };
             (
-                seconds_or_time(value),
+                parse_request_timeout(value),
                 "x-request-timeout is not a time such as 250ms",
             )
         }
@@ -149,17 +148,10 @@ fn client_timeout(headers: &HeaderMap, family: Family) -> Result<Option<Duration
     }
 }
 
-fn seconds_or_time(value: &HeaderValue) -> Option<Duration> {
-    let text = value.to_str().ok()?.trim();
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if plain {
-        return Duration::try_from_secs_f64(text.parse().ok()?).ok();
-    }
-    Duration::parse_setting(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::error::status;
 

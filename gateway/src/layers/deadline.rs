@@ -10,6 +10,7 @@ use http::header::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use plumbline_inference_protocol::grpc;
+use plumbline_service::REQUEST_TIMEOUT;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service, layer::layer_fn};
 
@@ -17,7 +18,7 @@ use crate::body::BoxError;
 use crate::call::Family;
 use crate::error::{GatewayError, status, write_grpc_status};
 use crate::layers::Decided;
-use crate::layers::check_head::{GRPC_TIMEOUT, REQUEST_TIMEOUT};
+use crate::layers::check_head::GRPC_TIMEOUT;
 use crate::layers::resolve_model::RoutedCall;
 
 /// Gives a call the client's time, or its route's; what is left of it goes to the endpoint in `grpc-timeout` or

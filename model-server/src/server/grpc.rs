@@ -1,6 +1,6 @@
 //! V2 over gRPC, and `grpc.health.v1`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,7 +12,7 @@ use plumbline_inference_protocol::grpc::health::{
 use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
 
-use super::{EXTENSIONS, Reply, State, body, deadline_of, record, reply};
+use super::{EXTENSIONS, Reply, State, body, deadline_of, earlier, record, reply};
 use crate::metrics::{Protocol, Rejected};
 use crate::repository::Served;
 use crate::scheduler::Deadline;
@@ -154,21 +154,14 @@ async fn run(
         }
         None => None,
     };
-    let deadline = earlier(deadline_of(&request.parameters, arrived)?, timeout, arrived);
+    let of_call = timeout.and_then(|after| Deadline::new(arrived, after));
+    let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_call);
     let wanted = std::mem::take(&mut request.outputs);
     let contents = Contents::of(&wanted);
     let response = model.infer(request, &wanted, deadline).await?;
     let message =
         grpc::response_to_proto(&response, contents).map_err(|error| error.in_model(&model.name))?;
     Ok(reply::message(grpc::encode_frame(&message)))
-}
-
-fn earlier(deadline: Option<Deadline>, timeout: Option<Duration>, arrived: Instant) -> Option<Deadline> {
-    let of_call = timeout.and_then(|after| Deadline::new(arrived, after));
-    match (deadline, of_call) {
-        (Some(a), Some(b)) => Some(if a.at <= b.at { a } else { b }),
-        (a, b) => a.or(b),
-    }
 }
 
 fn reference(name: String, version: String) -> ModelRef {

@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_ENCODING;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
+use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 
-use super::{Reply, State, body, deadline_of, record, reply};
+use super::{Reply, State, body, deadline_of, earlier, record, reply};
 use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
+use crate::scheduler::Deadline;
 
 /// Answers a request.
 pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
@@ -104,14 +106,18 @@ async fn run(
     }
     let body = body::read(&head.headers, body, state.limits.max_body_bytes).await?;
     match protocol {
-        Protocol::V1 => predict(state, model, &body).await,
+        Protocol::V1 => {
+            let deadline = header_deadline(&head.headers, arrived)?;
+            predict(state, model, &body, deadline).await
+        }
         Protocol::V2 | Protocol::Grpc => {
             let header = head
                 .headers
                 .get(rest::HEADER_LENGTH)
                 .map(http::HeaderValue::as_bytes);
             let mut request = rest::decode_request_for(&model.signature, &body, header)?;
-            let deadline = deadline_of(&request.parameters, arrived)?;
+            let of_header = header_deadline(&head.headers, arrived)?;
+            let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_header);
             let wanted = std::mem::take(&mut request.outputs);
             let response = model.infer(request, &wanted, deadline).await?;
             let encoded = rest::encode_response(&response, &wanted, state.limits.nan_policy);
@@ -122,10 +128,28 @@ async fn run(
     }
 }
 
+/// The deadline of `x-request-timeout`, which the gateway forwards.
+fn header_deadline(headers: &HeaderMap, arrived: Instant) -> Result<Option<Deadline>, ProtocolError> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
+        return Ok(None);
+    };
+    let after = parse_request_timeout(value).ok_or_else(|| ProtocolError::Field {
+        field: "x-request-timeout".into(),
+        expected: "a time such as 250ms",
+        got: String::from_utf8_lossy(value.as_bytes()).into(),
+    })?;
+    Ok(Deadline::new(arrived, after))
+}
+
 /// V1: a classifier answers with label and probabilities by class, any other model with its outputs.
-async fn predict(state: &State, model: &Model, body: &Bytes) -> Result<Reply, ProtocolError> {
+async fn predict(
+    state: &State,
+    model: &Model,
+    body: &Bytes,
+    deadline: Option<Deadline>,
+) -> Result<Reply, ProtocolError> {
     let v1::V1Request { inputs, form } = v1::decode_request(&model.signature, body)?;
-    let outputs = model.run_all(inputs, None).await?;
+    let outputs = model.run_all(inputs, deadline).await?;
     let nan = state.limits.nan_policy;
     let classes = model
         .classifier

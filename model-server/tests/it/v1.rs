@@ -69,3 +69,24 @@ async fn status_and_list() {
         "{unknown:?}"
     );
 }
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_told_before_running() {
+    let server = TestServer::start(&[("a.onnx", models::identity(models::FLOAT, &[models::Dim::Any]))]).await;
+    let v2 = r#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}"#;
+    let requests = [
+        ("/v1/models/a:predict", r#"{"instances": [1]}"#),
+        ("/v2/models/a/infer", v2),
+    ];
+    for (path, body) in requests {
+        for (timeout, expected) in [
+            ("0", StatusCode::GATEWAY_TIMEOUT),
+            ("30s", StatusCode::OK),
+            ("soon", StatusCode::BAD_REQUEST),
+        ] {
+            let headers = [("x-request-timeout", timeout)];
+            let answer = server.send(http::Method::POST, path, &headers, body).await;
+            assert_eq!(answer.status, expected, "{path} {timeout}: {answer:?}");
+        }
+    }
+}
