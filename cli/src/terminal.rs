@@ -96,6 +96,12 @@ impl Terminal {
         self.live
     }
 
+    /// Columns of the terminal; nothing elsewhere, where lines stay whole for programs.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let size = self.is_live().then(terminal_size::terminal_size)??;
+        Some(usize::from(size.0.0).max(40))
+    }
+
     /// `text` in `style`, or as it is where colour is not wanted.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         if self.colour {

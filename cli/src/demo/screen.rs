@@ -74,13 +74,38 @@ pub(super) fn readable(markdown: &str, terminal: &Terminal) -> String {
         .take_while(|line| *line != "## Evidence")
     {
         let line = unescape(line);
-        lines.push(if line.starts_with('#') {
-            terminal.paint(Style::Bold, &line)
+        if line.starts_with('#') {
+            lines.push(terminal.paint(Style::Bold, &line));
         } else {
-            line
-        });
+            lines.extend(
+                terminal
+                    .width()
+                    .map_or_else(|| vec![line.clone()], |width| wrap(&line, width)),
+            );
+        }
     }
     lines.join("\n").trim_end().to_owned()
+}
+
+/// Breaks a line between words; what follows stands under the text of a list's item.
+fn wrap(line: &str, width: usize) -> Vec<String> {
+    let marker = line.find(' ').map_or("", |end| &line[..end]);
+    let is_item = marker == "-"
+        || marker
+            .strip_suffix('.')
+            .is_some_and(|number| number.parse::<u32>().is_ok());
+    let indent = if is_item {
+        " ".repeat(marker.len() + 1)
+    } else {
+        String::new()
+    };
+    let options = textwrap::Options::new(width)
+        .subsequent_indent(&indent)
+        .break_words(false);
+    textwrap::wrap(line, options)
+        .into_iter()
+        .map(std::borrow::Cow::into_owned)
+        .collect()
 }
 
 /// Takes the backslash away from escaped punctuation.
@@ -97,6 +122,14 @@ fn unescape(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_break_between_words() {
+        assert_eq!(wrap("- one two three", 9), ["- one two", "  three"]);
+        assert_eq!(wrap("12. one two", 8), ["12. one", "    two"]);
+        assert_eq!(wrap("one.two three", 7), ["one.two", "three"]);
+        assert_eq!(wrap("", 7), [""]);
+    }
 
     #[test]
     fn a_report_is_readable_without_its_evidence() {
