@@ -53,17 +53,17 @@ demo: train ## The whole system on real data; DEMO_ONCE=1 ends by itself, PROMET
 
 # --- Tests ---------------------------------------------------------------------------------------------------------
 
+# The command's own integration tests need its binary, so `cargo test --workspace` leaves target/debug/plumbline behind.
 .PHONY: test
 test: train ## Every test that needs no cluster and nothing outside the repository
 	$(CARGO) test --workspace --locked
-	$(CARGO) build --locked -p plumbline
 	cd model-source && PLUMBLINE_BIN="$$PWD/../target/debug/plumbline" ../$(PYTHON_ENV) -m pytest -q
 
 .PHONY: test-data
 test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_DIR
 	@for d in "$(GOLDEN_DIR)" "$(DATA_DIR)"; do [[ -d $$d ]] || { echo "no folder $$d: set GOLDEN_DIR and DATA_DIR" >&2; exit 1; }; done
-	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --locked -p plumbline-drift --test golden
-	$(CARGO) build --locked -p plumbline
+	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --workspace --locked --test golden
+	$(CARGO) test --workspace --locked --no-run --quiet
 	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
 
 .PHONY: test-clients

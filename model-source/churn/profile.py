@@ -56,6 +56,9 @@ def subject(column: Column) -> Json:
         described = describe_texts(texts, is_label=column.role == "label")
     else:
         values = np.asarray(column.values, dtype=np.float64)
+        if column.datatype == "FP32":
+            with np.errstate(over="ignore"):  # what becomes infinite is missing, below
+                values = values.astype(np.float32).astype(np.float64)
         values = values[np.abs(values) <= LARGEST]
         count = len(values)
         described = {"kind": "numeric", "numeric": numeric(values)}
