@@ -3,6 +3,7 @@
 mod discover;
 mod load;
 mod model_toml;
+mod signature;
 mod warm_up;
 
 use std::collections::HashMap;
@@ -17,9 +18,11 @@ use plumbline_inference_protocol::{ModelRef, ProtocolError};
 use crate::model::Model;
 
 pub use self::discover::DiscoverError;
-pub(crate) use self::load::{Checked, Loader, check_file, load_all, problems_of};
-pub use self::load::{LoadProblem, Unservable};
+pub use self::load::LoadProblem;
+pub(crate) use self::load::{Checked, Loader, check_file, load_all};
 pub use self::model_toml::ModelTomlError;
+pub use self::signature::Unservable;
+pub(crate) use self::signature::problems_of;
 
 /// The models that are served now, swapped whole.
 pub(crate) struct Repository(ArcSwap<Snapshot>);

@@ -1,6 +1,8 @@
 //! Sessions of ONNX Runtime: built for many small runs side by side, run without a copy of a tensor.
 
 mod run;
+mod status;
+mod value;
 
 use std::ffi::CString;
 use std::path::Path;
