@@ -29,7 +29,8 @@ const QUERIES: [(&str, &str); 6] = [
     ),
     (
         "share of failed requests",
-        "sum(rate(plumbline_request_duration_seconds_count{model,code=~\"5..|2|4|8|13|14|UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED\"}[5m])) / sum(rate(plumbline_request_duration_seconds_count{model}[5m]))",
+        // Without failures there is no series of them: that share is 0, not unknown.
+        "(sum(rate(plumbline_request_duration_seconds_count{model,code=~\"5..|2|4|8|13|14|UNAVAILABLE|INTERNAL|DEADLINE_EXCEEDED\"}[5m])) or 0 * sum(rate(plumbline_request_duration_seconds_count{model}[5m]))) / sum(rate(plumbline_request_duration_seconds_count{model}[5m]))",
     ),
     (
         "latency p50, s",
@@ -73,16 +74,18 @@ pub(super) async fn ask(
     about: &About,
     timeout: Duration,
 ) -> Result<(Vec<Fact>, Vec<String>), String> {
-    let now = (about.started_at + age(about.started_at)) / 1000;
-    let (start, end, step) = grid(about.started_at / 1000, now);
+    let now = about.started_at + age(about.started_at);
+    let (start, end, step) = grid(about.started_at, now);
     let mut facts = Vec::new();
     let mut gaps = Vec::new();
     let mut failed = None;
     for (title, query) in QUERIES {
         let query = with_model(query, about.model.as_deref());
         let path = format!(
-            "/api/v1/query_range?query={}&start={start}&end={end}&step={step}",
-            encode(&query)
+            "/api/v1/query_range?query={}&start={}&end={}&step={step}",
+            encode(&query),
+            seconds(start),
+            seconds(end),
         );
         let uri = join(base, &path).map_err(|error| error.to_string())?;
         match range(http, uri, timeout).await {
@@ -102,13 +105,20 @@ pub(super) async fn ask(
     }
 }
 
-/// Start, end and step of a range in seconds, from before the incident to now.
+/// Start and end of a range in milliseconds and its step in seconds, from before the incident to now.
 fn grid(incident: i64, now: i64) -> (i64, i64, i64) {
-    let longest = now - LONGEST.as_secs() as i64;
-    let start = (incident - BEFORE.as_secs() as i64).max(longest);
-    let step = ((now - start) / POINTS).max(15);
-    // Prometheus counts steps from the start: the last one must be now, for what matters has just changed.
-    (now - (now - start) / step * step, now, step)
+    let longest = now - LONGEST.as_millis() as i64;
+    let start = (incident - BEFORE.as_millis() as i64).max(longest);
+    let step = ((now - start) / 1000 / POINTS).max(15);
+    // Prometheus counts steps from the start: the last one must be now, to the millisecond, for what matters has
+    // just changed, and a whole second earlier it may not have been scraped.
+    let step_millis = step * 1000;
+    (now - (now - start) / step_millis * step_millis, now, step)
+}
+
+/// Milliseconds as the seconds that Prometheus takes.
+fn seconds(millis: i64) -> String {
+    format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
 }
 
 async fn range(http: &HttpClient, uri: Uri, timeout: Duration) -> Result<Vec<Series>, HttpError> {
@@ -215,14 +225,19 @@ mod tests {
 
     #[test]
     fn the_last_point_of_a_range_is_now() {
-        for (incident, now) in [(100_000, 100_001), (100_000, 103_607), (100_000, 999_999)] {
+        for (incident, now) in [
+            (100_000_000, 100_000_001),
+            (100_000_000, 103_607_999),
+            (100_000_000, 999_999_123),
+        ] {
             let (start, end, step) = grid(incident, now);
-            assert_eq!((end, (end - start) % step), (now, 0));
+            assert_eq!((end, (end - start) % (step * 1000)), (now, 0));
             assert!(
-                start < end && (end - start) / step <= POINTS,
+                start < end && (end - start) / (step * 1000) <= POINTS,
                 "{start} to {end} by {step}"
             );
         }
+        assert_eq!(seconds(100_000_001), "100000.001");
     }
 
     #[test]
