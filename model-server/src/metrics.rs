@@ -35,6 +35,21 @@ pub(crate) enum Protocol {
     Grpc,
 }
 
+/// A request that was run, alone or together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Rows of the request.
+    pub(crate) rows: usize,
+    /// Time that it waited for a session and a thread.
+    pub(crate) queued: Duration,
+    /// Time of the execution that carried it; of the longest one, if it was split.
+    pub(crate) computed: Duration,
+    /// Rows of that execution, those of other requests included.
+    pub(crate) batch_rows: usize,
+    /// True for exactly one of the requests that an execution carries.
+    pub(crate) leads: bool,
+}
+
 /// Why a request for a model was not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
@@ -90,7 +105,7 @@ impl Metrics {
             ),
             compute_duration: metrics.histogram_vec(
                 "plumbline_server_compute_duration_seconds",
-                "Time of a run of the model.",
+                "Time of an execution of the model, of one request or of several that were batched.",
                 model,
                 &DURATION_SECONDS,
             ),
@@ -101,7 +116,7 @@ impl Metrics {
             ),
             batch_rows: metrics.histogram_vec(
                 "plumbline_server_batch_rows",
-                "Rows of a run: the first dimension of its first input.",
+                "Rows of an execution: the first dimension of its first input, of all requests in it together.",
                 model,
                 &ROWS,
             ),
@@ -196,11 +211,13 @@ pub(crate) struct ModelMetrics {
 }
 
 impl ModelMetrics {
-    /// A run of `rows` rows.
-    pub(crate) fn ran(&self, rows: usize, queued: Duration, computed: Duration) {
-        self.queue.observe(queued.as_secs_f64());
-        self.compute.observe(computed.as_secs_f64());
-        self.rows.observe(rows as f64);
+    /// A request was run. Executions are counted by the request that leads each.
+    pub(crate) fn ran(&self, ran: &Ran) {
+        self.queue.observe(ran.queued.as_secs_f64());
+        if ran.leads {
+            self.compute.observe(ran.computed.as_secs_f64());
+            self.rows.observe(ran.batch_rows as f64);
+        }
     }
 
     /// A request that was not run.

@@ -8,7 +8,7 @@ use plumbline_inference_protocol::{
     RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
 };
 
-use crate::metrics::{ModelMetrics, Rejected};
+use crate::metrics::{ModelMetrics, Ran, Rejected};
 use crate::onnx::OnnxModel;
 use crate::scheduler::{Deadline, Refusal, Scheduler};
 use crate::session::{RunError, Session};
@@ -219,7 +219,13 @@ impl Model {
             .run(rows, deadline, work)
             .await
             .map_err(|refusal| self.refused(refusal))?;
-        self.metrics.ran(rows, done.queued, done.computed);
+        self.metrics.ran(&Ran {
+            rows,
+            queued: done.queued,
+            computed: done.computed,
+            batch_rows: done.batch_rows,
+            leads: done.leads,
+        });
         done.value.map_err(|(error, inputs)| self.failed(error, &inputs))
     }
 

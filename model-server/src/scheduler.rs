@@ -77,8 +77,12 @@ pub(crate) struct Done<T> {
     pub(crate) value: T,
     /// Time between the request and its run.
     pub(crate) queued: Duration,
-    /// Time of the run.
+    /// Time of the execution that carried the request.
     pub(crate) computed: Duration,
+    /// Rows of that execution, those of other requests included.
+    pub(crate) batch_rows: usize,
+    /// True for exactly one request of each execution.
+    pub(crate) leads: bool,
 }
 
 impl<S: Send + 'static> Scheduler<S> {
@@ -133,7 +137,7 @@ impl<S: Send + 'static> Scheduler<S> {
             });
         }
         let done = if self.cost.is_short(rows) {
-            lease.run(arrived, work)?
+            lease.run(rows, arrived, work)?
         } else {
             let (reply, result) = oneshot::channel();
             self.compute.spawn(Box::new(move || {
@@ -146,7 +150,7 @@ impl<S: Send + 'static> Scheduler<S> {
                     Some(deadline) => Err(Refusal::DeadlineExceeded {
                         after: deadline.after,
                     }),
-                    None => lease.run(arrived, work),
+                    None => lease.run(rows, arrived, work),
                 };
                 let _client_gone = reply.send(done);
             }));
@@ -230,7 +234,12 @@ impl<S> Drop for Lease<S> {
 }
 
 impl<S> Lease<S> {
-    fn run<T>(mut self, arrived: Instant, work: impl FnOnce(&mut S) -> T) -> Result<Done<T>, Refusal> {
+    fn run<T>(
+        mut self,
+        rows: usize,
+        arrived: Instant,
+        work: impl FnOnce(&mut S) -> T,
+    ) -> Result<Done<T>, Refusal> {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => (self.shared.rebuild)().map_err(|error| {
@@ -251,6 +260,8 @@ impl<S> Lease<S> {
             value,
             queued: started.duration_since(arrived),
             computed,
+            batch_rows: rows,
+            leads: true,
         })
     }
 }
