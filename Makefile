@@ -71,6 +71,18 @@ test-clients: train setup-clients ## Stock tritonclient and kserve clients throu
 	@$(CARGO) build --release --locked -p plumbline
 	tests/clients/run.sh target/release/plumbline $(MODEL)
 
+CONFORMANCE := cd conformance && ../.setup/venv-conformance/bin/python
+MODEL_SERVER := target/release/plumbline-model-server
+
+.PHONY: setup-conformance
+setup-conformance: setup
+	@scripts/setup-conformance.sh
+	@$(CARGO) build --release --locked -p plumbline-model-server
+
+.PHONY: conformance
+conformance: setup-conformance ## The ONNX node tests through the model server, bit for bit as ONNX Runtime in Python
+	$(CONFORMANCE) -m oip.nodes --server ../$(MODEL_SERVER)
+
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
 	@scripts/require-prometheus.sh
@@ -86,15 +98,16 @@ lint: setup-lint ## Formatting, clippy, dependency rules, Python and shell linte
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	.setup/cargo-deny --log-level error check bans licenses sources
-	$(LINT)/ruff check model-source tests scripts
-	$(LINT)/ruff format --check model-source tests scripts
+	$(LINT)/ruff check model-source conformance tests scripts
+	$(LINT)/ruff format --check model-source conformance tests scripts
 	cd model-source && ../$(LINT)/mypy
+	cd conformance && ../$(LINT)/mypy
 	$(LINT)/shellcheck -x $(SHELL_FILES)
 
 .PHONY: format
 format: setup-lint ## Formats Rust and Python
 	$(CARGO) fmt --all
-	$(LINT)/ruff format model-source tests scripts
+	$(LINT)/ruff format model-source conformance tests scripts
 
 .PHONY: bench
 bench: train ## Requests/s and CPU per request of each step of the path, and the criterion benchmarks

@@ -21,5 +21,6 @@ lock() {
 
 lock "$root/model-source/requirements.in" "$root/model-source/requirements.lock" 3.9
 clients=$root/tests/clients
+lock "$root/conformance/requirements.in" "$root/conformance/requirements.lock" 3.11
 lock "$clients/requirements-triton.in" "$clients/requirements-triton.lock" 3.10
 lock "$clients/requirements-kserve.in" "$clients/requirements-kserve.lock" 3.10 --excludes "$clients/excluded-kserve.txt"
