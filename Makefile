@@ -83,6 +83,10 @@ setup-conformance: setup
 conformance: setup-conformance ## The ONNX node tests through the model server, bit for bit as ONNX Runtime in Python
 	$(CONFORMANCE) -m oip.nodes --server ../$(MODEL_SERVER)
 
+.PHONY: zoo
+zoo: setup-conformance ## scikit-learn, XGBoost and LightGBM models as their stock converters write them, beside their libraries
+	$(CONFORMANCE) -m oip.zoo --server ../$(MODEL_SERVER)
+
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
 	@scripts/require-prometheus.sh
