@@ -59,13 +59,7 @@ impl App {
             max_body_bytes: config.max_body_bytes,
             nan_policy: config.nan_policy,
         };
-        let server = Server::new(
-            repository,
-            process.readiness().clone(),
-            &metrics,
-            config.server_name,
-            limits,
-        );
+        let server = Server::new(repository, process, &metrics, config.server_name, limits);
         drop(token);
         Ok(App {
             listener,

@@ -3,7 +3,9 @@
 mod body;
 mod grpc;
 mod reply;
+mod reply_body;
 mod rest;
+mod stream;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,12 +18,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{NanPolicy, ProtocolError, metadata};
-use plumbline_service::{REQUEST_ID, Readiness, RequestId, WholeBody};
+use plumbline_service::{Process, REQUEST_ID, Readiness, RequestId, Shutdown};
 
 use crate::metrics::{Metrics, Protocol, Requests};
 use crate::model::Model;
 use crate::repository::Repository;
 use crate::scheduler::Deadline;
+
+pub(crate) use self::reply_body::ReplyBody;
 
 /// Extensions of the protocol that this server has, in the words of Triton's server metadata.
 const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
@@ -33,6 +37,7 @@ pub(crate) struct Server(Arc<State>);
 struct State {
     repository: Repository,
     readiness: Readiness,
+    shutdown: Shutdown,
     limits: Limits,
     server_name: String,
     /// Body of `GET /v2`.
@@ -50,7 +55,7 @@ pub(crate) struct Limits {
 impl Server {
     pub(crate) fn new(
         repository: Repository,
-        readiness: Readiness,
+        process: &Process,
         metrics: &Metrics,
         server_name: String,
         limits: Limits,
@@ -59,7 +64,8 @@ impl Server {
         let unknown_model = metrics.unknown_model();
         Server(Arc::new(State {
             repository,
-            readiness,
+            readiness: process.readiness().clone(),
+            shutdown: process.shutdown().clone(),
             limits,
             server_name,
             server_metadata,
@@ -68,7 +74,7 @@ impl Server {
     }
 }
 
-type Reply = Response<WholeBody>;
+type Reply = Response<ReplyBody>;
 
 impl tower::Service<Request<Incoming>> for Server {
     type Response = Reply;
@@ -87,7 +93,7 @@ impl tower::Service<Request<Incoming>> for Server {
         let coming: Pin<Box<dyn Future<Output = Reply> + Send>> = if is_grpc {
             Box::pin(async move { grpc::answer(&state, request, arrived).await })
         } else {
-            Box::pin(async move { rest::answer(&state, request, arrived).await })
+            Box::pin(async move { rest::answer(&state, request, arrived).await.map(ReplyBody::Whole) })
         };
         Answer {
             coming,
@@ -119,11 +125,12 @@ impl Future for Answer {
                     "answering a request panicked"
                 );
                 let error = &ProtocolError::Internal;
-                if this.is_grpc {
+                let reply = if this.is_grpc {
                     reply::grpc_error(error)
                 } else {
                     reply::rest_error(error)
-                }
+                };
+                reply.map(ReplyBody::Whole)
             }
         };
         reply

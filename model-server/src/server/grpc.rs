@@ -1,5 +1,6 @@
 //! V2 over gRPC, and `grpc.health.v1`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +13,8 @@ use plumbline_inference_protocol::grpc::health::{
 use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
 
-use super::{EXTENSIONS, Reply, State, body, deadline_of, earlier, record, reply};
+use super::reply::WholeReply;
+use super::{EXTENSIONS, Reply, ReplyBody, State, body, deadline_of, earlier, record, reply, stream};
 use crate::metrics::{Protocol, Rejected};
 use crate::repository::Served;
 use crate::scheduler::Deadline;
@@ -25,11 +27,11 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a call.
-pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
+pub(super) async fn answer(state: &Arc<State>, request: Request<Incoming>, arrived: Instant) -> Reply {
     if request.version() != Version::HTTP_2 {
         // A status in trailers would not reach an HTTP/1 client.
         let reason = "gRPC needs HTTP/2".into();
-        return reply::rest_error(&ProtocolError::InvalidArgument { reason });
+        return reply::rest_error(&ProtocolError::InvalidArgument { reason }).map(ReplyBody::Whole);
     }
     let reply = match Route::parse(request.method(), request.uri().path()) {
         Ok(Route::Grpc(method)) => call(state, method, request, arrived).await,
@@ -38,18 +40,23 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: I
         }),
         Err(error) => Err(error),
     };
-    reply.unwrap_or_else(|error| reply::grpc_error(&error))
+    reply.unwrap_or_else(|error| reply::grpc_error(&error).map(ReplyBody::Whole))
 }
 
 async fn call(
-    state: &State,
+    state: &Arc<State>,
     method: Method,
     request: Request<Incoming>,
     arrived: Instant,
 ) -> Result<Reply, ProtocolError> {
     let (head, body) = request.into_parts();
     if method == Method::ModelInfer {
-        return infer(state, &head.headers, body, arrived).await;
+        let reply = infer(state, &head.headers, body, arrived).await?;
+        return Ok(reply.map(ReplyBody::Whole));
+    }
+    if method == Method::ModelStreamInfer {
+        let deadline = call_deadline(&head.headers, arrived)?;
+        return Ok(reply::stream(stream::infer(state, head.headers, body, deadline)));
     }
     let frame = read(state, &head.headers, body).await?;
     let frame = match method {
@@ -92,7 +99,7 @@ async fn call(
             });
         }
     };
-    Ok(reply::message(frame))
+    Ok(reply::message(frame).map(ReplyBody::Whole))
 }
 
 /// The whole of a call's one message, its frame included.
@@ -116,52 +123,67 @@ async fn infer(
     headers: &HeaderMap,
     body: Incoming,
     arrived: Instant,
-) -> Result<Reply, ProtocolError> {
+) -> Result<WholeReply, ProtocolError> {
     let mut served = None;
-    let outcome = run(state, headers, body, arrived, &mut served).await;
-    let model = served.as_ref().map(|served| &*served.model);
-    let error = outcome.as_ref().err();
+    let outcome = async {
+        let frame = read(state, headers, body).await?;
+        let of_call = call_deadline(headers, arrived)?;
+        run(state, grpc::message_of(frame)?, of_call, arrived, &mut served).await
+    }
+    .await;
+    finished(state, served.as_ref(), outcome.as_ref().err(), headers, arrived);
+    outcome.map(reply::message)
+}
+
+/// Counts and logs an inference, whether it came alone or in a stream.
+pub(super) fn finished(
+    state: &State,
+    served: Option<&Served>,
+    error: Option<&ProtocolError>,
+    headers: &HeaderMap,
+    arrived: Instant,
+) {
+    let model = served.map(|served| &*served.model);
     if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
         model.metrics.rejected(Rejected::BodyTooLarge);
     }
     record(state, model, Protocol::Grpc, error, headers, arrived);
-    outcome
 }
 
-async fn run(
+/// Answers a `ModelInferRequest`, here without its prefix, with the frame of a `ModelInferResponse`.
+pub(super) async fn run(
     state: &State,
-    headers: &HeaderMap,
-    body: Incoming,
+    message: Bytes,
+    of_call: Option<Deadline>,
     arrived: Instant,
     served: &mut Option<Served>,
-) -> Result<Reply, ProtocolError> {
-    let frame = read(state, headers, body).await?;
-    let message: proto::ModelInferRequest = grpc::decode_frame(&frame)?;
+) -> Result<Bytes, ProtocolError> {
+    let message: proto::ModelInferRequest = grpc::decode_message(message)?;
     // The model is looked up first: its absence is told whatever else is wrong.
     let reference = reference(message.model_name.clone(), message.model_version.clone());
     let model = &*served.insert(state.repository.find(&reference)?).model;
     let (_reference, mut request) = grpc::request_from_proto(message)?;
     model.signature.validate(&request)?;
-    let timeout = match headers.get("grpc-timeout") {
-        Some(timeout) => {
-            Some(
-                grpc::parse_timeout(timeout.as_bytes()).ok_or_else(|| ProtocolError::Field {
-                    field: "grpc-timeout".into(),
-                    expected: "up to 8 digits and a unit",
-                    got: String::from_utf8_lossy(timeout.as_bytes()).into(),
-                })?,
-            )
-        }
-        None => None,
-    };
-    let of_call = timeout.and_then(|after| Deadline::new(arrived, after));
     let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_call);
     let wanted = std::mem::take(&mut request.outputs);
     let contents = Contents::of(&wanted);
     let response = model.infer(request, &wanted, deadline).await?;
     let message =
         grpc::response_to_proto(&response, contents).map_err(|error| error.in_model(&model.name))?;
-    Ok(reply::message(grpc::encode_frame(&message)))
+    Ok(grpc::encode_frame(&message))
+}
+
+/// The deadline of `grpc-timeout`.
+fn call_deadline(headers: &HeaderMap, arrived: Instant) -> Result<Option<Deadline>, ProtocolError> {
+    let Some(timeout) = headers.get("grpc-timeout") else {
+        return Ok(None);
+    };
+    let after = grpc::parse_timeout(timeout.as_bytes()).ok_or_else(|| ProtocolError::Field {
+        field: "grpc-timeout".into(),
+        expected: "up to 8 digits and a unit",
+        got: String::from_utf8_lossy(timeout.as_bytes()).into(),
+    })?;
+    Ok(Deadline::new(arrived, after))
 }
 
 fn reference(name: String, version: String) -> ModelRef {

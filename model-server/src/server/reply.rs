@@ -8,6 +8,11 @@ use plumbline_inference_protocol::rest::{HEADER_LENGTH, JSON, RestBody};
 use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc};
 use plumbline_service::WholeBody;
 
+use super::reply_body::{Messages, ReplyBody};
+
+/// A reply that is whole from the start.
+pub(super) type WholeReply = Response<WholeBody>;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -18,7 +23,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 const RETRY_AFTER_MS: HeaderValue = HeaderValue::from_static("1000");
 
 /// A JSON reply. The content type is exact: KServe's client compares it whole.
-pub(super) fn json(status: StatusCode, body: Bytes) -> Response<WholeBody> {
+pub(super) fn json(status: StatusCode, body: Bytes) -> WholeReply {
     let mut reply = Response::new(WholeBody::new(body));
     *reply.status_mut() = status;
     reply
@@ -28,7 +33,7 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> Response<WholeBody> {
 }
 
 /// A V2 inference reply: JSON, or JSON followed by binary tensors.
-pub(super) fn infer(body: RestBody) -> Response<WholeBody> {
+pub(super) fn infer(body: RestBody) -> WholeReply {
     let content_type = HeaderValue::from_static(body.content_type());
     let mut reply = json(StatusCode::OK, body.body);
     reply.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -41,7 +46,7 @@ pub(super) fn infer(body: RestBody) -> Response<WholeBody> {
 }
 
 /// `{"error": …}` with the status of the table, and what the client can do about it in headers.
-pub(super) fn rest_error(error: &ProtocolError) -> Response<WholeBody> {
+pub(super) fn rest_error(error: &ProtocolError) -> WholeReply {
     let mut reply = json(error.http_status(), error.to_json());
     let headers = reply.headers_mut();
     if error.is_temporary() {
@@ -64,7 +69,7 @@ fn is_encoding(error: &ProtocolError) -> bool {
 }
 
 /// A gRPC reply of one message.
-pub(super) fn message(frame: Bytes) -> Response<WholeBody> {
+pub(super) fn message(frame: Bytes) -> WholeReply {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static(GrpcCode::Ok.as_str()));
     let mut reply = Response::new(WholeBody::with_trailers(frame, trailers));
@@ -75,11 +80,22 @@ pub(super) fn message(frame: Bytes) -> Response<WholeBody> {
 }
 
 /// A gRPC error: status and text in the head, no body ("trailers only").
-pub(super) fn grpc_error(error: &ProtocolError) -> Response<WholeBody> {
+pub(super) fn grpc_error(error: &ProtocolError) -> WholeReply {
     let mut reply = Response::new(WholeBody::default());
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
-    headers.insert(GRPC_STATUS, HeaderValue::from_static(error.grpc_code().as_str()));
+    put_status(headers, Some(error));
+    if matches!(error, ProtocolError::GrpcCompression) {
+        headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    reply
+}
+
+/// The status of a call: in the trailers, or in the head of a reply that has none.
+pub(super) fn put_status(headers: &mut HeaderMap, error: Option<&ProtocolError>) {
+    let code = error.map_or(GrpcCode::Ok, ProtocolError::grpc_code);
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(code.as_str()));
+    let Some(error) = error else { return };
     let text = error.to_string();
     if let Ok(text) = HeaderValue::from_str(&grpc::encode_status_message(&text)) {
         headers.insert(GRPC_MESSAGE, text);
@@ -87,14 +103,19 @@ pub(super) fn grpc_error(error: &ProtocolError) -> Response<WholeBody> {
     if error.is_temporary() {
         headers.insert(GRPC_RETRY_PUSHBACK, RETRY_AFTER_MS);
     }
-    if matches!(error, ProtocolError::GrpcCompression) {
-        headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
+}
+
+/// A reply of the messages of a stream.
+pub(super) fn stream(messages: Messages) -> Response<ReplyBody> {
+    let mut reply = Response::new(ReplyBody::Stream(messages));
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     reply
 }
 
 /// The same head without the body, as `HEAD` asks for.
-pub(super) fn head_only(mut reply: Response<WholeBody>) -> Response<WholeBody> {
+pub(super) fn head_only(mut reply: WholeReply) -> WholeReply {
     let length = reply.body().size_hint().lower();
     reply
         .headers_mut()

@@ -9,7 +9,8 @@ use hyper::body::Incoming;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
 use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 
-use super::{Reply, State, body, deadline_of, earlier, record, reply};
+use super::reply::WholeReply as Reply;
+use super::{State, body, deadline_of, earlier, record, reply};
 use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
 use crate::scheduler::Deadline;

@@ -7,5 +7,6 @@ mod grpc;
 mod models;
 mod rest;
 mod start;
+mod stream;
 mod support;
 mod v1;

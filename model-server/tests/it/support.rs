@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use plumbline_inference_protocol::grpc;
@@ -13,6 +17,7 @@ use plumbline_model_server::{App, Config, ModelPath, PART};
 use plumbline_service::Process;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Where `make setup` puts ONNX Runtime, unless the environment names another.
@@ -179,6 +184,32 @@ impl TestServer {
         })
     }
 
+    /// Opens a streaming RPC.
+    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Call {
+        let tcp = TcpStream::connect(self.address).await.expect("connected");
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
+            .await
+            .expect("a handshake");
+        tokio::spawn(connection);
+        let mut request = Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (sender, body) = mpsc::unbounded_channel();
+        let request = request.body(SentBody(body)).expect("a request");
+        let answer = client.send_request(request).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        let (head, body) = answer.into_parts();
+        Call {
+            sender: Some(sender),
+            head: head.headers,
+            body,
+            parser: grpc::FrameParser::new(1 << 20),
+        }
+    }
+
     /// A line of the metrics page.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = String::from_utf8(self.process.metrics().render()).expect("text");
@@ -187,6 +218,70 @@ impl TestServer {
                 .is_some_and(|rest| rest.starts_with(' '))
         })?;
         line.rsplit(' ').next()?.parse().ok()
+    }
+}
+
+/// A request's body, piece by piece.
+struct SentBody(mpsc::UnboundedReceiver<Bytes>);
+
+impl Body for SentBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = self.0.poll_recv(context);
+        piece.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// A streaming RPC that is open.
+pub(crate) struct Call {
+    sender: Option<mpsc::UnboundedSender<Bytes>>,
+    head: HeaderMap,
+    body: Incoming,
+    parser: grpc::FrameParser,
+}
+
+impl Call {
+    /// Sends bytes of the body.
+    pub(crate) fn send(&self, bytes: impl Into<Bytes>) {
+        let sender = self.sender.as_ref().expect("the client is not done");
+        sender.send(bytes.into()).expect("the call is open");
+    }
+
+    /// Sends no more.
+    pub(crate) fn done(&mut self) {
+        self.sender = None;
+    }
+
+    /// The next message, or the status at the end: its code and text.
+    pub(crate) async fn next<M: prost::Message + Default>(&mut self) -> Result<M, Failure> {
+        let status = |headers: &HeaderMap| Failure {
+            code: headers["grpc-status"]
+                .to_str()
+                .expect("text")
+                .parse()
+                .expect("a number"),
+            message: headers.get("grpc-message").map_or(String::new(), |message| {
+                grpc::decode_status_message(message.as_bytes())
+            }),
+        };
+        if self.head.contains_key("grpc-status") {
+            return Err(status(&self.head));
+        }
+        loop {
+            if let Some(message) = self.parser.next_message().expect("frames") {
+                return Ok(M::decode(message).expect("a message"));
+            }
+            let frame = self.body.frame().await.expect("a status at the end");
+            match frame.expect("a frame").into_data() {
+                Ok(data) => self.parser.push(data),
+                Err(trailers) => return Err(status(trailers.trailers_ref().expect("trailers"))),
+            }
+        }
     }
 }
 

@@ -27,7 +27,14 @@ pub fn encode_frame(message: &impl Message) -> Bytes {
 /// [`ProtocolError::GrpcFrame`] unless the body is exactly one message, [`ProtocolError::GrpcCompression`],
 /// [`ProtocolError::Protobuf`].
 pub fn decode_frame<M: Message + Default>(body: &Bytes) -> Result<M, ProtocolError> {
-    let mut body = body.clone();
+    decode_message(message_of(body.clone())?)
+}
+
+/// The bytes of the one message of a complete body.
+///
+/// # Errors
+/// [`ProtocolError::GrpcFrame`] unless the body is exactly one message, [`ProtocolError::GrpcCompression`].
+pub fn message_of(mut body: Bytes) -> Result<Bytes, ProtocolError> {
     let message = match split(&mut body, usize::MAX)? {
         Some(message) => message,
         None if body.is_empty() => return Err(frame("one message", "none")),
@@ -36,6 +43,14 @@ pub fn decode_frame<M: Message + Default>(body: &Bytes) -> Result<M, ProtocolErr
     if !body.is_empty() {
         return Err(frame("one message", format!("{} more bytes", body.len())));
     }
+    Ok(message)
+}
+
+/// A message without its prefix. Its `bytes` fields stay slices of `message`.
+///
+/// # Errors
+/// [`ProtocolError::Protobuf`].
+pub fn decode_message<M: Message + Default>(message: Bytes) -> Result<M, ProtocolError> {
     M::decode(message).map_err(|error| ProtocolError::Protobuf {
         reason: error.to_string().into(),
     })

@@ -153,7 +153,6 @@ fn calls() -> Vec<Call> {
             UNIMPLEMENTED,
         ),
         ("a REST path", "/v2/health/live", None, UNIMPLEMENTED),
-        ("streaming", Rpc::ModelStreamInfer.path(), None, UNIMPLEMENTED),
         ("statistics", Rpc::ModelStatistics.path(), None, UNIMPLEMENTED),
         ("repository", Rpc::RepositoryIndex.path(), None, UNIMPLEMENTED),
         ("health watch", Rpc::HealthWatch.path(), None, UNIMPLEMENTED),
