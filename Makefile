@@ -116,7 +116,7 @@ format: setup-lint ## Formats Rust and Python
 .PHONY: bench
 bench: train ## Requests/s and CPU per request of each step of the path, and the criterion benchmarks
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server -p plumbline-sidecar -p plumbline-gateway
-	target/release/first-figures --model $(MODEL) --rows $(MODEL)/heldout.csv
+	target/release/path-cost --model $(MODEL) --rows $(MODEL)/heldout.csv
 
 .PHONY: docs
 docs: setup ## Writes docs/metrics.md from what the code declares

@@ -1,8 +1,15 @@
-//! Load generation and the measuring of server processes, for the proof of speed.
+//! Load generation and the measuring of server processes: the proof of speed and of losing nothing.
 //!
-//! [`closed_loop`] keeps a fixed number of connections busy and tells what came back; [`process`] starts programs and
-//! reads the CPU time that they used. The programs in `src/bin/` put them together.
+//! A [`load::Plan`] says what to send ([`request`], [`inputs`]), when it is due ([`schedule`]) and over what
+//! ([`client`]); [`load::run`] carries it out, holds every answer to what was asked ([`verdict`]) and counts ([`tally`]).
+//! [`process`] starts servers and tells what they used. The programs in `src/bin/` put them together.
 
-pub mod closed_loop;
+pub mod client;
+pub mod inputs;
+pub mod load;
 pub mod process;
 pub mod request;
+pub mod schedule;
+pub mod table;
+pub mod tally;
+pub mod verdict;

@@ -1,118 +1,168 @@
-//! Server programs as children: started with their log read, measured, stopped.
+//! Processes: what they used, by `/proc`; server programs as children, started, awaited and stopped.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+mod server;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+
+pub use self::server::{Server, free_port, on_cpus};
 
 /// Kernel clock ticks a second; fixed for user space on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A running server; stopped when dropped.
-#[derive(Debug)]
-pub struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    /// Starts `program` and waits, bounded, for the log line that tells the data port.
-    ///
-    /// # Errors
-    /// When the program cannot be started or ends, or is silent for 30 s.
-    pub fn start(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--admin-listen",
-                "127.0.0.1:0",
-                "--log-format",
-                "json",
-            ])
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}; build it first", program.display()))?;
-        let log = child.stderr.take().context("standard error is piped")?;
-        let (found, address) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut log_lines = Vec::new();
-            for line in BufReader::new(log).lines().map_while(Result::ok) {
-                if let Some(address) = data_address(&line) {
-                    // Nobody waits any more once the first one is known.
-                    let _not_first = found.send(Ok(address));
-                }
-                if log_lines.len() < 20 {
-                    log_lines.push(line);
-                }
-            }
-            let _not_first = found.send(Err(log_lines.join("\n")));
-        });
-        match address.recv_timeout(Duration::from_secs(30)) {
-            Ok(Ok(address)) => Ok(Self { child, address }),
-            Ok(Err(log)) => bail!("{} ended:\n{log}", program.display()),
-            Err(_) => {
-                let _already_gone = child.kill();
-                bail!("{} did not tell its port in 30 s", program.display())
-            }
+/// CPU time of a process and its descendants, to the nanosecond; threads that ended are not in it.
+///
+/// # Errors
+/// When the process is gone or the system has no `/proc`.
+pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    for pid in tree(pid) {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            continue;
+        };
+        for thread in threads.flatten() {
+            let Ok(text) = std::fs::read_to_string(thread.path().join("schedstat")) else {
+                return cpu_in_ticks(pid);
+            };
+            let nanos = text
+                .split_whitespace()
+                .next()
+                .and_then(|nanos| nanos.parse().ok());
+            total += Duration::from_nanos(nanos.unwrap_or(0));
         }
     }
+    anyhow::ensure!(Path::new(&format!("/proc/{pid}")).exists(), "no process {pid}");
+    Ok(total)
+}
 
-    /// The data port.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
+/// CPU time of one process, of threads that ended, too; in steps of 10 ms.
+///
+/// # Errors
+/// When the process is gone or the system has no `/proc`.
+pub fn cpu_in_ticks(pid: u32) -> anyhow::Result<Duration> {
+    let fields = stat(pid)?;
+    let ticks = |index: usize| -> anyhow::Result<f64> { Ok(fields.get(index).context("a field")?.parse()?) };
+    Ok(Duration::from_secs_f64(
+        (ticks(11)? + ticks(12)?) / TICKS_PER_SECOND,
+    ))
+}
 
-    /// User and system CPU seconds since its start, from `/proc`.
-    ///
-    /// # Errors
-    /// When the process is gone or the system has no `/proc`.
-    pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The second field is the name in parentheses and may hold spaces; user and system time are fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').context("a stat line")?;
-        let ticks = |index: usize| -> anyhow::Result<f64> {
-            Ok(fields
-                .split_whitespace()
-                .nth(index)
-                .context("a stat field")?
-                .parse()?)
+/// The fields of `/proc/PID/stat` behind the name, which is in parentheses and may hold spaces.
+fn stat(pid: u32) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = text.rsplit_once(')').context("a stat line")?;
+    Ok(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+/// A process and its descendants.
+pub fn tree(root: u32) -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
         };
-        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+        let parent = stat(pid)
+            .ok()
+            .and_then(|fields| fields.get(1)?.parse::<u32>().ok());
+        if let Some(parent) = parent {
+            parents.push((pid, parent));
+        }
     }
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(pid) = tree.get(next).copied() {
+        tree.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| *parent == pid)
+                .map(|(pid, _)| *pid),
+        );
+        next += 1;
+    }
+    tree
+}
 
-    /// Resident memory in bytes, from `/proc`.
+/// Memory of a process and its descendants in bytes, shared pages divided among those that share them (PSS).
+///
+/// # Errors
+/// When the process is gone or the system has no `/proc`.
+pub fn proportional_memory(pid: u32) -> anyhow::Result<u64> {
+    tree(pid)
+        .into_iter()
+        .map(|pid| kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
+        .sum()
+}
+
+/// Resident memory of one process in bytes (RSS).
+///
+/// # Errors
+/// When the process is gone or the system has no `/proc`.
+pub fn resident_memory(pid: u32) -> anyhow::Result<u64> {
+    kibibytes(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+fn kibibytes(file: &str, key: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    Ok(number.with_context(|| format!("{file} has no {key}"))? * 1_024)
+}
+
+/// The machine's CPU time by `/proc/stat`.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineTime {
+    all: u64,
+    stolen: u64,
+}
+
+impl MachineTime {
+    /// Since the machine started.
     ///
     /// # Errors
-    /// When the process is gone or the system has no `/proc`.
-    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
+    /// When the system has no `/proc`.
+    pub fn now() -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        Self::parse(&text).context("/proc/stat has no line of all CPUs")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let fields: Vec<u64> = text
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("a resident size")?;
-        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kibibytes * 1024)
+            .next()?
+            .strip_prefix("cpu ")?
+            .split_whitespace()
+            .map(|field| field.parse().unwrap_or(0))
+            .collect();
+        // user nice system idle iowait irq softirq steal; what guests use is in user already.
+        Some(Self {
+            all: fields.iter().take(8).sum(),
+            stolen: *fields.get(7)?,
+        })
+    }
+
+    /// Share of the CPU time since `before` that the hypervisor gave to others.
+    pub fn steal_since(self, before: Self) -> f64 {
+        (self.stolen - before.stolen) as f64 / (self.all - before.all).max(1) as f64
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its state is of no further interest; a drain would only take time.
-        let _already_gone = self.child.kill();
-        let _already_gone = self.child.wait();
-    }
-}
-
-fn data_address(line: &str) -> Option<SocketAddr> {
-    let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    let is_data = line["message"] == "listening" && line["port"] == "data";
-    is_data.then(|| line["address"].as_str()?.parse().ok()).flatten()
+/// Keeps this process, and what it starts from now on, on these CPUs (`taskset`'s list).
+///
+/// # Errors
+/// When `taskset` (util-linux) is missing or refuses.
+pub fn pin(cpus: &str) -> anyhow::Result<()> {
+    let output = std::process::Command::new("taskset")
+        .args(["-a", "-p", "-c", cpus, &std::process::id().to_string()])
+        .output()
+        .context("cannot run taskset")?;
+    anyhow::ensure!(
+        output.status.success(),
+        "taskset -c {cpus}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -120,16 +170,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listening_line_tells_the_data_port() {
-        let line = r#"{"level":"INFO","message":"listening","port":"data","address":"127.0.0.1:4711"}"#;
-        assert_eq!(data_address(line), Some(SocketAddr::from(([127, 0, 0, 1], 4711))));
-        assert_eq!(data_address(&line.replace("data", "admin")), None);
-        assert_eq!(data_address("not JSON"), None);
+    fn stolen_time_is_a_share_of_all() {
+        let time = |text| MachineTime::parse(text).expect("a line");
+        let before = time("cpu  100 0 100 700 0 0 0 100 50 0\ncpu0 1 2 3\n");
+        let after = time("cpu  200 0 200 1400 0 0 0 200 50 0\n");
+        assert!((after.steal_since(before) - 0.1).abs() < 1e-9);
+        assert!(MachineTime::parse("intr 1 2").is_none());
     }
 
     #[test]
-    fn a_program_that_ends_is_told_with_its_log() {
-        let error = Server::start(Path::new("/bin/false"), &[]).expect_err("it ends");
-        assert!(error.to_string().contains("/bin/false ended"), "{error}");
+    fn the_own_process_can_be_looked_at() {
+        let pid = std::process::id();
+        assert!(cpu(pid).expect("here") > Duration::ZERO);
+        assert!(cpu_in_ticks(pid).is_ok());
+        assert!(resident_memory(pid).expect("here") > 1 << 20);
+        assert!(proportional_memory(pid).expect("here") > 0);
+        assert!(tree(pid).contains(&pid));
+        assert!(cpu(u32::MAX).is_err());
     }
 }

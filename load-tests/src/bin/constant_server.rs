@@ -1,54 +1,133 @@
-//! A hyper server that reads the body and answers 150 constant bytes: the floor that serving costs are told against.
+//! A hyper server on one thread that reads the body and answers constant bytes, over HTTP/1.1, HTTP/2 and gRPC: the
+//! floor that serving costs are told against. It uses nothing of Plumbline's own, so that the floor stays where it is.
 
 use std::convert::Infallible;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::ExitCode;
+use std::task::{Context, Poll};
 
+use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Request, Response, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use plumbline_service::config::{Common, Reader};
-use plumbline_service::{Listener, Part, ServeOptions, run};
+use clap::Parser;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 
 /// As long as the answer of a small classifier.
-const ANSWER: &[u8] = br#"{"model_name":"constant","outputs":[{"name":"probability","datatype":"FP32","shape":[1,2],"data":[0.7310585975646973,0.2689414322376251]}],"id":"1234"}"#;
+const JSON: &[u8] = br#"{"model_name":"constant","outputs":[{"name":"probability","datatype":"FP32","shape":[1,2],"data":[0.7310585975646973,0.2689414322376251]}],"id":"1234"}"#;
 
-fn main() -> ExitCode {
-    let part = Part {
-        name: "constant-server",
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    let settings = Common::settings("127.0.0.1:8079", "127.0.0.1:9909");
-    let read = |reader: &mut Reader| {
-        let common = Common::read(reader);
-        (common.clone(), common)
-    };
-    run(
-        part,
-        &[&settings],
-        std::env::args().skip(1),
-        read,
-        async |common, process| {
-            let listener = Listener::bind(common.listen)?;
-            listener
-                .serve(
-                    tower::service_fn(answer),
-                    ServeOptions::default(),
-                    process.shutdown(),
-                )
-                .await;
-            Ok(())
-        },
-    )
+/// A framed `ModelInferResponse`: `model_name`, an output `{name: "p", datatype: "FP32", shape: [1, 2]}`, 8 bytes of it.
+const GRPC: &[u8] = b"\x00\x00\x00\x00\x25\x0a\x08constant\x2a\x0d\x0a\x01p\x12\x04FP32\x1a\x02\x01\x02\x32\x08\x80\x3b\x3b\x3f\x00\x89\x89\x3e";
+
+/// Answers everything with the same bytes.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where to listen; port 0 picks a free one, which the line on standard error tells.
+    #[arg(long, default_value = "127.0.0.1:8079")]
+    listen: SocketAddr,
+    /// Taken for the sake of those who start it as one of Plumbline's servers; it has no such port.
+    #[arg(long, hide = true)]
+    admin_listen: Option<SocketAddr>,
+    /// As above: the line is JSON in any case.
+    #[arg(long, hide = true)]
+    log_format: Option<String>,
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+fn main() -> ExitCode {
+    match serve(Arguments::parse().listen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _closed_pipe = writeln!(std::io::stderr(), "constant-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(address: SocketAddr) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}"))?;
+        let address = listener.local_addr()?;
+        writeln!(
+            std::io::stderr(),
+            r#"{{"message":"listening","port":"data","address":"{address}"}}"#
+        )?;
+        let http = auto::Builder::new(TokioExecutor::new());
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let http = http.clone();
+            tokio::spawn(async move {
+                let _client_gone = http
+                    .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer))
+                    .await;
+            });
+        }
+    })
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    let is_grpc = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     // A client that goes away within its body gets no answer either way.
     let _body = request.into_body().collect().await;
-    let mut response = Response::new(Full::new(Bytes::from_static(ANSWER)));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
+    let (bytes, content_type) = if is_grpc {
+        (GRPC, "application/grpc")
+    } else {
+        (JSON, "application/json")
+    };
+    let mut response = Response::new(Answer {
+        bytes: Some(Bytes::from_static(bytes)),
+        trailers: is_grpc,
+    });
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
+}
+
+/// One piece of data, then gRPC's trailers if it is gRPC's.
+struct Answer {
+    bytes: Option<Bytes>,
+    trailers: bool,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(bytes) = self.bytes.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if std::mem::take(&mut self.trailers) {
+            let trailers = HeaderMap::from_iter([(
+                header::HeaderName::from_static("grpc-status"),
+                HeaderValue::from_static("0"),
+            )]);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none() && !self.trailers
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
 }
