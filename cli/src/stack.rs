@@ -243,7 +243,9 @@ impl Stack {
         const TIMEOUT: Duration = Duration::from_mins(1);
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            self.check()?;
+            if self.check().is_err() {
+                return Err(self.failed().await);
+            }
             let Some(waiting) = self
                 .parts
                 .iter()

@@ -6,30 +6,35 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use plumbline_service::{Listener, Process, ServeOptions};
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::library::Library;
 use crate::metrics::Metrics;
-use crate::repository::{Loader, Repository, load_all};
+use crate::repository::{LoadErrors, Loader, Repository};
 use crate::scheduler::ComputeThreads;
 use crate::server::{Limits, Server};
 
-/// A model server that is ready to serve.
+/// A model server that can answer; its models are loading.
 pub struct App {
     listener: Listener,
+    /// How the initial load went.
+    loaded: oneshot::Receiver<Result<(), LoadErrors>>,
     server: Server,
     process: Process,
 }
 
 impl App {
-    /// Binds the port, opens ONNX Runtime, and loads and warms every model.
+    /// Binds the port, opens ONNX Runtime, and starts to load the models.
     ///
     /// # Errors
-    /// The port, the library, or every model that cannot be served; nothing is left half started.
+    /// The port or the library; nothing is left half started.
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<App> {
         let token = process.readiness().wait_for("models are loading");
         let listener = Listener::bind(config.common.listen)?;
-        let library = Library::open(config.onnxruntime.as_deref())?;
+        let chosen = config.onnxruntime.clone();
+        let library = tokio::task::spawn_blocking(move || Library::open(chosen.as_deref()));
+        let library = library.await.context("opening ONNX Runtime panicked")??;
         // Follows the container's CPU quota: the standard library reads cgroup v1 and v2.
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         tracing::info!(
@@ -52,17 +57,17 @@ impl App {
             instances: config.instances,
             max_queue: config.max_queue,
         };
-        let (models, repository) = (config.models, config.model_repository);
-        let loaded = tokio::task::spawn_blocking(move || load_all(&loader, &models, repository.as_deref()));
-        let repository = Repository::new(loaded.await.context("loading models panicked")??);
+        let readiness = process.readiness().clone();
+        let (repository, loaded) = Repository::start(loader, config.repository, readiness, token)
+            .context("cannot start the thread that loads models")?;
         let limits = Limits {
             max_body_bytes: config.max_body_bytes,
             nan_policy: config.nan_policy,
         };
         let server = Server::new(repository, process, &metrics, config.server_name, limits);
-        drop(token);
         Ok(App {
             listener,
+            loaded,
             server,
             process: process.clone(),
         })
@@ -73,19 +78,27 @@ impl App {
         self.listener.address()
     }
 
-    /// Serves until shutdown has drained.
+    /// Serves until shutdown has drained: from the first moment on, so that probes and clients are told that models
+    /// are loading.
     ///
     /// # Errors
-    /// None: what goes wrong while serving is answered to whoever asked.
+    /// Every model that has to be served and cannot be. What goes wrong later is answered to whoever asked.
     pub async fn serve(self) -> anyhow::Result<()> {
         let App {
             listener,
+            loaded,
             server,
             process,
         } = self;
-        listener
-            .serve(server, ServeOptions::default(), process.shutdown())
-            .await;
+        let serving = listener.serve(server, ServeOptions::default(), process.shutdown());
+        tokio::pin!(serving);
+        tokio::select! {
+            biased;
+            outcome = loaded => outcome.context("loading models panicked")??,
+            // Told to leave before everything was loaded.
+            () = &mut serving => return Ok(()),
+        }
+        serving.await;
         Ok(())
     }
 }

@@ -1,10 +1,14 @@
 //! Settings of the model server.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use plumbline_inference_protocol::NanPolicy;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
+
+use crate::repository::{Source, SourceKind, VersionPolicy};
 
 /// Where the model of a pod lies, by KServe's convention.
 const DEFAULT_REPOSITORY: &str = "/mnt/models";
@@ -21,6 +25,43 @@ pub const SETTINGS: &[Setting] = &[
         "DIR",
         "A model, or a directory of models. Without it and without --model: /mnt/models.",
     ),
+    Setting::new(
+        "model_control",
+        "MODE",
+        "Who changes what is served: none (nobody after the start), poll (what changes in the files is loaded), or \
+         explicit (the model_repository extension, by request).",
+    )
+    .default("none"),
+    Setting::new(
+        "poll_interval",
+        "TIME",
+        "Time between two looks at the files; a change is loaded when two looks find it the same.",
+    )
+    .default("2s"),
+    Setting::repeated(
+        "load_model",
+        "NAME",
+        "With --model-control explicit: a model of the repository to load at start; * for all of them.",
+    ),
+    Setting::new(
+        "version_policy",
+        "POLICY",
+        "Versions served of a model whose model.toml does not say: latest:N, all, or specific:N,N.",
+    )
+    .default("latest:1"),
+    Setting::new(
+        "ready_without_models",
+        "BOOL",
+        "Whether the server is ready when the initial load has ended and no model is served. Without it: with \
+         --model-control explicit only.",
+    ),
+    Setting::new(
+        "strict_readiness",
+        "BOOL",
+        "Whether one model of a repository that cannot be served keeps the whole server unready; each model has a \
+         readiness of its own in any case.",
+    )
+    .default("false"),
     Setting::new(
         "onnxruntime",
         "FILE",
@@ -59,10 +100,8 @@ pub const SETTINGS: &[Setting] = &[
 pub struct Config {
     /// Ports, logs, drain.
     pub common: Common,
-    /// Models, each with a name of its own choosing or a given one.
-    pub models: Vec<ModelPath>,
-    /// A directory of models.
-    pub model_repository: Option<PathBuf>,
+    /// What is served, and who changes it.
+    pub repository: RepositoryConfig,
     /// ONNX Runtime's shared library, where somebody named one.
     pub onnxruntime: Option<PathBuf>,
     /// Name in the server's metadata.
@@ -75,6 +114,123 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// How JSON replies write numbers that JSON does not have.
     pub nan_policy: NanPolicy,
+}
+
+/// Where models come from, and what is served of them.
+#[derive(Clone, Debug)]
+pub struct RepositoryConfig {
+    /// Models, each with a name of its own choosing or a given one.
+    pub models: Vec<ModelPath>,
+    /// A directory of models.
+    pub model_repository: Option<PathBuf>,
+    /// Who changes what is served.
+    pub control: ModelControl,
+    /// Time between two looks at the files.
+    pub poll_interval: Duration,
+    /// Models to load at start in explicit mode.
+    pub load_models: Vec<String>,
+    /// Versions served of a model that does not say.
+    pub version_policy: VersionPolicy,
+    /// Whether a server without models is ready.
+    pub ready_without_models: bool,
+    /// Whether one model that cannot be served keeps the server unready.
+    pub strict_readiness: bool,
+}
+
+impl RepositoryConfig {
+    /// These models, and nobody changes them.
+    pub fn fixed(models: Vec<ModelPath>) -> RepositoryConfig {
+        RepositoryConfig {
+            models,
+            model_repository: None,
+            control: ModelControl::None,
+            poll_interval: Duration::from_secs(2),
+            load_models: Vec::new(),
+            version_policy: VersionPolicy::default(),
+            ready_without_models: false,
+            strict_readiness: false,
+        }
+    }
+
+    /// Every path that models come from.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let of = |path: &ModelPath, kind| Source {
+            path: path.clone(),
+            kind,
+        };
+        let models = self.models.iter().map(|path| of(path, SourceKind::Model));
+        let repository = self
+            .model_repository
+            .iter()
+            .map(|path| of(&ModelPath::new(path), SourceKind::Repository));
+        models.chain(repository).collect()
+    }
+
+    fn read(reader: &mut Reader) -> RepositoryConfig {
+        let models: Vec<ModelPath> = reader.list("model");
+        let mut model_repository = reader.optional("model_repository");
+        if models.is_empty() && model_repository.is_none() {
+            model_repository = Some(PathBuf::from(DEFAULT_REPOSITORY));
+        }
+        let control: ModelControl = reader.value("model_control");
+        let ready_without_models = reader.optional("ready_without_models");
+        let config = RepositoryConfig {
+            models,
+            model_repository,
+            control,
+            poll_interval: reader.value("poll_interval"),
+            load_models: reader.list("load_model"),
+            version_policy: reader.value("version_policy"),
+            ready_without_models: ready_without_models.unwrap_or(control == ModelControl::Explicit),
+            strict_readiness: reader.value("strict_readiness"),
+        };
+        reader.check(
+            "poll_interval",
+            config.poll_interval >= SHORTEST_POLL,
+            "must be at least 10ms",
+        );
+        reader.check(
+            "load_model",
+            config.load_models.is_empty() || control == ModelControl::Explicit,
+            "needs --model-control explicit",
+        );
+        config
+    }
+}
+
+/// A look costs a few system calls per model.
+const SHORTEST_POLL: Duration = Duration::from_millis(10);
+
+/// Who changes what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelControl {
+    /// Nobody after the start.
+    None,
+    /// Whoever changes the files.
+    Poll,
+    /// Whoever asks through the `model_repository` extension.
+    Explicit,
+}
+
+impl fmt::Display for ModelControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ModelControl::None => "none",
+            ModelControl::Poll => "poll",
+            ModelControl::Explicit => "explicit",
+        })
+    }
+}
+
+impl ParseSetting for ModelControl {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "none" => ModelControl::None,
+            "poll" => ModelControl::Poll,
+            "explicit" => ModelControl::Explicit,
+            _ => return Err("expected none, poll or explicit".to_owned()),
+        })
+    }
 }
 
 /// `[NAME=]PATH`.
@@ -139,16 +295,10 @@ impl Config {
     /// Reads and checks the settings.
     pub fn read(reader: &mut Reader) -> (Common, Config) {
         let common = Common::read(reader);
-        let models = reader.list("model");
-        let mut model_repository = reader.optional("model_repository");
-        if models.is_empty() && model_repository.is_none() {
-            model_repository = Some(PathBuf::from(DEFAULT_REPOSITORY));
-        }
         let NanSetting(nan_policy) = reader.value("nan_policy");
         let config = Config {
             common: common.clone(),
-            models,
-            model_repository,
+            repository: RepositoryConfig::read(reader),
             onnxruntime: reader.optional("onnxruntime"),
             server_name: reader.value("server_name"),
             instances: reader.optional("instances"),
@@ -168,8 +318,7 @@ impl Config {
     pub fn on_loopback(models: Vec<ModelPath>) -> Config {
         Config {
             common: Common::on_loopback(),
-            models,
-            model_repository: None,
+            repository: RepositoryConfig::fixed(models),
             onnxruntime: None,
             server_name: "plumbline".to_owned(),
             instances: None,
@@ -202,13 +351,41 @@ mod tests {
     #[test]
     fn without_models_the_place_of_a_pod_is_served() {
         assert_eq!(
-            read(&[]).unwrap().model_repository,
+            read(&[]).unwrap().repository.model_repository,
             Some(PathBuf::from("/mnt/models"))
         );
-        let config = read(&["--model", "churn=/m/model.onnx", "--model", "/a=b/iris.onnx"]).unwrap();
+        let config = read(&["--model", "churn=/m/model.onnx", "--model", "/a=b/iris.onnx"])
+            .unwrap()
+            .repository;
         assert_eq!(config.model_repository, None);
         assert_eq!(config.models[0], ModelPath::named("churn", "/m/model.onnx"));
         assert_eq!(config.models[1], ModelPath::new("/a=b/iris.onnx"));
+    }
+
+    #[test]
+    fn an_empty_server_is_ready_only_where_models_come_by_request() {
+        let ready = |arguments: &[&str]| read(arguments).unwrap().repository.ready_without_models;
+        assert!(!ready(&[]));
+        assert!(!ready(&["--model-control", "poll"]));
+        assert!(ready(&["--model-control", "explicit"]));
+        assert!(ready(&["--ready-without-models", "true"]));
+        let problems = read(&[
+            "--load-model",
+            "churn",
+            "--poll-interval",
+            "1ms",
+            "--version-policy",
+            "newest",
+        ]);
+        let problems = problems.unwrap_err();
+        for part in [
+            "3 problems",
+            "explicit",
+            "at least 10ms",
+            "latest:N, all or specific:N,N",
+        ] {
+            assert!(problems.contains(part), "missing {part:?} in:\n{problems}");
+        }
     }
 
     #[test]

@@ -21,10 +21,12 @@ use plumbline_service::Part;
 
 pub use app::App;
 pub use check::{CheckReport, OpsetReport, TensorReport, check};
-pub use config::{Config, ModelPath, SETTINGS};
+pub use config::{Config, ModelControl, ModelPath, RepositoryConfig, SETTINGS};
 pub use library::{Attempts, Library, LibraryError};
 pub use onnx::{Dimension, FileError, ValueType};
-pub use repository::{DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable};
+pub use repository::{
+    DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable, VersionPolicy,
+};
 pub use session::BuildError;
 
 /// This program.

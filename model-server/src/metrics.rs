@@ -13,6 +13,11 @@ const ROWS: [f64; 13] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0,
 ];
 
+/// Time to load a model: a few milliseconds for a small one, minutes for the largest.
+const LOAD_SECONDS: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
+];
+
 /// The label `model` of requests for a model that is not served: a name from a request is never a label.
 const UNKNOWN: &str = "unknown";
 
@@ -25,6 +30,9 @@ pub(crate) struct Metrics {
     rejected: IntCounterVec,
     batch_rows: HistogramVec,
     model_ready: IntGaugeVec,
+    load_duration: HistogramVec,
+    load_failures: IntCounterVec,
+    update_failed: IntGaugeVec,
 }
 
 /// The encodings that a request can come in.
@@ -125,6 +133,22 @@ impl Metrics {
                 "1 when the model is loaded, warm and served.",
                 model,
             ),
+            load_duration: metrics.histogram_vec(
+                "plumbline_server_model_load_duration_seconds",
+                "Time from a file's bytes to a model that is warm, or to the reason why not.",
+                &["model"],
+                &LOAD_SECONDS,
+            ),
+            load_failures: metrics.counter_vec(
+                "plumbline_server_model_load_failures_total",
+                "Content that could not be loaded, each counted once however often it is looked at.",
+                &["model"],
+            ),
+            update_failed: metrics.int_gauge_vec(
+                "plumbline_server_model_update_failed",
+                "1 while the model's newest files are not served because they cannot be loaded.",
+                &["model"],
+            ),
         }
     }
 
@@ -144,6 +168,56 @@ impl Metrics {
             metrics.requests.series(protocol, StatusCode::OK, GrpcCode::Ok);
         }
         metrics
+    }
+
+    /// A model was loaded, or could not be, in this time.
+    pub(crate) fn loaded(&self, model: &str, time: Duration) {
+        self.load_duration
+            .with_label_values(&[model])
+            .observe(time.as_secs_f64());
+    }
+
+    /// Content of a model that could not be loaded was met for the first time.
+    pub(crate) fn load_failed(&self, model: &str) {
+        self.load_failures.with_label_values(&[model]).inc();
+    }
+
+    /// Whether the newest files of a model are not what is served.
+    pub(crate) fn set_behind(&self, model: &str, is_behind: bool) {
+        self.update_failed
+            .with_label_values(&[model])
+            .set(i64::from(is_behind));
+    }
+
+    /// Removes the series of a version that is not served any more and has no requests. Every series with the labels
+    /// `model` and `version` has to be here.
+    pub(crate) fn forget(&self, model: &str, version: &str) {
+        let labels = &[model, version];
+        let codes = STATUSES.map(|status| status.to_string());
+        let rest = codes
+            .iter()
+            .flat_map(|code| [(Protocol::V1, code.as_str()), (Protocol::V2, code.as_str())]);
+        let grpc = GrpcCode::ALL
+            .into_iter()
+            .map(|code| (Protocol::Grpc, code.name()));
+        for (protocol, code) in rest.chain(grpc) {
+            let labels = &[model, version, protocol.label(), code];
+            let _never_met = self.request_duration.remove_label_values(labels);
+        }
+        for histogram in [&self.queue_duration, &self.compute_duration, &self.batch_rows] {
+            let _never_met = histogram.remove_label_values(labels);
+        }
+        let _never_met = self.model_ready.remove_label_values(labels);
+    }
+
+    /// Removes the series of a model that has no version any more.
+    pub(crate) fn forget_model(&self, model: &str) {
+        for reason in Rejected::ALL {
+            let _never_met = self.rejected.remove_label_values(&[model, reason.label()]);
+        }
+        let _never_met = self.load_duration.remove_label_values(&[model]);
+        let _never_met = self.load_failures.remove_label_values(&[model]);
+        let _never_met = self.update_failed.remove_label_values(&[model]);
     }
 
     /// Requests for models that are not served.

@@ -117,15 +117,11 @@ impl Model {
 
     /// One line about a model that is ready, for whoever reads the log of a start.
     pub(crate) fn log_loaded(&self, instances: NonZeroUsize, description: &OnnxModel) {
-        let specs = |specs: &[TensorSpec]| {
-            let one = |spec: &TensorSpec| format!("{} {} {}", spec.name, spec.datatype, spec.shape);
-            specs.iter().map(one).collect::<Vec<_>>().join(", ")
-        };
         tracing::info!(
             model.name = %self.name,
             model.version = %self.version,
-            inputs = specs(&self.signature.inputs),
-            outputs = specs(&self.signature.outputs),
+            inputs = specs_text(&self.signature.inputs),
+            outputs = specs_text(&self.signature.outputs),
             producer = description.producer,
             zip_maps_removed = description.zip_maps.len(),
             instances,
@@ -133,6 +129,12 @@ impl Model {
             runs = if self.scheduler.cost().is_short(1) { "in place" } else { "on compute threads" },
             "model loaded"
         );
+    }
+
+    /// Inputs and outputs, for a log.
+    pub(crate) fn signature_text(&self) -> String {
+        let ModelSignature { inputs, outputs, .. } = &self.signature;
+        format!("{} -> {}", specs_text(inputs), specs_text(outputs))
     }
 
     /// What `GET /v2/models/{m}` and the RPC tell; `versions` are all that are served.
@@ -301,6 +303,11 @@ impl Model {
             }
         }
     }
+}
+
+fn specs_text(specs: &[TensorSpec]) -> String {
+    let one = |spec: &TensorSpec| format!("{} {} {}", spec.name, spec.datatype, spec.shape);
+    specs.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// Rows of a request: the first dimension of its first input, 1 for a scalar.

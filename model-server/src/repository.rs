@@ -1,144 +1,188 @@
 //! The models that are served. Only this module loads them; everyone else holds a snapshot.
+//!
+//! One thread, the [`keeper`], loads, swaps and unloads; requests read the snapshot that it leaves.
 
+mod content;
 mod discover;
+mod keeper;
 mod load;
+mod memory;
 mod model_toml;
+mod policy;
+mod record;
+mod scan;
 mod signature;
+mod snapshot;
+mod stamp;
 mod warm_up;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use plumbline_inference_protocol::{ModelRef, ProtocolError};
+use plumbline_service::{Readiness, ReadinessToken};
+use tokio::sync::oneshot;
 
-use crate::model::Model;
+use self::keeper::{Command, Keeper};
+use self::snapshot::Snapshot;
+use crate::config::{ModelControl, RepositoryConfig};
 
 pub use self::discover::DiscoverError;
 pub use self::load::LoadProblem;
-pub(crate) use self::load::{Checked, Loader, check_file, load_all};
+pub(crate) use self::load::{Checked, Loader, check_file};
 pub use self::model_toml::ModelTomlError;
+pub use self::policy::VersionPolicy;
+pub(crate) use self::scan::{Source, SourceKind};
 pub use self::signature::Unservable;
 pub(crate) use self::signature::problems_of;
+#[allow(unused_imports, reason = "for the handlers of the model_repository extension")]
+pub(crate) use self::snapshot::{IndexEntry, ModelState, Served};
 
-/// The models that are served now, swapped whole.
-pub(crate) struct Repository(ArcSwap<Snapshot>);
+/// Orders that may wait for the keeper; a load takes long, and each may carry files.
+const MAX_WAITING: usize = 64;
 
-/// One state of the repository. A request reads one and keeps its model to the end.
-#[derive(Default)]
-pub(crate) struct Snapshot(HashMap<String, Versions>);
-
-/// The served versions of a model.
-struct Versions {
-    /// Ascending; the last is the default.
-    served: Vec<(u64, Served)>,
+/// The models that are served now, and the way to have others served.
+pub(crate) struct Repository {
+    shared: Arc<Shared>,
+    /// The keeper ends when this is dropped.
+    commands: SyncSender<Command>,
+    control: ModelControl,
 }
 
-/// One served version and what the metadata says about it.
-#[derive(Clone)]
-pub(crate) struct Served {
-    pub(crate) model: Arc<Model>,
-    /// Body of `GET /v2/models/{m}`.
-    pub(crate) metadata: Bytes,
-    /// Every version of this model, as the metadata lists them.
-    pub(crate) versions: Arc<[String]>,
+/// What the keeper writes and requests read.
+struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+}
+
+/// What a load by request may bring along.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LoadParameters {
+    /// A model configuration, JSON in Triton's terms, that takes the place of the model's own.
+    pub(crate) config: Option<String>,
+    /// Files to serve instead of the repository's: `<version>/<name>` and bytes.
+    pub(crate) files: Vec<(String, Bytes)>,
 }
 
 impl Repository {
-    /// A repository that serves `models`.
-    pub(crate) fn new(models: Vec<(u64, Model)>) -> Repository {
-        Repository(ArcSwap::from_pointee(Snapshot::new(models)))
+    /// Starts the keeper. `unready` keeps the server unready until the initial load has ended; how it ended is told
+    /// through the receiver.
+    ///
+    /// # Errors
+    /// The operating system's, when it has no thread to give.
+    pub(crate) fn start(
+        loader: Loader,
+        config: RepositoryConfig,
+        readiness: Readiness,
+        unready: ReadinessToken,
+    ) -> std::io::Result<(Repository, oneshot::Receiver<Result<(), LoadErrors>>)> {
+        let first = Snapshot {
+            is_first: true,
+            ..Snapshot::default()
+        };
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(first),
+        });
+        let control = config.control;
+        let keeper = Keeper::new(loader, config, Arc::clone(&shared), readiness, unready);
+        let (commands, orders) = sync_channel(MAX_WAITING);
+        let (ended, started) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("repository".to_owned())
+            .spawn(move || keeper.run(&orders, ended))?;
+        let repository = Repository {
+            shared,
+            commands,
+            control,
+        };
+        Ok((repository, started))
     }
 
     /// The model that a request names; without a version, its newest.
     ///
     /// # Errors
-    /// [`ProtocolError::UnknownModel`], [`ProtocolError::UnknownVersion`].
+    /// [`ProtocolError::UnknownModel`], [`ProtocolError::UnknownVersion`]; [`ProtocolError::ModelNotReady`] while it
+    /// is loading, or when it failed to load.
     pub(crate) fn find(&self, reference: &ModelRef) -> Result<Served, ProtocolError> {
-        self.0.load().find(reference).cloned()
+        self.shared.snapshot.load().find(reference).cloned()
     }
 
-    /// Names of all models, in order.
+    /// Names of all models that are served, in order.
     pub(crate) fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.load().0.keys().cloned().collect();
+        let snapshot = self.shared.snapshot.load();
+        let served = snapshot
+            .models
+            .iter()
+            .filter(|(_, entry)| !entry.served.is_empty());
+        let mut names: Vec<String> = served.map(|(name, _)| name.clone()).collect();
         names.sort_unstable();
         names
     }
-}
 
-impl Snapshot {
-    fn new(models: Vec<(u64, Model)>) -> Snapshot {
-        let mut by_name: HashMap<String, Vec<(u64, Arc<Model>)>> = HashMap::new();
-        for (version, model) in models {
-            model.metrics.set_ready(true);
-            by_name
-                .entry(model.name.clone())
-                .or_default()
-                .push((version, Arc::new(model)));
-        }
-        let versions = |mut models: Vec<(u64, Arc<Model>)>| {
-            models.sort_unstable_by_key(|(version, _)| *version);
-            let versions: Arc<[String]> = models.iter().map(|(version, _)| version.to_string()).collect();
-            let served = |(version, model): (u64, Arc<Model>)| {
-                let metadata = metadata(&model, &versions);
-                (
-                    version,
-                    Served {
-                        model,
-                        metadata,
-                        versions: Arc::clone(&versions),
-                    },
+    /// Every model that is known, in the order of names and versions.
+    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
+    pub(crate) fn index(&self) -> Vec<IndexEntry> {
+        let snapshot = self.shared.snapshot.load();
+        let mut models: Vec<_> = snapshot.models.iter().collect();
+        models.sort_unstable_by_key(|(name, _)| *name);
+        let lines = models.into_iter().flat_map(|(_, entry)| entry.index.iter());
+        lines.cloned().collect()
+    }
+
+    /// Loads a model, or loads it again; all that its version policy chooses, or nothing. Returns when it is served.
+    /// Dropping the future does not stop the load.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Unsupported`] unless models are controlled by request; [`ProtocolError::UnknownModel`];
+    /// [`ProtocolError::LoadFailed`], and what was served before still is.
+    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
+    pub(crate) async fn load(&self, name: &str, parameters: LoadParameters) -> Result<(), ProtocolError> {
+        let name = name.to_owned();
+        self.order(|reply| Command::Load {
+            name,
+            parameters,
+            reply,
+        })
+        .await
+    }
+
+    /// Serves a model no longer; its requests in flight are finished. Unloading what is not loaded is no error.
+    /// `unload_dependents` is for ensembles, which this server does not have.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Unsupported`] unless models are controlled by request; [`ProtocolError::UnknownModel`].
+    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
+    pub(crate) async fn unload(&self, name: &str, _unload_dependents: bool) -> Result<(), ProtocolError> {
+        let name = name.to_owned();
+        self.order(|reply| Command::Unload { name, reply }).await
+    }
+
+    async fn order(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), ProtocolError>>) -> Command,
+    ) -> Result<(), ProtocolError> {
+        if self.control != ModelControl::Explicit {
+            return Err(ProtocolError::Unsupported {
+                what: format!(
+                    "explicit model load / unload with --model-control {}",
+                    self.control
                 )
-            };
-            Versions {
-                served: models.into_iter().map(served).collect(),
-            }
-        };
-        Snapshot(
-            by_name
-                .into_iter()
-                .map(|(name, models)| (name, versions(models)))
-                .collect(),
-        )
-    }
-
-    fn find(&self, reference: &ModelRef) -> Result<&Served, ProtocolError> {
-        let unknown = || ProtocolError::UnknownModel {
-            model: reference.name.as_str().into(),
-        };
-        let versions = self.0.get(&reference.name).ok_or_else(unknown)?;
-        let found = match &reference.version {
-            None => versions.served.last(),
-            Some(version) => {
-                let number: Option<u64> = version.parse().ok();
-                versions.served.iter().find(|(served, _)| Some(*served) == number)
-            }
-        };
-        found
-            .map(|(_, served)| served)
-            .ok_or_else(|| ProtocolError::UnknownVersion {
-                model: reference.name.as_str().into(),
-                version: reference.version.as_deref().unwrap_or_default().into(),
-            })
-    }
-}
-
-/// The metadata's body: the protocol's members, and class labels as `properties` where there are any.
-fn metadata(model: &Model, versions: &[String]) -> Bytes {
-    let body = model.metadata(versions.to_vec()).to_json();
-    let properties: serde_json::Map<String, serde_json::Value> = model
-        .properties()
-        .map(|(name, labels)| (name, labels.into()))
-        .collect();
-    match serde_json::from_slice(&body) {
-        Ok(serde_json::Value::Object(mut object)) if !properties.is_empty() => {
-            object.insert("properties".to_owned(), properties.into());
-            serde_json::Value::Object(object).to_string().into()
+                .into(),
+            });
         }
-        _ => body,
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => ProtocolError::NotReady {
+                    reason: format!("{MAX_WAITING} loads and unloads already wait").into(),
+                },
+                TrySendError::Disconnected(_) => ProtocolError::Draining,
+            })?;
+        answer.await.unwrap_or(Err(ProtocolError::Draining))
     }
 }
 
@@ -153,6 +197,21 @@ pub struct LoadError {
     /// What is wrong.
     #[source]
     pub(crate) problem: LoadProblem,
+}
+
+impl LoadError {
+    fn unknown(name: &str, config: &RepositoryConfig) -> LoadError {
+        LoadError {
+            name: Some(name.to_owned()),
+            place: config.model_repository.clone().unwrap_or_default(),
+            problem: LoadProblem::NotInRepository,
+        }
+    }
+
+    /// The error with what is wrong.
+    fn in_one_line(&self) -> String {
+        format!("{self}: {}", self.problem)
+    }
 }
 
 struct Place<'a>(Option<&'a str>, &'a Path);

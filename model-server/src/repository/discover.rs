@@ -8,10 +8,14 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) version: u64,
-    pub(crate) file: PathBuf,
+    /// The model's file, or why there is no telling which it is.
+    pub(crate) file: Result<PathBuf, Misplaced>,
     /// Where its `model.toml` would be.
     pub(crate) directory: PathBuf,
 }
+
+/// What is wrong, and where.
+pub(crate) type Misplaced = (PathBuf, DiscoverError);
 
 /// A path at which there is no model, or no way to tell which.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,20 +61,19 @@ struct Listing {
     directories: Vec<PathBuf>,
 }
 
-/// The models at `path`, served as `name` if there is one.
+/// The models at `path`, served as `name` if there is one; none is no error here.
+///
+/// What is wrong with one model stands in its [`Found`], so that the others can be served.
 ///
 /// # Errors
-/// [`DiscoverError`], with the path it is about.
-pub(crate) fn discover(path: &Path, name: Option<&str>) -> Result<Vec<Found>, (PathBuf, DiscoverError)> {
+/// [`DiscoverError`], with the path it is about: there is nothing at `path`, or more than one model for one name.
+pub(crate) fn discover(path: &Path, name: Option<&str>) -> Result<Vec<Found>, Misplaced> {
     let failed = |error| (path.to_owned(), error);
     let metadata = std::fs::metadata(path).map_err(|error| failed(unreadable(&error)))?;
     if !metadata.is_dir() {
         return Ok(vec![of_file(path, name)]);
     }
-    let found = of_directory(path)?;
-    if found.is_empty() {
-        return Err(failed(DiscoverError::NoModel));
-    }
+    let found = of_directory(path).map_err(failed)?;
     let Some(name) = name else { return Ok(found) };
     if found.iter().any(|other| other.directory != found[0].directory) {
         let mut models: Vec<&str> = found.iter().map(|found| found.name.as_str()).collect();
@@ -88,60 +91,65 @@ pub(crate) fn discover(path: &Path, name: Option<&str>) -> Result<Vec<Found>, (P
         .collect())
 }
 
-/// The models of a directory: its own, or those of its directories; none is no error here.
-fn of_directory(path: &Path) -> Result<Vec<Found>, (PathBuf, DiscoverError)> {
-    let listing = Listing::read(path).map_err(|error| (path.to_owned(), error))?;
-    if let Some(own) = of_listing(path, &listing)? {
+/// The models of a directory: its own, or those of its directories.
+fn of_directory(path: &Path) -> Result<Vec<Found>, DiscoverError> {
+    let listing = Listing::read(path)?;
+    if let Some(own) = of_listing(path, &listing) {
         return Ok(own);
     }
     let mut found = Vec::new();
     for directory in &listing.directories {
         // What else lies in a volume (`lost+found`, another tool's cache) may be unreadable and is not ours.
-        let Ok(listing) = Listing::read(directory) else {
-            continue;
-        };
-        found.extend(of_listing(directory, &listing)?.unwrap_or_default());
+        if let Ok(listing) = Listing::read(directory) {
+            found.extend(of_listing(directory, &listing).unwrap_or_default());
+        }
     }
     Ok(found)
 }
 
 /// The model of a directory, `None` if it is not one's.
-fn of_listing(path: &Path, listing: &Listing) -> Result<Option<Vec<Found>>, (PathBuf, DiscoverError)> {
-    if let Some(file) = only_file(path, listing)? {
-        return Ok(Some(vec![of_file(file, None)]));
+fn of_listing(path: &Path, listing: &Listing) -> Option<Vec<Found>> {
+    match only_file(listing) {
+        Ok(Some(file)) => return Some(vec![of_file(file, None)]),
+        Ok(None) => {}
+        Err(error) => {
+            return Some(vec![Found {
+                name: name_of(path),
+                version: 1,
+                file: Err((path.to_owned(), error)),
+                directory: path.to_owned(),
+            }]);
+        }
     }
     if listing.versions.is_empty() {
-        return Ok(None);
+        return None;
     }
-    let mut found = Vec::with_capacity(listing.versions.len());
-    for (version, directory) in &listing.versions {
-        let inner = Listing::read(directory).map_err(|error| (directory.clone(), error))?;
-        let Some(file) = only_file(directory, &inner)? else {
-            let version = text(directory.file_name());
-            return Err((path.to_owned(), DiscoverError::EmptyVersion { version }));
-        };
-        found.push(Found {
-            name: name_of(path),
-            version: *version,
-            file: file.clone(),
-            directory: path.to_owned(),
-        });
-    }
-    Ok(Some(found))
+    let version = |(version, directory): &(u64, PathBuf)| Found {
+        name: name_of(path),
+        version: *version,
+        file: of_version(directory).map_err(|error| (directory.clone(), error)),
+        directory: path.to_owned(),
+    };
+    Some(listing.versions.iter().map(version).collect())
 }
 
-fn only_file<'a>(path: &Path, listing: &'a Listing) -> Result<Option<&'a PathBuf>, (PathBuf, DiscoverError)> {
+fn of_version(directory: &Path) -> Result<PathBuf, DiscoverError> {
+    let listing = Listing::read(directory)?;
+    let file = only_file(&listing)?.cloned();
+    file.ok_or_else(|| DiscoverError::EmptyVersion {
+        version: text(directory.file_name()),
+    })
+}
+
+fn only_file(listing: &Listing) -> Result<Option<&PathBuf>, DiscoverError> {
     match listing.onnx.as_slice() {
         [] => Ok(None),
         [file] => Ok(Some(file)),
         several => {
             let names: Vec<String> = several.iter().map(|file| text(file.file_name())).collect();
-            Err((
-                path.to_owned(),
-                DiscoverError::SeveralFiles {
-                    files: quoted(names.iter().map(String::as_str)),
-                },
-            ))
+            Err(DiscoverError::SeveralFiles {
+                files: quoted(names.iter().map(String::as_str)),
+            })
         }
     }
 }
@@ -162,7 +170,7 @@ fn of_file(file: &Path, name: Option<&str>) -> Found {
     Found {
         name,
         version: 1,
-        file: file.to_owned(),
+        file: Ok(file.to_owned()),
         directory,
     }
 }
@@ -276,7 +284,8 @@ mod tests {
         assert_eq!(names(root.path(), None), expected);
         assert_eq!(names(&root.path().join("iris"), Some("flower")).len(), 2);
         let found = &discover(&root.path().join("iris"), None).unwrap()[1];
-        assert!(found.file.ends_with("iris/12/model.onnx") && found.directory.ends_with("iris"));
+        let file = found.file.as_ref().unwrap();
+        assert!(file.ends_with("iris/12/model.onnx") && found.directory.ends_with("iris"));
     }
 
     #[test]
@@ -287,16 +296,35 @@ mod tests {
             DiscoverError::Missing
         );
         let root = tree(&["notes/readme.txt"]);
-        assert_eq!(problem(root.path(), None), DiscoverError::NoModel);
+        assert_eq!(discover(root.path(), None), Ok(Vec::new()));
         let root = tree(&["a.onnx", "b.onnx"]);
+        let found = discover(root.path(), None).unwrap();
+        let (place, error) = found[0].file.clone().unwrap_err();
+        assert_eq!(place, root.path());
+        assert!(error.to_string().contains("`a.onnx`, `b.onnx`; expected one"));
+        // One broken version, or one broken model, says nothing about the others.
+        let root = tree(&[
+            "iris/1/model.onnx",
+            "iris/2/readme.txt",
+            "two/a.onnx",
+            "two/b.onnx",
+            "ok/m.onnx",
+        ]);
+        let found = discover(root.path(), None).unwrap();
+        let names: Vec<_> = found
+            .iter()
+            .map(|found| (found.name.as_str(), found.version, found.file.is_ok()))
+            .collect();
+        let expected = [
+            ("iris", 1, true),
+            ("iris", 2, false),
+            ("m", 1, true),
+            ("two", 1, false),
+        ];
+        assert_eq!(names, expected);
+        let (_, error) = found[1].file.clone().unwrap_err();
         assert!(
-            problem(root.path(), None)
-                .to_string()
-                .contains("`a.onnx`, `b.onnx`; expected one")
-        );
-        let root = tree(&["iris/1/model.onnx", "iris/2/readme.txt"]);
-        assert!(
-            problem(root.path(), None)
+            error
                 .to_string()
                 .contains("version directory `2` holds no .onnx file")
         );

@@ -1,21 +1,18 @@
 //! From a file to a model that is warm: read, make servable, build sessions, run with zeros.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ort::value::Outlet;
 use plumbline_inference_protocol::{ModelSignature, TensorSpec};
 
-use super::discover::{DiscoverError, Found, discover};
+use super::content::Content;
+use super::discover::DiscoverError;
 use super::model_toml::{ModelToml, ModelTomlError};
 use super::signature::{Unservable, complete_shapes, output_infos, problems_of, rows_agree, specs_of};
 use super::warm_up::warm_up;
-use super::{LoadError, LoadErrors};
-use crate::config::ModelPath;
 use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::model::Model;
@@ -69,6 +66,18 @@ pub enum LoadProblem {
         /// The file that came first.
         other: PathBuf,
     },
+    /// A version that `version_policy` names.
+    #[error("version_policy asks for version {version}, which is not there")]
+    NoSuchVersion {
+        /// The version.
+        version: u64,
+    },
+    /// A model that `--load-model` names.
+    #[error("--load-model names it, but no repository has a model of this name")]
+    NotInRepository,
+    /// A fault of this program, or of ONNX Runtime.
+    #[error("loading it panicked; the log says more")]
+    Panicked,
 }
 
 struct Sentences<'a>(&'a [Unservable]);
@@ -83,69 +92,20 @@ impl fmt::Display for Sentences<'_> {
     }
 }
 
-/// Finds and loads every model of the configuration.
-///
-/// # Errors
-/// [`LoadErrors`]: all that cannot be served, at once; then nothing is.
-pub(crate) fn load_all(
-    loader: &Loader,
-    models: &[ModelPath],
-    repository: Option<&Path>,
-) -> Result<Vec<(u64, Model)>, LoadErrors> {
-    let mut errors = Vec::new();
-    let mut found = Vec::new();
-    let repository = repository.map(ModelPath::new);
-    for ModelPath { name, path } in models.iter().chain(&repository) {
-        match discover(path, name.as_deref()) {
-            Ok(here) => found.extend(here.into_iter().map(|found| (found, name.is_some()))),
-            Err((place, error)) => {
-                errors.push(LoadError {
-                    name: name.clone(),
-                    place,
-                    problem: error.into(),
-                });
-            }
-        }
-    }
-    let mut taken: BTreeMap<(String, u64), PathBuf> = BTreeMap::new();
-    let mut loaded = Vec::with_capacity(found.len());
-    for (mut found, is_named) in found {
-        let outcome = ModelToml::read(&found.directory)
-            .map_err(LoadProblem::from)
-            .and_then(|toml| {
-                if let Some(name) = toml.name.clone().filter(|_| !is_named) {
-                    found.name = name;
-                }
-                let key = (found.name.clone(), found.version);
-                if let Some(other) = taken.get(&key) {
-                    return Err(LoadProblem::Duplicate {
-                        version: found.version,
-                        other: other.clone(),
-                    });
-                }
-                taken.insert(key, found.file.clone());
-                loader.load(&found, &toml)
-            });
-        match outcome {
-            Ok(model) => loaded.push((found.version, model)),
-            Err(problem) => errors.push(LoadError {
-                name: Some(found.name),
-                place: found.file,
-                problem,
-            }),
-        }
-    }
-    if errors.is_empty() {
-        Ok(loaded)
-    } else {
-        Err(LoadErrors(errors))
-    }
-}
-
 impl Loader {
-    fn load(&self, found: &Found, toml: &ModelToml) -> Result<Model, LoadProblem> {
-        let (model, description) = read(&found.file)?;
-        let directory = directory_of(&found.file);
+    /// Makes a model of its content, and runs it with zeros.
+    ///
+    /// # Errors
+    /// [`LoadProblem`].
+    pub(super) fn load(
+        &self,
+        name: &str,
+        version: u64,
+        content: &Content,
+        toml: &ModelToml,
+    ) -> Result<Model, LoadProblem> {
+        let (model, description) = servable(content.onnx.clone())?;
+        let directory = directory_of(&content.file);
         let mut first = Session::build(&self.library, &model, directory)?;
         let (inputs, mut outputs) = specs_of(&first)?;
         let warm = if toml.warmup == Some(false) {
@@ -153,8 +113,7 @@ impl Loader {
         } else {
             let warm = warm_up(&mut first, &inputs, outputs.len());
             warm.inspect_err(|error| {
-                let (name, version) = (&found.name, found.version);
-                tracing::warn!(model.name = %name, model.version = version, %error, "model does not run with zeros");
+                tracing::warn!(model.name = name, model.version = version, %error, "model does not run with zeros");
             })
             .ok()
         };
@@ -171,7 +130,7 @@ impl Loader {
             sessions.push(Session::build(&self.library, &model, directory)?);
         }
         let signature = ModelSignature {
-            model: found.name.clone(),
+            model: name.to_owned(),
             inputs,
             outputs,
         };
@@ -180,10 +139,10 @@ impl Loader {
             warm.map_or_else(Cost::unknown, |warm| warm.cost),
             self.max_queue,
             Arc::clone(&self.compute),
-            self.rebuild(found, &signature),
+            self.rebuild(content, toml),
         );
-        let version = found.version.to_string();
-        let metrics = self.metrics.model(&found.name, &version);
+        let version = version.to_string();
+        let metrics = self.metrics.model(name, &version);
         let rows_agree = rows_agree(&description.inputs);
         let model = Model::new(version, signature, infos, rows_agree, scheduler, metrics);
         model.log_loaded(instances, &description);
@@ -196,25 +155,21 @@ impl Loader {
         self.threads.min(affordable.unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// Makes a session from the file again, if the file is still the same model.
+    /// Makes a session from the file again, if it is still the same.
     fn rebuild(
         &self,
-        found: &Found,
-        signature: &ModelSignature,
+        content: &Content,
+        toml: &ModelToml,
     ) -> Box<dyn Fn() -> Result<Session, String> + Send + Sync> {
-        let (library, file, inputs) = (self.library.clone(), found.file.clone(), signature.inputs.clone());
-        let outputs: Vec<String> = signature.outputs.iter().map(|spec| spec.name.clone()).collect();
+        let (library, file) = (self.library.clone(), content.file.clone());
+        let (digest, settings) = (content.digest, toml.for_loading());
         Box::new(move || {
-            let (model, _) = read(&file).map_err(|error| error.to_string())?;
-            let directory = directory_of(&file);
-            let session = Session::build(&library, &model, directory).map_err(|error| error.to_string())?;
-            let (now, _) = specs_of(&session).map_err(|error| error.to_string())?;
-            let same = now == inputs && session.outputs().iter().map(Outlet::name).eq(outputs.iter());
-            if same {
-                Ok(session)
-            } else {
-                Err(format!("{} is another model now", file.display()))
+            let content = Content::read(&file, &settings).map_err(|error| error.to_string())?;
+            if content.digest != digest {
+                return Err(format!("{} is another model now", file.display()));
             }
+            let (model, _) = servable(content.onnx).map_err(|error| error.to_string())?;
+            Session::build(&library, &model, directory_of(&file)).map_err(|error| error.to_string())
         })
     }
 }
@@ -228,7 +183,11 @@ fn directory_of(file: &Path) -> &Path {
 
 /// Reads a file and makes it servable: its bytes without terminal `ZipMap` nodes, and what it said before.
 fn read(file: &Path) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
-    let bytes = std::fs::read(file).map_err(LoadProblem::Read)?;
+    servable(std::fs::read(file).map_err(LoadProblem::Read)?)
+}
+
+/// Makes the bytes of a file servable.
+fn servable(bytes: Vec<u8>) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
     let description = onnx::describe(&bytes)?;
     let problems = problems_of(&description);
     if !problems.is_empty() {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::policy::VersionPolicy;
+
 /// Settings of one model; every one of them is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +18,8 @@ pub(super) struct ModelToml {
     pub(super) instances: Option<NonZeroUsize>,
     /// Whether to run it with zeros before it is ready; yes, unless it cannot run with zeros.
     pub(super) warmup: Option<bool>,
+    /// Which versions are served; without it, the server's `--version-policy`.
+    pub(super) version_policy: Option<VersionPolicy>,
     /// Names of the classes behind the last dimension of an output, by output.
     #[serde(default)]
     pub(super) class_labels: BTreeMap<String, Vec<String>>,
@@ -30,6 +34,16 @@ pub struct ModelTomlError {
 }
 
 impl ModelToml {
+    /// What decides how a version is loaded, as a text that changes with it: comments and the choice of versions do
+    /// not.
+    pub(super) fn for_loading(&self) -> String {
+        let settings = ModelToml {
+            version_policy: None,
+            ..self.clone()
+        };
+        format!("{settings:?}")
+    }
+
     /// Reads the file in `directory`; without one, every setting is unset.
     pub(super) fn read(directory: &Path) -> Result<ModelToml, ModelTomlError> {
         let path = directory.join("model.toml");

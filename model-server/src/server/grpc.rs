@@ -66,8 +66,12 @@ async fn call(
         }),
         Method::ModelReady => {
             let proto::ModelReadyRequest { name, version } = grpc::decode_frame(&frame)?;
-            state.repository.find(&reference(name, version))?;
-            grpc::encode_frame(&proto::ModelReadyResponse { ready: true })
+            let ready = match state.repository.find(&reference(name, version)) {
+                Ok(_) => true,
+                Err(ProtocolError::ModelNotReady { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            grpc::encode_frame(&proto::ModelReadyResponse { ready })
         }
         Method::ServerMetadata => grpc::encode_frame(&proto::ServerMetadataResponse {
             name: state.server_name.clone(),
@@ -214,9 +218,10 @@ fn serving(state: &State, service: &str) -> Result<ServingStatus, ProtocolError>
     };
     match service {
         "" | "inference.GRPCInferenceService" => Ok(ready(state.readiness.is_ready())),
-        model => state
-            .repository
-            .find(&ModelRef::new(model))
-            .map(|_| ServingStatus::Serving),
+        model => match state.repository.find(&ModelRef::new(model)) {
+            Ok(_) => Ok(ServingStatus::Serving),
+            Err(ProtocolError::ModelNotReady { .. }) => Ok(ServingStatus::NotServing),
+            Err(error) => Err(error),
+        },
     }
 }

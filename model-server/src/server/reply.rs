@@ -32,6 +32,13 @@ pub(super) fn json(status: StatusCode, body: Bytes) -> WholeReply {
     reply
 }
 
+/// What is not ready, with the time after which it is worth asking again.
+pub(super) fn unready(status: StatusCode, body: Bytes) -> Response<WholeBody> {
+    let mut reply = json(status, body);
+    reply.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    reply
+}
+
 /// A V2 inference reply: JSON, or JSON followed by binary tensors.
 pub(super) fn infer(body: RestBody) -> WholeReply {
     let content_type = HeaderValue::from_static(body.content_type());

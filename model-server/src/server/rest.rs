@@ -33,11 +33,15 @@ fn describe(state: &State, route: &Route) -> Result<Reply, ProtocolError> {
     match route {
         Route::V1Alive => ok(metadata::v1_alive()),
         Route::V1List => ok(metadata::v1_list(&state.repository.names())),
-        Route::V1Model(model) | Route::ModelReady(model) => {
-            // What is in the repository is loaded and warm.
-            let served = state.repository.find(model)?;
-            ok(metadata::model_ready(&served.model.name, true, None))
-        }
+        Route::V1Model(model) | Route::ModelReady(model) => match state.repository.find(model) {
+            Ok(served) => ok(metadata::model_ready(&served.model.name, true, None)),
+            Err(error @ ProtocolError::ModelNotReady { .. }) => {
+                let text = error.to_string();
+                let body = metadata::model_ready(&model.name, false, Some(&text));
+                Ok(reply::unready(error.http_status(), body))
+            }
+            Err(error) => Err(error),
+        },
         Route::ServerMetadata => ok(state.server_metadata.clone()),
         Route::ServerLive => ok(metadata::health(true, state.readiness.is_ready())),
         Route::ServerReady => {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
+use plumbline_model_server::VersionPolicy;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -342,7 +343,10 @@ async fn versions_are_served_side_by_side_and_the_newest_by_default() {
         ("m/10/model.onnx", of_width(10)),
         ("m/1/x.onnx", of_width(1)),
     ];
-    let server = TestServer::start(&files).await;
+    let server = TestServer::start_with(&files, |config| {
+        config.repository.version_policy = VersionPolicy::All;
+    })
+    .await;
     let shape = async |path: &str| server.get(path).await.json()["inputs"][0]["shape"][1].clone();
     assert_eq!(shape("/v2/models/m").await, 10);
     assert_eq!(shape("/v2/models/m/versions/2").await, 2);
@@ -359,8 +363,8 @@ async fn versions_are_served_side_by_side_and_the_newest_by_default() {
 #[tokio::test]
 async fn health_and_metadata() {
     let server = TestServer::start_with(&[("m.onnx", models::simple())], |config| {
-        let path = config.model_repository.take().unwrap().join("m.onnx");
-        config.models = vec![plumbline_model_server::ModelPath::named("odd name%", path)];
+        let path = config.repository.model_repository.take().unwrap().join("m.onnx");
+        config.repository.models = vec![plumbline_model_server::ModelPath::named("odd name%", path)];
         config.server_name = "triton".to_owned();
     })
     .await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -74,7 +75,12 @@ impl TestServer {
             Err(error) => panic!("the server does not start: {error:#}"),
         };
         let address = app.address();
-        let serving = tokio::spawn(app.serve());
+        let mut serving = tokio::spawn(app.serve());
+        tokio::select! {
+            biased;
+            outcome = &mut serving => panic!("the server does not start: {outcome:?}"),
+            () = ready(&process) => {}
+        }
         TestServer {
             address,
             process,
@@ -285,20 +291,37 @@ impl Call {
     }
 }
 
+/// Waits until the process is ready.
+pub(crate) async fn ready(process: &Process) {
+    let ready = async {
+        while !process.readiness().is_ready() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, ready).await;
+    assert!(outcome.is_ok(), "not ready: {:?}", process.readiness().pending());
+}
+
+/// For what must happen, however slow the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
 pub(crate) fn config(repository: &Path) -> Config {
     let mut config = Config::on_loopback(Vec::<ModelPath>::new());
-    config.model_repository = Some(repository.to_owned());
+    config.repository.model_repository = Some(repository.to_owned());
     config.onnxruntime = onnxruntime();
     config
 }
 
-/// Binds a server that must not start, and returns what it says.
+/// Starts a server that must not start, and returns what it says.
 pub(crate) async fn start_error(config: Config) -> String {
     let process = Process::start(PART, &config.common, serde_json::Value::Null).expect("an admin port");
-    match App::bind(config, &process).await {
-        Ok(_) => panic!("the server starts"),
-        Err(error) => format!("{error:#}"),
-    }
+    let outcome = match App::bind(config, &process).await {
+        Ok(app) => tokio::time::timeout(PATIENCE, app.serve())
+            .await
+            .expect("the server starts"),
+        Err(error) => Err(error),
+    };
+    format!("{:#}", outcome.expect_err("the server does not serve"))
 }
 
 #[derive(Debug)]

@@ -1,0 +1,199 @@
+//! Loads versions, all of them or none, and notes what cannot be loaded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::content::Content;
+use super::super::model_toml::ModelToml;
+use super::super::record::{Failure, Loaded, Version};
+use super::super::scan::ScannedModel;
+use super::super::stamp::Stamp;
+use super::super::{LoadError, LoadProblem};
+use super::{Draining, Keeper};
+use crate::model::Model;
+
+impl Keeper {
+    /// Loads the versions that the policy chooses, all of them or none.
+    pub(super) fn load_exactly(&mut self, name: &str, scanned: &ScannedModel) -> Result<(), Vec<LoadError>> {
+        let failed = |place: &Path, problem: LoadProblem| LoadError {
+            name: Some(name.to_owned()),
+            place: place.to_owned(),
+            problem,
+        };
+        let duplicates = scanned.duplicates.iter();
+        let mut errors: Vec<LoadError> = duplicates.map(|duplicate| duplicate.error(name)).collect();
+        let any_place = || {
+            let place = scanned.versions.values().next();
+            match place {
+                Some(Ok(file)) => file.clone(),
+                Some(Err((place, _))) => place.clone(),
+                None => PathBuf::new(),
+            }
+        };
+        let toml = match &scanned.toml {
+            Ok(toml) => toml,
+            Err(error) => {
+                self.complain(name, Some(error.to_string()));
+                return Err(vec![failed(&any_place(), error.clone().into())]);
+            }
+        };
+        let policy = self.policy(&scanned.toml);
+        let available: Vec<u64> = scanned.versions.keys().copied().collect();
+        for version in policy.missing(&available) {
+            errors.push(failed(&any_place(), LoadProblem::NoSuchVersion { version }));
+        }
+        let chosen = policy.choose(&available);
+        let settings = toml.for_loading();
+        let mut loaded = Vec::with_capacity(chosen.len());
+        for &version in &chosen {
+            let file = match &scanned.versions[&version] {
+                Ok(file) => file,
+                Err((place, error)) => {
+                    self.failed(name, version, None, &format!("{}: {error}", place.display()));
+                    errors.push(failed(place, error.clone().into()));
+                    continue;
+                }
+            };
+            let content = Content::read(file, &settings);
+            let model = content.and_then(|content| {
+                let model = self.load(name, version, &content, toml)?;
+                Ok((model, content))
+            });
+            match model {
+                Ok((model, content)) => loaded.push((version, model, content)),
+                Err(problem) => {
+                    self.failed(name, version, None, &problem.to_string());
+                    errors.push(failed(file, problem));
+                }
+            }
+        }
+        if !errors.is_empty() {
+            if let Some(record) = self.records.get_mut(name) {
+                record
+                    .versions
+                    .values_mut()
+                    .for_each(|version| version.is_loading = false);
+            }
+            return Err(errors);
+        }
+        for (version, model, content) in loaded {
+            self.install(name, version, model, &content);
+            let stamp = Stamp::of(&content.file, &content.others, settings.clone());
+            let record = self.records.entry(name.to_owned()).or_default();
+            let version = record.versions.entry(version).or_default();
+            version.others.clone_from(&content.others);
+            version.watch.read(stamp);
+        }
+        if let Some(record) = self.records.get_mut(name) {
+            record.policy = policy;
+        }
+        self.complain(name, None);
+        self.unload_others(name, &chosen, &available);
+        self.publish(name);
+        Ok(())
+    }
+
+    pub(super) fn load(
+        &mut self,
+        name: &str,
+        number: u64,
+        content: &Content,
+        toml: &ModelToml,
+    ) -> Result<Model, LoadProblem> {
+        let record = self.records.entry(name.to_owned()).or_default();
+        record.versions.entry(number).or_default().is_loading = true;
+        self.publish(name);
+        let started = Instant::now();
+        let loader = &self.loader;
+        let outcome = catch_unwind(AssertUnwindSafe(|| loader.load(name, number, content, toml)))
+            .unwrap_or(Err(LoadProblem::Panicked));
+        self.loader.metrics.loaded(name, started.elapsed());
+        if let Some(version) = self.version(name, number) {
+            version.is_loading = false;
+        }
+        outcome
+    }
+
+    pub(super) fn version(&mut self, name: &str, number: u64) -> Option<&mut Version> {
+        self.records.get_mut(name)?.versions.get_mut(&number)
+    }
+
+    /// Serves a model from here on; the one that it takes the place of drains.
+    pub(super) fn install(&mut self, name: &str, number: u64, model: Model, content: &Content) {
+        let record = self.records.entry(name.to_owned()).or_default();
+        if let Some(old) = record.newest()
+            && old.signature != model.signature
+        {
+            tracing::warn!(
+                model.name = name,
+                model.version = number,
+                before = old.signature_text(),
+                now = model.signature_text(),
+                "the model's inputs or outputs have changed"
+            );
+        }
+        model.metrics.set_ready(true);
+        let version = record.versions.entry(number).or_default();
+        version.failure = None;
+        let loaded = Loaded {
+            model: Arc::new(model),
+            digest: content.digest,
+        };
+        if let Some(old) = version.served.replace(loaded) {
+            version.draining += 1;
+            self.draining.push(Draining {
+                name: name.to_owned(),
+                version: number,
+                model: old.model,
+            });
+        }
+        self.publish(name);
+    }
+
+    /// Notes that a version's newest content cannot be loaded; whether an older one serves.
+    pub(super) fn failed(
+        &mut self,
+        name: &str,
+        number: u64,
+        content: Option<&Content>,
+        reason: &str,
+    ) -> bool {
+        let failure = Failure {
+            digest: content.map(|content| content.digest),
+            reason: reason.to_owned(),
+        };
+        let record = self.records.entry(name.to_owned()).or_default();
+        let version = record.versions.entry(number).or_default();
+        version.is_loading = false;
+        let serves = version.served.is_some();
+        let is_news = version.failure.as_ref() != Some(&failure);
+        version.failure = Some(failure);
+        if is_news {
+            self.loader.metrics.load_failed(name);
+            tracing::warn!(
+                model.name = name,
+                model.version = number,
+                error = reason,
+                old_one_serves = serves,
+                "model cannot be loaded"
+            );
+        }
+        serves
+    }
+
+    /// Notes what is wrong with a model as a whole, or that nothing is.
+    pub(super) fn complain(&mut self, name: &str, problem: Option<String>) {
+        let record = self.records.entry(name.to_owned()).or_default();
+        if record.problem == problem {
+            return;
+        }
+        record.problem = problem;
+        if let Some(problem) = &record.problem {
+            self.loader.metrics.load_failed(name);
+            tracing::warn!(model.name = name, error = %problem, "model cannot be updated");
+        }
+        self.publish(name);
+    }
+}
