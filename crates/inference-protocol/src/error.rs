@@ -329,8 +329,8 @@ pub enum ProtocolError {
         /// What stands there.
         got: Box<str>,
     },
-    /// The gRPC message is compressed, which this server did not offer.
-    #[error("compressed gRPC message: expected the encoding identity")]
+    /// The gRPC message is compressed in a way that cannot be read.
+    #[error("compressed gRPC message: expected grpc-encoding identity, gzip or deflate, got another or none")]
     GrpcCompression,
     /// Both raw and typed contents in one message; the text is Triton's.
     #[error(
@@ -511,6 +511,24 @@ pub enum ProtocolError {
     /// The body did not arrive whole.
     #[error("the body ended early")]
     BodyIncomplete,
+    /// The body did not arrive in the time that a body has.
+    #[error("expected the whole body within {} ms, got a part of it", .after.as_millis())]
+    BodyTimeout {
+        /// The time that a body has.
+        after: Duration,
+    },
+    /// The body has a content coding that is not read.
+    #[error("expected a content encoding of gzip, deflate or identity, and one only, got `{got}`")]
+    ContentEncoding {
+        /// The header's value, shortened.
+        got: Box<str>,
+    },
+    /// The body is not what its content coding says.
+    #[error("malformed compressed body: expected {expected}, got other bytes")]
+    Compressed {
+        /// The coding.
+        expected: &'static str,
+    },
     /// No such path or RPC.
     #[error("Not Found")]
     NotFound,

@@ -11,7 +11,10 @@ mod stream;
 pub use self::{
     code::GrpcCode,
     convert::{Contents, request_from_proto, request_to_proto, response_from_proto, response_to_proto},
-    frame::{FRAME_PREFIX, FrameParser, decode_frame, decode_message, encode_frame, message_of},
+    frame::{
+        FRAME_PREFIX, FrameParser, compress_frame, decode_frame, decode_message, encode_frame, expand_frame,
+        is_compressed, message_coding, message_of,
+    },
     metadata::{decode_status_message, encode_status_message, format_timeout, parse_timeout},
     method::Method,
     peek::{Peek, peek_model},

@@ -4,6 +4,7 @@
 //! whose [`Tensor`]s are views of the received bytes wherever the encoding allows it. [`ModelSignature`] tells
 //! whether they fit a model. An [`InferResponse`] goes back the same way, a [`ProtocolError`] through its table.
 
+pub mod coding;
 mod datatype;
 mod error;
 pub mod grpc;

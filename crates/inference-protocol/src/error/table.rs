@@ -107,6 +107,17 @@ impl ProtocolError {
                 "body_too_large",
             ),
             E::BodyIncomplete => bad_request("body_incomplete"),
+            E::BodyTimeout { .. } => row(
+                StatusCode::REQUEST_TIMEOUT,
+                GrpcCode::DeadlineExceeded,
+                "body_timeout",
+            ),
+            E::ContentEncoding { .. } => row(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                GrpcCode::Unimplemented,
+                "unsupported_content_encoding",
+            ),
+            E::Compressed { .. } => bad_request("malformed_compressed_body"),
             E::NotFound => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "not_found"),
             E::UnknownRpc { .. } => row(StatusCode::NOT_FOUND, GrpcCode::Unimplemented, "unknown_rpc"),
             E::MethodNotAllowed { .. } => row(

@@ -5,7 +5,7 @@ use super::{
     proto::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor},
     *,
 };
-use crate::{ProtocolError, TensorData};
+use crate::{ProtocolError, TensorData, coding::Coding};
 
 fn input(
     name: &str,
@@ -186,6 +186,58 @@ fn long_messages_are_refused_at_their_prefix() {
             Err(ProtocolError::BodyTooLarge { limit: 64 })
         );
     }
+}
+
+#[test]
+fn compressed_messages_are_read_alone_and_in_a_stream() {
+    let plain = named("churn", "1");
+    for coding in Coding::ALL {
+        let header = message_coding(Some(coding.as_str().as_bytes())).unwrap();
+        assert_eq!(header, Some(coding));
+        let packed = compress_frame(&plain, coding);
+        assert!(is_compressed(&packed) && packed.len() < plain.len());
+        assert_eq!(
+            decode_frame::<ModelInferRequest>(&packed),
+            Err(ProtocolError::GrpcCompression)
+        );
+        let expanded = expand_frame(packed.clone(), header, plain.len()).unwrap();
+        assert_eq!(expanded, plain);
+        assert_eq!(
+            expand_frame(expanded, header, 0).unwrap(),
+            plain,
+            "a plain one stays"
+        );
+        assert_eq!(
+            expand_frame(packed.clone(), None, 1 << 10),
+            Err(ProtocolError::GrpcCompression)
+        );
+        assert_eq!(
+            expand_frame(packed.clone(), header, 64),
+            Err(ProtocolError::BodyTooLarge { limit: 64 })
+        );
+        for cut in [
+            packed.slice(..packed.len() - 1),
+            [&packed[..], b"x"].concat().into(),
+        ] {
+            assert_eq!(
+                expand_frame(cut, header, 1 << 10).unwrap_err().code(),
+                "malformed_grpc_frame"
+            );
+        }
+        let mut parser = FrameParser::with_coding(1 << 10, header);
+        parser.push(packed.slice(..9));
+        assert_eq!(parser.next_message(), Ok(None));
+        parser.push([&packed[9..], &plain[..]].concat().into());
+        for _ in 0..2 {
+            assert_eq!(parser.next_message().unwrap().unwrap(), plain[FRAME_PREFIX..]);
+        }
+        assert!(parser.is_idle());
+    }
+    assert_eq!(message_coding(None), Ok(None));
+    assert_eq!(
+        message_coding(Some(b"snappy")),
+        Err(ProtocolError::GrpcCompression)
+    );
 }
 
 fn named(name: &str, version: &str) -> Bytes {
