@@ -62,6 +62,8 @@ impl App {
             .context("cannot start the thread that loads models")?;
         let limits = Limits {
             max_body_bytes: config.max_body_bytes,
+            body_timeout: config.body_timeout,
+            compress_min_bytes: config.compress_min_bytes,
             nan_policy: config.nan_policy,
         };
         let server = Server::new(repository, process, &metrics, config.server_name, limits);

@@ -84,9 +84,21 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         "max_body_bytes",
         "SIZE",
-        "Largest body of a request; larger ones get 413.",
+        "Largest body of a request, before and after decompression; larger ones get 413.",
     )
     .default("64MiB"),
+    Setting::new(
+        "body_timeout",
+        "TIME",
+        "Time that a request's body has to arrive, from its head on; slower ones get 408.",
+    )
+    .default("1m"),
+    Setting::new(
+        "compress_min_bytes",
+        "SIZE",
+        "Replies from this size on are compressed for clients that ask for it.",
+    )
+    .default("1KiB"),
     Setting::new(
         "nan_policy",
         "POLICY",
@@ -112,6 +124,10 @@ pub struct Config {
     pub max_queue: usize,
     /// Largest body of a request.
     pub max_body_bytes: usize,
+    /// Time that a body has to arrive.
+    pub body_timeout: Duration,
+    /// Replies from this size on are compressed for clients that ask for it.
+    pub compress_min_bytes: usize,
     /// How JSON replies write numbers that JSON does not have.
     pub nan_policy: NanPolicy,
 }
@@ -304,12 +320,19 @@ impl Config {
             instances: reader.optional("instances"),
             max_queue: reader.value("max_queue"),
             max_body_bytes: reader.value::<ByteSize>("max_body_bytes").as_usize(),
+            body_timeout: reader.value("body_timeout"),
+            compress_min_bytes: reader.value::<ByteSize>("compress_min_bytes").as_usize(),
             nan_policy,
         };
         reader.check(
             "max_body_bytes",
             config.max_body_bytes > 0,
             "must be at least 1 byte",
+        );
+        reader.check(
+            "body_timeout",
+            !config.body_timeout.is_zero(),
+            "must be longer than 0",
         );
         (common, config)
     }
@@ -324,6 +347,8 @@ impl Config {
             instances: None,
             max_queue: 256,
             max_body_bytes: 64 << 20,
+            body_timeout: Duration::from_mins(1),
+            compress_min_bytes: 1 << 10,
             nan_policy: NanPolicy::Null,
         }
     }
@@ -399,14 +424,17 @@ mod tests {
             "0",
             "--max-body-bytes",
             "0",
+            "--body-timeout",
+            "0s",
         ])
         .unwrap_err();
         for part in [
-            "4 problems",
+            "5 problems",
             "PATH or NAME=PATH",
             "null, literal or error",
             "instances",
             "max_body_bytes",
+            "body_timeout",
         ] {
             assert!(problems.contains(part), "missing {part:?} in:\n{problems}");
         }

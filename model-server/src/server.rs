@@ -1,6 +1,7 @@
 //! The data port: V1, V2 REST and V2 gRPC on one port, each request answered whatever happens to it.
 
 mod body;
+mod compress;
 mod grpc;
 mod reply;
 mod reply_body;
@@ -12,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -49,6 +50,10 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_body_bytes: usize,
+    /// Time that a body has to arrive.
+    pub(crate) body_timeout: Duration,
+    /// Replies from this size on are compressed for clients that want it.
+    pub(crate) compress_min_bytes: usize,
     pub(crate) nan_policy: NanPolicy,
 }
 
@@ -187,7 +192,7 @@ fn deadline_of(
             got: "another value".into(),
         });
     };
-    let after = std::time::Duration::from_micros(micros);
+    let after = Duration::from_micros(micros);
     Ok(if micros == 0 {
         None
     } else {

@@ -22,6 +22,12 @@ impl WholeBody {
         Self { data, trailers: None }
     }
 
+    /// The data that is still to be sent.
+    pub fn data(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.data.as_ref().unwrap_or(&NONE)
+    }
+
     /// The same, followed by trailers.
     pub fn with_trailers(data: impl Into<Bytes>, trailers: HeaderMap) -> Self {
         Self {

@@ -6,8 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use plumbline_inference_protocol::coding::{Accepted, Coding};
 use plumbline_inference_protocol::{ProtocolError, grpc};
 use plumbline_service::WholeBody;
+use tokio::sync::Semaphore;
 
-use super::{Reply, reply};
+use super::reply::{self, WholeReply as Reply};
 
 pub(super) const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -96,11 +97,17 @@ pub(super) fn accepted_by_call(headers: &HeaderMap) -> Option<Coding> {
     let coding = of_call(headers).ok().flatten()?;
     let accepted = headers.get(GRPC_ACCEPT_ENCODING)?.as_bytes();
     let mut names = accepted.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    names.any(|name| Coding::parse(name) == Some(coding)).then_some(coding)
+    names
+        .any(|name| Coding::parse(name) == Some(coding))
+        .then_some(coding)
 }
 
 /// The same reply with its message compressed, from `min_bytes` on.
-pub(super) async fn grpc_reply(coding: Coding, frame: Bytes, min_bytes: usize) -> Result<Reply, ProtocolError> {
+pub(super) async fn grpc_reply(
+    coding: Coding,
+    frame: Bytes,
+    min_bytes: usize,
+) -> Result<Reply, ProtocolError> {
     if frame.len() < min_bytes {
         return Ok(reply::message(frame));
     }
@@ -121,7 +128,12 @@ async fn compress(
     aside(move || with(&bytes)).await
 }
 
+/// Threads that compress and expand at once: more would only take CPU from each other and from the models.
+static ASIDE: Semaphore = Semaphore::const_new(2);
+
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ProtocolError> {
+    // The semaphore is never closed.
+    let _permit = ASIDE.acquire().await;
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_panicked_or_shut_down| ProtocolError::Internal)
 }

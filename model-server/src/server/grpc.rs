@@ -14,7 +14,9 @@ use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
 
 use super::reply::WholeReply;
-use super::{EXTENSIONS, Reply, ReplyBody, State, body, deadline_of, earlier, record, reply, stream};
+use super::{
+    EXTENSIONS, Limits, Reply, ReplyBody, State, body, compress, deadline_of, earlier, record, reply, stream,
+};
 use crate::metrics::{Protocol, Rejected};
 use crate::repository::Served;
 use crate::scheduler::Deadline;
@@ -106,20 +108,22 @@ async fn call(
     Ok(reply::message(frame).map(ReplyBody::Whole))
 }
 
-/// The whole of a call's one message, its frame included.
+/// The whole of a call's one message, its frame included, uncompressed.
 async fn read(state: &State, headers: &HeaderMap, body: Incoming) -> Result<Bytes, ProtocolError> {
-    if let Some(encoding) = headers.get("grpc-encoding")
-        && encoding.as_bytes() != b"identity"
-    {
-        return Err(ProtocolError::GrpcCompression);
-    }
+    let coding = compress::of_call(headers)?;
     let limit = state.limits.max_body_bytes;
-    let frame = body::read(headers, body, limit.saturating_add(grpc::FRAME_PREFIX)).await;
+    let framed = Limits {
+        max_body_bytes: limit.saturating_add(grpc::FRAME_PREFIX),
+        ..state.limits
+    };
     // The client is told the limit of a message, without our arithmetic.
-    frame.map_err(|error| match error {
-        ProtocolError::BodyTooLarge { .. } => ProtocolError::BodyTooLarge { limit },
-        other => other,
-    })
+    let frame = body::read(headers, body, &framed)
+        .await
+        .map_err(|error| match error {
+            ProtocolError::BodyTooLarge { .. } => ProtocolError::BodyTooLarge { limit },
+            other => other,
+        })?;
+    compress::expand_frame(coding, frame, limit).await
 }
 
 async fn infer(
@@ -136,7 +140,11 @@ async fn infer(
     }
     .await;
     finished(state, served.as_ref(), outcome.as_ref().err(), headers, arrived);
-    outcome.map(reply::message)
+    let frame = outcome?;
+    match compress::accepted_by_call(headers) {
+        Some(coding) => compress::grpc_reply(coding, frame, state.limits.compress_min_bytes).await,
+        None => Ok(reply::message(frame)),
+    }
 }
 
 /// Counts and logs an inference, whether it came alone or in a stream.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
+use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::rest::{HEADER_LENGTH, JSON, RestBody};
 use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc};
 use plumbline_service::WholeBody;
@@ -62,17 +63,10 @@ pub(super) fn rest_error(error: &ProtocolError) -> WholeReply {
     if let ProtocolError::MethodNotAllowed { allow } = error {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
-    if is_encoding(error) {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if matches!(error, ProtocolError::ContentEncoding { .. }) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(Coding::ACCEPTED));
     }
     reply
-}
-
-/// What stands in the error for a body that is compressed.
-pub(super) const CONTENT_ENCODING: &str = "content encoding";
-
-fn is_encoding(error: &ProtocolError) -> bool {
-    matches!(error, ProtocolError::Unsupported { what } if what.starts_with(CONTENT_ENCODING))
 }
 
 /// A gRPC reply of one message.
@@ -80,9 +74,12 @@ pub(super) fn message(frame: Bytes) -> WholeReply {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(GRPC_STATUS, HeaderValue::from_static(GrpcCode::Ok.as_str()));
     let mut reply = Response::new(WholeBody::with_trailers(frame, trailers));
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    headers.insert(
+        GRPC_ACCEPT_ENCODING,
+        HeaderValue::from_static(Coding::GRPC_ACCEPTED),
+    );
     reply
 }
 
@@ -93,7 +90,10 @@ pub(super) fn grpc_error(error: &ProtocolError) -> WholeReply {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
     put_status(headers, Some(error));
     if matches!(error, ProtocolError::GrpcCompression) {
-        headers.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            GRPC_ACCEPT_ENCODING,
+            HeaderValue::from_static(Coding::GRPC_ACCEPTED),
+        );
     }
     reply
 }

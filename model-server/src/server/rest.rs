@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
 use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 
 use super::reply::WholeReply as Reply;
-use super::{State, body, deadline_of, earlier, record, reply};
+use super::{State, body, compress, deadline_of, earlier, record, reply};
 use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
 use crate::scheduler::Deadline;
@@ -18,11 +17,16 @@ use crate::scheduler::Deadline;
 /// Answers a request.
 pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
     let is_head = request.method() == Method::HEAD;
+    let accepted = compress::accepted(request.headers());
     let reply = match Route::parse(request.method(), request.uri().path()) {
         Ok(Route::Infer(model)) => infer(state, request, &model, Protocol::V2, arrived).await,
         Ok(Route::V1Predict(model)) => infer(state, request, &model, Protocol::V1, arrived).await,
         Ok(route) => describe(state, &route).unwrap_or_else(|error| reply::rest_error(&error)),
         Err(error) => reply::rest_error(&error),
+    };
+    let reply = match accepted {
+        Some(accepted) => compress::rest_reply(accepted, reply, state.limits.compress_min_bytes).await,
+        None => reply,
     };
     if is_head { reply::head_only(reply) } else { reply }
 }
@@ -102,14 +106,9 @@ async fn run(
     protocol: Protocol,
     arrived: Instant,
 ) -> Result<Reply, ProtocolError> {
-    if let Some(encoding) = head.headers.get(CONTENT_ENCODING)
-        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
-    {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes());
-        let what = format!("{} `{encoding}`", reply::CONTENT_ENCODING);
-        return Err(ProtocolError::Unsupported { what: what.into() });
-    }
-    let body = body::read(&head.headers, body, state.limits.max_body_bytes).await?;
+    let coding = compress::of_request(&head.headers)?;
+    let body = body::read(&head.headers, body, &state.limits).await?;
+    let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
     match protocol {
         Protocol::V1 => {
             let deadline = header_deadline(&head.headers, arrived)?;

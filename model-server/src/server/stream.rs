@@ -12,7 +12,7 @@ use plumbline_inference_protocol::grpc::{FrameParser, StreamedRequest};
 use tokio::sync::mpsc;
 
 use super::reply_body::{Item, Messages, Owned};
-use super::{State, grpc};
+use super::{State, compress, grpc};
 use crate::scheduler::Deadline;
 
 /// Requests of a stream that may be in the server at once: enough for a batch to form, little enough for memory.
@@ -87,6 +87,10 @@ pub(super) fn infer(
     let state = Arc::clone(state);
     let headers = Arc::new(headers);
     let mut requests = Requests::new(body, state.limits.max_body_bytes, deadline);
+    // Of a coding that is not known, the first compressed message is refused.
+    if let Ok(coding @ Some(_)) = compress::of_call(&headers) {
+        requests.parser = FrameParser::with_coding(state.limits.max_body_bytes, coding);
+    }
     Messages::produced_by(AHEAD, |out| async move {
         let outcome = answer_all(&state, &headers, &mut requests, &out).await;
         if let Err(error) = outcome {

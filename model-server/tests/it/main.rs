@@ -1,6 +1,7 @@
 //! The model server on real sockets with the real ONNX Runtime. `make setup` places the library; without it every
 //! test here fails and says so.
 
+mod body;
 mod check;
 mod errors;
 mod grpc;

@@ -25,6 +25,10 @@ const fn bad_request(code: &'static str) -> ErrorStatus {
     row(StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument, code)
 }
 
+const fn unavailable(code: &'static str) -> ErrorStatus {
+    row(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::Unavailable, code)
+}
+
 impl ProtocolError {
     /// The error table: the only way from a failure to a wire status. No `_` arm: a new variant has to choose
     /// its row.
@@ -78,22 +82,14 @@ impl ProtocolError {
             E::InvalidArgument { .. } => bad_request("invalid_argument"),
             E::UnknownModel { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_model"),
             E::UnknownVersion { .. } => row(StatusCode::NOT_FOUND, GrpcCode::NotFound, "unknown_version"),
-            E::ModelNotReady { .. } => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                GrpcCode::Unavailable,
-                "model_not_ready",
-            ),
-            E::NotReady { .. } => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                GrpcCode::Unavailable,
-                "not_ready",
-            ),
+            E::ModelNotReady { .. } => unavailable("model_not_ready"),
+            E::NotReady { .. } => unavailable("not_ready"),
             E::Overloaded { .. } => row(
                 StatusCode::TOO_MANY_REQUESTS,
                 GrpcCode::ResourceExhausted,
                 "overloaded",
             ),
-            E::Draining => row(StatusCode::SERVICE_UNAVAILABLE, GrpcCode::Unavailable, "draining"),
+            E::Draining => unavailable("draining"),
             E::DeadlineExceeded { .. } => row(
                 StatusCode::GATEWAY_TIMEOUT,
                 GrpcCode::DeadlineExceeded,

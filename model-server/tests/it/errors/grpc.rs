@@ -158,7 +158,9 @@ fn calls() -> Vec<Call> {
         ("health watch", Rpc::HealthWatch.path(), None, UNIMPLEMENTED),
         ("readiness of no model", Rpc::ModelReady.path(), None, NOT_FOUND),
         ("metadata of no model", Rpc::ModelMetadata.path(), None, NOT_FOUND),
-        ("gzip", infer, Some(("grpc-encoding", "gzip")), UNIMPLEMENTED),
+        // The header offers; each message tells for itself whether it is compressed.
+        ("gzip unused", infer, Some(("grpc-encoding", "gzip")), OK),
+        ("snappy", infer, Some(("grpc-encoding", "snappy")), UNIMPLEMENTED),
         ("identity", infer, Some(("grpc-encoding", "identity")), OK),
         ("call timeout", infer, Some(("grpc-timeout", "1n")), LATE),
         (

@@ -176,6 +176,12 @@ fn binaries() -> Vec<Row> {
     ]
 }
 
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    plumbline_inference_protocol::coding::Coding::Gzip
+        .compress(bytes)
+        .to_vec()
+}
+
 #[rustfmt::skip] // a row a line
 fn routes() -> Vec<Row> {
     let ok = || simple(|_| {});
@@ -189,7 +195,12 @@ fn routes() -> Vec<Row> {
         bad("wrong method for metadata", "/v2", "", "method_not_allowed").status(405),
         bad("metadata of no model", "/v2/models/none", "", "unknown_model").status(404).get(),
         bad("readiness of no model", "/v2/models/none/ready", "", "unknown_model").status(404).get(),
-        bad("compressed body", SIMPLE, ok(), "unsupported").status(501).header("content-encoding", &"gzip").says("`gzip`"),
+        bad("unknown coding", SIMPLE, ok(), "unsupported_content_encoding").status(415).header("content-encoding", &"br").says("`br`"),
+        bad("two codings", SIMPLE, ok(), "unsupported_content_encoding").status(415).header("content-encoding", &"gzip, gzip").says("one only"),
+        bad("not gzip", SIMPLE, ok(), "malformed_compressed_body").header("content-encoding", &"gzip").says("gzip"),
+        bad("gzip cut short", SIMPLE, gzip(ok().as_bytes())[..20].to_vec(), "malformed_compressed_body").header("content-encoding", &"gzip"),
+        bad("gzip that is no JSON", SIMPLE, gzip(b"{"), "malformed_json").header("content-encoding", &"gzip"),
+        bad("gzip bomb", SIMPLE, gzip(&vec![b' '; 1 << 20]), "body_too_large").status(413).header("content-encoding", &"gzip").says("4096 bytes"),
         bad("body too large", SIMPLE, vec![b' '; MAX_BODY_BYTES + 1], "body_too_large").status(413).says("4096 bytes"),
         bad("model_configuration", "/v2/models/simple/config", "", "unsupported").status(501).get(),
         bad("model_repository", "/v2/repository/index", "", "unsupported").status(501),
