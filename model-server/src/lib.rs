@@ -25,7 +25,7 @@ pub use config::{Config, ModelControl, ModelPath, RepositoryConfig, SETTINGS};
 pub use library::{Attempts, Library, LibraryError};
 pub use onnx::{Dimension, FileError, ValueType};
 pub use repository::{
-    DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable, VersionPolicy,
+    BareModel, DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable, VersionPolicy,
 };
 pub use session::BuildError;
 

@@ -2,6 +2,7 @@
 //!
 //! One thread, the [`keeper`], loads, swaps and unloads; requests read the snapshot that it leaves.
 
+mod bare;
 mod content;
 mod discover;
 mod keeper;
@@ -31,6 +32,7 @@ use self::keeper::{Command, Keeper};
 use self::snapshot::Snapshot;
 use crate::config::{ModelControl, RepositoryConfig};
 
+pub use self::bare::BareModel;
 pub use self::discover::DiscoverError;
 pub use self::load::LoadProblem;
 pub(crate) use self::load::{Checked, Loader, check_file};

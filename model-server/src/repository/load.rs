@@ -175,14 +175,14 @@ impl Loader {
 }
 
 /// Where a model's external data lies; `.` for a bare file name, whose parent is empty.
-fn directory_of(file: &Path) -> &Path {
+pub(super) fn directory_of(file: &Path) -> &Path {
     file.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
 /// Reads a file and makes it servable: its bytes without terminal `ZipMap` nodes, and what it said before.
-fn read(file: &Path) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
+pub(super) fn read(file: &Path) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
     servable(std::fs::read(file).map_err(LoadProblem::Read)?)
 }
 

@@ -66,7 +66,7 @@ fn time(session: &mut Session, inputs: &[Tensor], outputs: &[usize]) -> Result<D
 }
 
 /// Inputs of zeros: `rows` in a variable first dimension, 1 in any other variable one.
-fn zeros(inputs: &[TensorSpec], rows: i64) -> Vec<Tensor> {
+pub(super) fn zeros(inputs: &[TensorSpec], rows: i64) -> Vec<Tensor> {
     inputs.iter().filter_map(|input| zero(input, rows)).collect()
 }
 

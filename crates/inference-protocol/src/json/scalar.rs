@@ -23,30 +23,57 @@ struct Number {
     integer: bool,
 }
 
+/// Digits of a mantissa that surely fit in 64 bits.
+const MOST_DIGITS: usize = 19;
+
+/// Takes the digits at `at` into `mantissa`, which wraps around when there are too many; where they end.
+#[inline]
+fn digits(text: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
+    // Eight at a time: the fraction of a float has seldom fewer.
+    while let Some(eight) = text.get(at..at + 8) {
+        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        if !are_digits(eight) {
+            break;
+        }
+        *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(value_of(eight));
+        at += 8;
+    }
+    while let Some(digit @ b'0'..=b'9') = text.get(at) {
+        *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        at += 1;
+    }
+    at
+}
+
+/// Whether all eight bytes are ASCII digits: each has a high half of 3, and still has when 6 is added.
+#[inline]
+fn are_digits(eight: u64) -> bool {
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    const THREES: u64 = 0x3030_3030_3030_3030;
+    const SIXES: u64 = 0x0606_0606_0606_0606;
+    eight & HIGH == THREES && eight.wrapping_add(SIXES) & HIGH == THREES
+}
+
+/// The number that eight ASCII digits are, the first in the lowest byte: pairs, then fours, then all of them.
+#[inline]
+fn value_of(eight: u64) -> u64 {
+    let digits = eight & 0x0f0f_0f0f_0f0f_0f0f;
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    (fours * 10_000 + (fours >> 32)) & 0xffff_ffff
+}
+
 impl Reader<'_> {
     /// Reads a number; `expected` tells what is wanted where there is none.
+    #[inline]
     fn number(&mut self, text: &[u8], expected: &'static str) -> Result<Number, Fault> {
         let start = self.at;
         let negative = text.get(start) == Some(&b'-');
-        let mut at = start + usize::from(negative);
+        let first = start + usize::from(negative);
         let mut mantissa = 0_u64;
-        let mut digits = 0_u32; // significant ones: leading zeros do not fill the mantissa
-        let mut exact = true;
-        let mut exponent = 0_i64;
-        let mut integer = true;
-
-        let first = at;
-        while let Some(digit @ b'0'..=b'9') = text.get(at) {
-            if digits < 19 {
-                mantissa = mantissa * 10 + u64::from(digit - b'0');
-                digits += u32::from(mantissa != 0);
-            } else {
-                exact = false;
-                exponent += 1;
-            }
-            at += 1;
-        }
-        if at == first {
+        let mut at = digits(text, first, &mut mantissa);
+        let whole = at - first;
+        if whole == 0 {
             self.at = if negative { at } else { start };
             return if negative {
                 self.syntax("a digit")
@@ -54,59 +81,61 @@ impl Reader<'_> {
                 self.unwanted(expected)
             };
         }
-        if text[first] == b'0' && at > first + 1 {
+        if text[first] == b'0' && whole > 1 {
             self.at = first;
             return self.syntax("no leading zero");
         }
+        let mut fraction = 0;
         if text.get(at) == Some(&b'.') {
-            integer = false;
-            at += 1;
-            let first = at;
-            while let Some(digit @ b'0'..=b'9') = text.get(at) {
-                if digits < 19 {
-                    mantissa = mantissa * 10 + u64::from(digit - b'0');
-                    digits += u32::from(mantissa != 0);
-                    exponent -= 1;
-                } else {
-                    exact = false;
-                }
-                at += 1;
-            }
-            if at == first {
+            let point = at;
+            at = digits(text, point + 1, &mut mantissa);
+            fraction = at - point - 1;
+            if fraction == 0 {
                 self.at = at;
                 return self.syntax("a digit after the point");
             }
         }
-        if let Some(b'e' | b'E') = text.get(at) {
-            integer = false;
-            at += 1;
-            let minus = text.get(at) == Some(&b'-');
-            at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
-            let first = at;
-            let mut value = 0_i64;
-            while let Some(digit @ b'0'..=b'9') = text.get(at) {
-                value = value
-                    .saturating_mul(10)
-                    .saturating_add(i64::from(digit - b'0'))
-                    .min(1_000_000_000);
-                at += 1;
-            }
-            if at == first {
-                self.at = at;
-                return self.syntax("a digit of the exponent");
-            }
-            exponent += if minus { -value } else { value };
-        }
-        self.at = at;
-        Ok(Number {
+        let mut number = Number {
             start,
             end: at,
             negative,
             mantissa,
-            exponent,
-            exact,
-            integer,
-        })
+            exponent: -(fraction as i64),
+            exact: true,
+            integer: fraction == 0,
+        };
+        if whole + fraction > MOST_DIGITS {
+            number.count_significant(&text[first..at]);
+        }
+        if let Some(b'e' | b'E') = text.get(at) {
+            self.exponent(text, &mut number)?;
+        }
+        self.at = number.end;
+        Ok(number)
+    }
+
+    /// Adds the exponent that stands at the number's end.
+    fn exponent(&mut self, text: &[u8], number: &mut Number) -> Result<(), Fault> {
+        let mut at = number.end + 1;
+        let minus = text.get(at) == Some(&b'-');
+        at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
+        let first = at;
+        let mut value = 0_i64;
+        while let Some(digit @ b'0'..=b'9') = text.get(at) {
+            value = value
+                .saturating_mul(10)
+                .saturating_add(i64::from(digit - b'0'))
+                .min(1_000_000_000);
+            at += 1;
+        }
+        if at == first {
+            self.at = at;
+            return self.syntax("a digit of the exponent");
+        }
+        number.exponent += if minus { -value } else { value };
+        number.integer = false;
+        number.end = at;
+        Ok(())
     }
 
     /// Steps over a number.
@@ -131,15 +160,14 @@ impl Reader<'_> {
         }
     }
 
-    fn float(&mut self) -> Result<Result<Number, f64>, Fault> {
+    /// The word that stands for a float, where such words are read.
+    fn word(&mut self) -> Option<f64> {
         self.peek();
-        if self.mode == Mode::Lenient
-            && let Some(value) = self.non_finite_literal()
-        {
-            return Ok(Err(value));
+        if self.mode == Mode::Lenient {
+            self.non_finite_literal()
+        } else {
+            None
         }
-        let text = self.bytes();
-        self.number(text, "a number").map(Ok)
     }
 }
 
@@ -150,6 +178,28 @@ const POWERS_OF_TEN: [f64; 23] = [
 ];
 
 impl Number {
+    /// Takes mantissa and exponent anew out of so many `digits` that they may not fit: leading zeros do not fill the
+    /// mantissa, and what comes after 19 others only counts.
+    #[cold]
+    fn count_significant(&mut self, digits: &[u8]) {
+        let (mut significant, mut behind_point) = (0, false);
+        (self.mantissa, self.exponent) = (0, 0);
+        for &byte in digits {
+            if byte == b'.' {
+                behind_point = true;
+                continue;
+            }
+            if significant < MOST_DIGITS {
+                self.mantissa = self.mantissa * 10 + u64::from(byte - b'0');
+                significant += usize::from(self.mantissa != 0);
+                self.exponent -= i64::from(behind_point);
+            } else {
+                self.exact = false;
+                self.exponent += i64::from(!behind_point);
+            }
+        }
+    }
+
     /// `mantissa · 10^exponent` by one multiplication or division, if the power of ten is exact.
     fn scaled(self) -> Option<f64> {
         let power = *POWERS_OF_TEN.get(usize::try_from(self.exponent.unsigned_abs()).ok()?)?;
@@ -188,11 +238,13 @@ impl Number {
 }
 
 impl Scalar for f64 {
+    #[inline]
     fn read(reader: &mut Reader<'_>) -> Result<f64, Fault> {
-        let number = match reader.float()? {
-            Ok(number) => number,
-            Err(literal) => return Ok(literal),
-        };
+        if let Some(value) = reader.word() {
+            return Ok(value);
+        }
+        let text = reader.bytes();
+        let number = reader.number(text, "a number")?;
         let value = match number.to_f64() {
             Some(value) => value,
             None => reader
@@ -210,11 +262,13 @@ impl Scalar for f64 {
 }
 
 impl Scalar for f32 {
+    #[inline]
     fn read(reader: &mut Reader<'_>) -> Result<f32, Fault> {
-        let number = match reader.float()? {
-            Ok(number) => number,
-            Err(literal) => return Ok(literal as f32),
-        };
+        if let Some(value) = reader.word() {
+            return Ok(value as f32);
+        }
+        let text = reader.bytes();
+        let number = reader.number(text, "a number")?;
         let value = match number.to_f32() {
             Some(value) => value,
             None => reader
