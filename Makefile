@@ -72,7 +72,7 @@ test-clients: train setup-clients ## Stock tritonclient and kserve clients throu
 	tests/clients/run.sh target/release/plumbline $(MODEL)
 
 CONFORMANCE := cd conformance && ../.setup/venv-conformance/bin/python
-MODEL_SERVER := target/release/plumbline-model-server
+MODEL_SERVER := ../target/release/plumbline-model-server
 
 .PHONY: setup-conformance
 setup-conformance: setup
@@ -80,12 +80,30 @@ setup-conformance: setup
 	@$(CARGO) build --release --locked -p plumbline-model-server
 
 .PHONY: conformance
-conformance: setup-conformance ## The ONNX node tests through the model server, bit for bit as ONNX Runtime in Python
-	$(CONFORMANCE) -m oip.nodes --server ../$(MODEL_SERVER)
+conformance: node-tests zoo error-matrix stock-clients ## The model server judged from outside: the four targets below
+
+.PHONY: node-tests
+node-tests: setup-conformance ## ONNX node tests through the model server, bit for bit as ONNX Runtime in Python
+	$(CONFORMANCE) -m oip.nodes --server $(MODEL_SERVER)
 
 .PHONY: zoo
-zoo: setup-conformance ## scikit-learn, XGBoost and LightGBM models as their stock converters write them, beside their libraries
-	$(CONFORMANCE) -m oip.zoo --server ../$(MODEL_SERVER)
+zoo: setup-conformance ## scikit-learn, XGBoost, LightGBM as their stock converters write them, beside their libraries
+	$(CONFORMANCE) -m oip.zoo --server $(MODEL_SERVER)
+
+.PHONY: error-matrix
+error-matrix: setup-conformance ## Faulty requests and their exact answers; then 25,000 mutated ones, never a 5xx
+	$(CONFORMANCE) -m oip.errors --server $(MODEL_SERVER)
+	$(CONFORMANCE) -m oip.fuzz --server $(MODEL_SERVER)
+
+.PHONY: stock-clients
+stock-clients: setup-conformance setup-clients ## Every call of the stock tritonclient and kserve clients
+	$(CONFORMANCE) -m oip.stock --server $(MODEL_SERVER) \
+	  --triton ../.setup/venv-triton/bin/python --kserve ../.setup/venv-kserve/bin/python
+
+.PHONY: test-grpcurl
+test-grpcurl: setup-conformance ## grpcurl: reflection, health, calls found by reflection (needs Go)
+	@scripts/setup-grpcurl.sh
+	$(CONFORMANCE) -m oip.stock --server $(MODEL_SERVER) --grpcurl ../.setup/grpcurl
 
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
 import pathlib
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from . import mapping, tensors
 from .reference import Case, collect
 from .report import TOLD
 from .rest import RefusedError, Rest
 from .rpc import Rpc
-from .server import Server, ServerEndedError
+from .server import Server
 from .tensors import Tensor
 
 #: Fewer cases than these mean that the collection is broken, not that the server is good.
@@ -101,43 +100,14 @@ def serve(binary: pathlib.Path, cases: list[Case], results: Results) -> None:
             (repository / case.name).mkdir()
             (repository / case.name / "model.onnx").write_bytes(case.model)
         arguments = ["--model-repository", root, "--instances", "1", "--nan-policy", "literal"]
-        with start(binary, arguments, repository, cases, results) as server:
+        with Server(binary, *arguments) as server:
             rest, rpc = Rest(server.address), Rpc(server.address)
             try:
                 for case in cases:
-                    if (repository / case.name).is_dir():
-                        ask(case, rest, rpc, results)
+                    ask(case, rest, rpc, results)
             finally:
                 rest.close()
                 rpc.close()
-
-
-@contextlib.contextmanager
-def start(
-    binary: pathlib.Path, arguments: list[str], repository: pathlib.Path, cases: list[Case], results: Results
-) -> Iterator[Server]:
-    """A server with the models that it can load; the others are failures, and taken out of the repository."""
-    by_name = {case.name: case for case in cases}
-    for _ in range(5):
-        try:
-            server = Server(binary, *arguments)
-        except ServerEndedError as ended:
-            # The reason of the end is told after the log, and is not JSON.
-            text = "\n".join(line for line in str(ended).splitlines() if not line.startswith("{"))
-            refused = [name for name in by_name if re.search(rf"\b{re.escape(name)}\b", text)]
-            if not refused:
-                raise
-            for name in refused:
-                case = by_name.pop(name)
-                line = next(line for line in text.splitlines() if name in line)
-                for way in MINIMUM:
-                    results.other(way, case, f"does not load: {line[:300]}")
-                (repository / name).rename(repository.parent / f"{repository.name}.{name}")
-            continue
-        with server:
-            yield server
-        return
-    raise SystemExit("nodes: the server refused models in each of 5 starts")
 
 
 def ask(case: Case, rest: Rest, rpc: Rpc, results: Results) -> None:

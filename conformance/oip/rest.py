@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from dataclasses import dataclass
@@ -47,13 +48,19 @@ class Rest:
         try:
             return self._send(method, path, body, headers)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            self._connection.close()  # kept alive too long for the server, which may close it when it likes
+            # Kept alive for longer than the server cares to, or refused before all of the body was sent.
             return self._send(method, path, body, headers)
 
     def _send(self, method: str, path: str, body: bytes, headers: dict[str, str] | None) -> Reply:
-        self._connection.request(method, path, body or None, headers or {})
-        reply = self._connection.getresponse()
-        content = reply.read()
+        try:
+            # The reply may come, and the connection end, before all of the body is sent: of one that is too large.
+            with contextlib.suppress(BrokenPipeError):
+                self._connection.request(method, path, body or None, headers or {})
+            reply = self._connection.getresponse()
+            content = reply.read()
+        except Exception:
+            self._connection.close()  # the next request begins anew
+            raise
         return Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, content)
 
     def infer_json(self, model: str, inputs: list[Tensor], **members: Any) -> list[Tensor]:

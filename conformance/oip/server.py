@@ -7,36 +7,53 @@ import json
 import pathlib
 import subprocess
 import threading
+import time
 import urllib.request
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 #: Seconds for what takes one or two when the machine is not busy.
 PATIENCE = 180.0
 
 
 class ServerEndedError(Exception):
-    """The server ended before it listened; the text is what it wrote."""
+    """The server ended before it was ready; the text is what it wrote."""
 
 
 class Server:
     """A running server; `with Server(binary, "--model", "x=...") as server`. Leaving asserts that it ends cleanly."""
 
-    def __init__(self, binary: pathlib.Path, *arguments: str) -> None:
+    def __init__(self, binary: pathlib.Path, *arguments: str, wait_for_models: bool = True) -> None:
         command = [str(binary), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]
         command += ["--drain-delay", "0s", *arguments]
         self._log: list[bytes] = []
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._ports: dict[str, str] = {}
         self._listening = threading.Event()
+        self._ended = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         # An event: the line that tells the port, or the end of the program.
         if not self._listening.wait(PATIENCE) or "data" not in self._ports:
-            self._process.kill()
-            self._process.wait()
-            self._reader.join()
-            raise ServerEndedError(self.log())
+            self._fail()
+        if wait_for_models:
+            self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # 503 until the initial load has ended
+                urllib.request.urlopen(f"http://{self.address}/v2/health/ready", timeout=PATIENCE).close()
+                return
+            if self._ended.wait(0.05):
+                break
+        self._fail()
+
+    def _fail(self) -> NoReturn:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        raise ServerEndedError(self.log())
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -48,6 +65,7 @@ class Server:
                     self._ports[fields["port"]] = fields["address"]
                     if fields["port"] == "data":
                         self._listening.set()
+        self._ended.set()
         self._listening.set()
 
     @property
