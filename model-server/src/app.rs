@@ -56,6 +56,7 @@ impl App {
             threads,
             instances: config.instances,
             max_queue: config.max_queue,
+            request_timeout: config.request_timeout,
         };
         let readiness = process.readiness().clone();
         let (repository, loaded) = Repository::start(loader, config.repository, readiness, token)

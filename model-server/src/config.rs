@@ -82,6 +82,11 @@ pub const SETTINGS: &[Setting] = &[
     )
     .default("256"),
     Setting::new(
+        "request_timeout",
+        "TIME",
+        "Deadline of requests that bring none; a request that is late is not run, or its run is ended. Without it: none.",
+    ),
+    Setting::new(
         "max_body_bytes",
         "SIZE",
         "Largest body of a request, before and after decompression; larger ones get 413.",
@@ -122,6 +127,8 @@ pub struct Config {
     pub instances: Option<NonZeroUsize>,
     /// Requests per model that may wait.
     pub max_queue: usize,
+    /// Deadline of requests that bring none.
+    pub request_timeout: Option<Duration>,
     /// Largest body of a request.
     pub max_body_bytes: usize,
     /// Time that a body has to arrive.
@@ -319,6 +326,7 @@ impl Config {
             server_name: reader.value("server_name"),
             instances: reader.optional("instances"),
             max_queue: reader.value("max_queue"),
+            request_timeout: reader.optional("request_timeout"),
             max_body_bytes: reader.value::<ByteSize>("max_body_bytes").as_usize(),
             body_timeout: reader.value("body_timeout"),
             compress_min_bytes: reader.value::<ByteSize>("compress_min_bytes").as_usize(),
@@ -346,6 +354,7 @@ impl Config {
             server_name: "plumbline".to_owned(),
             instances: None,
             max_queue: 256,
+            request_timeout: None,
             max_body_bytes: 64 << 20,
             body_timeout: Duration::from_mins(1),
             compress_min_bytes: 1 << 10,

@@ -1,16 +1,17 @@
 //! One version of a model that is loaded, warm and ready to run.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use plumbline_inference_protocol::metadata::ModelMetadata;
 use plumbline_inference_protocol::{
-    CLASS_LABELS, Datatype, InferRequest, InferResponse, ModelSignature, ParameterValue, ProtocolError,
-    RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
+    CLASS_LABELS, Datatype, InferRequest, InferResponse, ModelSignature, ParameterValue, Parameters,
+    ProtocolError, RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
 };
 
 use crate::metrics::{ModelMetrics, Ran, Rejected};
 use crate::onnx::OnnxModel;
-use crate::scheduler::{Deadline, Refusal, Scheduler};
+use crate::scheduler::{Deadline, Description, Refusal, Request, Scheduler};
 use crate::session::{RunError, Session};
 
 /// What the metadata says about the runtime.
@@ -117,6 +118,7 @@ impl Model {
 
     /// One line about a model that is ready, for whoever reads the log of a start.
     pub(crate) fn log_loaded(&self, instances: NonZeroUsize, description: &OnnxModel) {
+        let schedule = self.schedule();
         tracing::info!(
             model.name = %self.name,
             model.version = %self.version,
@@ -125,10 +127,22 @@ impl Model {
             producer = description.producer,
             zip_maps_removed = description.zip_maps.len(),
             instances,
-            one_row = ?self.scheduler.cost().estimate(1),
-            runs = if self.scheduler.cost().is_short(1) { "in place" } else { "on compute threads" },
+            runs = if schedule.in_place { "in place" } else { "on compute threads" },
+            batches = if schedule.batch_rows > 1 {
+                format!("up to {} rows", schedule.batch_rows)
+            } else if schedule.joins {
+                "none: they do not pay".to_owned()
+            } else {
+                "none: rows may depend on each other".to_owned()
+            },
+            cost = cost_text(&schedule.curve),
             "model loaded"
         );
+    }
+
+    /// How requests are scheduled, as it is now.
+    pub(crate) fn schedule(&self) -> Description {
+        self.scheduler.describe()
     }
 
     /// Inputs and outputs, for a log.
@@ -170,9 +184,15 @@ impl Model {
         wanted: &RequestedOutputs,
         deadline: Option<Deadline>,
     ) -> Result<InferResponse, ProtocolError> {
-        let InferRequest { id, inputs, .. } = request;
+        let InferRequest {
+            id,
+            inputs,
+            parameters,
+            ..
+        } = request;
+        let priority = priority_of(&parameters)?;
         let positions = self.positions(wanted)?;
-        let mut outputs = self.run(inputs, positions.clone(), deadline).await?;
+        let mut outputs = self.run(inputs, positions.clone(), priority, deadline).await?;
         for (tensor, &position) in outputs.iter_mut().zip(&positions) {
             if let Some(labels) = &self.outputs[position].class_labels_parameter {
                 tensor
@@ -198,27 +218,32 @@ impl Model {
         inputs: Vec<Tensor>,
         deadline: Option<Deadline>,
     ) -> Result<Vec<Tensor>, ProtocolError> {
-        self.run(inputs, self.every_output.clone(), deadline).await
+        self.run(inputs, self.every_output.clone(), 0, deadline).await
     }
 
     async fn run(
         &self,
         inputs: Vec<Tensor>,
         outputs: Vec<usize>,
+        priority: u32,
         deadline: Option<Deadline>,
     ) -> Result<Vec<Tensor>, ProtocolError> {
         let different_rows = self.different_rows(&inputs);
-        if let Some(error) = different_rows.filter(|_| self.rows_agree) {
-            return Err(error);
+        if let Some(error) = different_rows.as_ref().filter(|_| self.rows_agree) {
+            return Err(error.clone());
         }
         let rows = rows(&inputs);
-        let work = move |session: &mut Session| {
-            let outcome = session.run(&inputs, &outputs);
-            outcome.map_err(|error| (error, inputs))
+        let request = Request {
+            inputs,
+            outputs,
+            rows,
+            rows_agree: different_rows.is_none(),
+            priority,
+            deadline,
         };
         let done = self
             .scheduler
-            .run(rows, deadline, work)
+            .run(request)
             .await
             .map_err(|refusal| self.refused(refusal))?;
         self.metrics.ran(&Ran {
@@ -228,7 +253,7 @@ impl Model {
             batch_rows: done.batch_rows,
             leads: done.leads,
         });
-        done.value.map_err(|(error, inputs)| self.failed(error, &inputs))
+        done.value.map_err(|error| self.failed(error, different_rows))
     }
 
     fn positions(&self, requested: &RequestedOutputs) -> Result<Vec<usize>, ProtocolError> {
@@ -287,16 +312,13 @@ impl Model {
         }
     }
 
-    fn failed(&self, error: RunError, inputs: &[Tensor]) -> ProtocolError {
+    fn failed(&self, error: RunError, different_rows: Option<ProtocolError>) -> ProtocolError {
         match error {
             // The client's to change; what it sent is not logged. Different numbers of rows are the likeliest cause,
             // and better told in the client's terms than in an operator's.
-            RunError::Unsuitable { .. } => {
-                self.different_rows(inputs)
-                    .unwrap_or_else(|| ProtocolError::InvalidArgument {
-                        reason: format!("model `{}`: {error}", self.name).into(),
-                    })
-            }
+            RunError::Unsuitable { .. } => different_rows.unwrap_or_else(|| ProtocolError::InvalidArgument {
+                reason: format!("model `{}`: {error}", self.name).into(),
+            }),
             RunError::Failed { reason } => {
                 tracing::error!(model.name = %self.name, model.version = %self.version, error = %reason, "run failed");
                 ProtocolError::Internal
@@ -305,9 +327,34 @@ impl Model {
     }
 }
 
+/// Rows and times of the measured executions: `1: 9µs, 2: 10µs, 4: 12µs`.
+fn cost_text(curve: &[(usize, Duration)]) -> String {
+    let one = |(rows, time): &(usize, Duration)| format!("{rows}: {}µs", time.as_micros());
+    curve.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 fn specs_text(specs: &[TensorSpec]) -> String {
     let one = |spec: &TensorSpec| format!("{} {} {}", spec.name, spec.datatype, spec.shape);
     specs.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The urgency of the `schedule_policy` extension: the request parameter `priority`, 1 the most urgent, 0 the model's
+/// default.
+fn priority_of(parameters: &Parameters) -> Result<u32, ProtocolError> {
+    let priority = match parameters.get("priority") {
+        None => return Ok(0),
+        Some(ParameterValue::Int(priority)) => u64::try_from(*priority).ok(),
+        Some(ParameterValue::Uint(priority)) => Some(*priority),
+        Some(ParameterValue::Bool(_) | ParameterValue::Double(_) | ParameterValue::String(_)) => None,
+    };
+    // Less urgent than any that can be told apart is the last.
+    let last = u64::from(u32::MAX);
+    let priority = priority.map(|priority| priority.min(last) as u32);
+    priority.ok_or_else(|| ProtocolError::Field {
+        field: "parameters.priority".into(),
+        expected: "a whole number, 0 or more",
+        got: "another value".into(),
+    })
 }
 
 /// Rows of a request: the first dimension of its first input, 1 for a scalar.

@@ -11,6 +11,7 @@ mod memory;
 mod model_toml;
 mod policy;
 mod record;
+mod rows;
 mod scan;
 mod signature;
 mod snapshot;

@@ -1,39 +1,116 @@
 //! Who runs when: an idle session runs a request at once; a busy model makes it wait in a bounded queue.
 //!
 //! A run of tens of microseconds happens in place, on the network thread: handing it over costs as much. A longer
-//! one goes to a compute thread, decided by the model's measured cost. A request whose deadline has passed, or
-//! whose client is gone, is dropped unrun.
+//! one goes to a compute thread, decided by the model's measured cost ([`curve`], [`in_place`]). Compute threads are
+//! shared: after an execution a session goes to the back of the line, so that one busy model does not starve another.
+//! Requests become one execution when they queue ([`queue`]) or arrive at the same time ([`gather`]), up to the rows
+//! that pay; nobody waits for a request that is not there. One large request is split over idle sessions. A request
+//! whose deadline has passed, or whose client is gone, is dropped unrun; a run that nobody waits for any more is ended.
 
 mod compute;
-mod cost;
+mod costs;
+mod curve;
+mod execute;
+mod gather;
+mod in_place;
+mod job;
+mod queue;
+mod split;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use plumbline_inference_protocol::Tensor;
 
 pub(crate) use self::compute::ComputeThreads;
-pub(crate) use self::cost::Cost;
+pub(crate) use self::costs::Costs;
+pub(crate) use self::curve::Curve;
+use self::gather::{Appetite, Gather, Gathers, Joined};
+use self::in_place::{SHORT, SHORT_BATCH, Trust};
+use self::job::{Answer, Entry, Execution, Job, Slot};
+use self::queue::{Key, Queue};
+use crate::session::RunError;
+
+/// What runs requests: a session of a model.
+pub(crate) trait Runner: Send + 'static {
+    /// Runs once. `outputs` are positions among the model's outputs; the reply has them in that order.
+    ///
+    /// # Errors
+    /// [`RunError`]; it can run again after one.
+    fn run(&mut self, inputs: &[Tensor], outputs: &[usize]) -> Result<Vec<Tensor>, RunError>;
+
+    /// The means to end a run from another thread.
+    fn stop(&self) -> Arc<dyn Stop>;
+}
+
+/// Ends runs from another thread.
+pub(crate) trait Stop: fmt::Debug + Send + Sync {
+    /// Makes the run that is going on, or the next one, fail soon.
+    fn stop(&self);
+    /// Takes that back, after the run.
+    fn reset(&self);
+}
 
 /// The sessions of one model and those who wait for them.
 pub(crate) struct Scheduler<S> {
     shared: Arc<Shared<S>>,
-    compute: Arc<ComputeThreads>,
-    cost: Cost,
-    waiting: AtomicUsize,
-    max_waiting: usize,
 }
 
 /// Makes a session again after a panic took one along.
-type Rebuild<S> = Box<dyn Fn() -> Result<S, String> + Send + Sync>;
+pub(crate) type Rebuild<S> = Box<dyn Fn() -> Result<S, String> + Send + Sync>;
 
-struct Shared<S> {
-    /// As many as there are free permits; `None` is one that has to be made again before it can run.
-    idle: Mutex<Vec<Option<S>>>,
-    permits: Arc<Semaphore>,
-    rebuild: Rebuild<S>,
+/// How a model is scheduled.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    /// Requests that may wait when all sessions are busy.
+    pub(crate) max_queue: usize,
+    /// Urgency of requests that tell none; 1 is the most urgent.
+    pub(crate) default_priority: u32,
+    /// Deadline of requests that tell none.
+    pub(crate) request_timeout: Option<Duration>,
+    /// Whether requests may share an execution, and one may be split: rows do not depend on each other.
+    pub(crate) joins: bool,
+    /// Rows to gather, instead of what the cost curve says.
+    pub(crate) batch_rows: Option<usize>,
+    /// The most rows of an execution; a larger request is split.
+    pub(crate) max_rows: Option<usize>,
+    /// `false`: never on a network thread. `true`: always, unless runs turn out to hold it.
+    pub(crate) in_place: Option<bool>,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            max_queue: 256,
+            default_priority: u32::MAX,
+            request_timeout: None,
+            joins: false,
+            batch_rows: None,
+            max_rows: None,
+            in_place: None,
+        }
+    }
+}
+
+/// What was decided for a model, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// Whether a run of one row happens on the network thread.
+    pub(crate) in_place: bool,
+    /// Whether requests may share an execution at all.
+    pub(crate) joins: bool,
+    /// Rows that are gathered at most; 1: none are.
+    pub(crate) batch_rows: usize,
+    /// Rows of an execution at most, where pinned.
+    pub(crate) max_rows: Option<usize>,
+    /// Requests that may wait.
+    pub(crate) max_queue: usize,
+    /// Urgency of requests that tell none; `u32::MAX` is after all that tell one.
+    pub(crate) default_priority: u32,
+    /// Measured executions: rows and time.
+    pub(crate) curve: Vec<(usize, Duration)>,
 }
 
 /// What a request may spend.
@@ -53,10 +130,20 @@ impl Deadline {
             after,
         })
     }
+}
 
-    pub(crate) fn is_past(self) -> bool {
-        Instant::now() >= self.at
-    }
+/// What a client asks a model for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) inputs: Vec<Tensor>,
+    /// Positions of the outputs that it wants.
+    pub(crate) outputs: Vec<usize>,
+    pub(crate) rows: usize,
+    /// Whether each input has that many rows.
+    pub(crate) rows_agree: bool,
+    /// 1 is the most urgent, 0 the model's default.
+    pub(crate) priority: u32,
+    pub(crate) deadline: Option<Deadline>,
 }
 
 /// A request that was not run, or did not come to its end.
@@ -73,11 +160,11 @@ pub(crate) enum Refusal {
 
 /// A finished run.
 #[derive(Debug)]
-pub(crate) struct Done<T> {
-    pub(crate) value: T,
+pub(crate) struct Done {
+    pub(crate) value: Result<Vec<Tensor>, RunError>,
     /// Time between the request and its run.
     pub(crate) queued: Duration,
-    /// Time of the execution that carried the request.
+    /// Time of the execution that carried the request; of the longest one, if it was split.
     pub(crate) computed: Duration,
     /// Rows of that execution, those of other requests included.
     pub(crate) batch_rows: usize,
@@ -85,184 +172,464 @@ pub(crate) struct Done<T> {
     pub(crate) leads: bool,
 }
 
-impl<S: Send + 'static> Scheduler<S> {
-    /// `sessions` is not empty. `max_waiting` requests may wait when all are busy.
+struct Shared<S> {
+    state: Mutex<State<S>>,
+    compute: Arc<ComputeThreads>,
+    rebuild: Rebuild<S>,
+    costs: Costs,
+    policy: Policy,
+    /// As the policy says, until an execution shows otherwise.
+    joins: AtomicBool,
+    /// Executions that are left alone after a batch that failed.
+    pause: AtomicU32,
+    trust: Trust,
+    appetite: Appetite,
+}
+
+struct State<S> {
+    /// `None` is one that has to be made again before it can run.
+    idle: Vec<Option<S>>,
+    /// While anybody waits here, no session is idle.
+    queue: Queue,
+    /// Sessions that are on their way to a compute thread, to take from the queue.
+    turns: usize,
+    gathers: Gathers,
+    sequence: u64,
+}
+
+impl<S: Runner> Scheduler<S> {
+    /// `sessions` is not empty.
     pub(crate) fn new(
         sessions: Vec<S>,
-        cost: Cost,
-        max_waiting: usize,
+        costs: Costs,
+        policy: Policy,
         compute: Arc<ComputeThreads>,
         rebuild: Rebuild<S>,
     ) -> Scheduler<S> {
-        let permits = Arc::new(Semaphore::new(sessions.len()));
-        let idle = Mutex::new(sessions.into_iter().map(Some).collect());
-        let shared = Arc::new(Shared {
-            idle,
-            permits,
-            rebuild,
-        });
-        Scheduler {
-            shared,
+        let state = State {
+            idle: sessions.into_iter().map(Some).collect(),
+            queue: Queue::default(),
+            turns: 0,
+            gathers: Gathers::default(),
+            sequence: 0,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
             compute,
-            cost,
-            waiting: AtomicUsize::new(0),
-            max_waiting,
+            rebuild,
+            costs,
+            joins: AtomicBool::new(policy.joins),
+            policy,
+            pause: AtomicU32::new(0),
+            trust: Trust::default(),
+            appetite: Appetite::default(),
+        };
+        Scheduler {
+            shared: Arc::new(shared),
         }
     }
 
-    /// What runs cost, as measured so far.
-    pub(crate) fn cost(&self) -> &Cost {
-        &self.cost
+    /// What was decided, as it is now.
+    pub(crate) fn describe(&self) -> Description {
+        let shared = &self.shared;
+        Description {
+            in_place: shared.is_short(0, 1),
+            joins: shared.joins.load(Ordering::Relaxed),
+            batch_rows: shared.batch_rows(0),
+            max_rows: shared.policy.max_rows,
+            max_queue: shared.policy.max_queue,
+            default_priority: shared.policy.default_priority,
+            curve: shared.costs.curve(0).measured(),
+        }
     }
 
-    /// Runs `work` on `rows` rows with a session. Dropping the future leaves the queue; a run that has begun ends
-    /// on its own, and its result is dropped.
+    /// Runs a request. Dropping the future leaves the queue; a run that has begun is ended when nobody else waits
+    /// for it.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        rows: usize,
-        deadline: Option<Deadline>,
-        work: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<Done<T>, Refusal> {
+    pub(crate) async fn run(&self, request: Request) -> Answer {
+        let shared = &self.shared;
         let arrived = Instant::now();
-        let lease = match self.shared.try_lease() {
-            Some(lease) => lease,
-            None => self.wait(deadline).await?,
-        };
-        if let Some(deadline) = deadline.filter(|deadline| deadline.is_past()) {
+        let Request {
+            inputs,
+            outputs,
+            rows,
+            rows_agree,
+            priority,
+            deadline,
+        } = request;
+        let default = || Deadline::new(arrived, shared.policy.request_timeout?);
+        let deadline = deadline.or_else(default);
+        if let Some(deadline) = deadline.filter(|deadline| arrived >= deadline.at) {
             return Err(Refusal::DeadlineExceeded {
                 after: deadline.after,
             });
         }
-        let done = if self.cost.is_short(rows) {
-            lease.run(rows, arrived, work)?
+        let job = Job {
+            class: shared.costs.class(&inputs, rows),
+            joins: rows_agree && rows > 0 && shared.joins.load(Ordering::Relaxed),
+            inputs,
+            outputs,
+            rows,
+            deadline,
+            arrived,
+        };
+        let priority = if priority == 0 {
+            shared.policy.default_priority
         } else {
-            let (reply, result) = oneshot::channel();
-            self.compute.spawn(Box::new(move || {
-                // A lease that is dropped goes back: nobody waits for this run any more.
-                if reply.is_closed() {
-                    return;
-                }
-                let late = deadline.filter(|deadline| deadline.is_past());
-                let done = match late {
-                    Some(deadline) => Err(Refusal::DeadlineExceeded {
-                        after: deadline.after,
-                    }),
-                    None => lease.run(rows, arrived, work),
-                };
-                let _client_gone = reply.send(done);
-            }));
-            // The sender is dropped unsent only when the threads end, with the process.
-            result.await.unwrap_or(Err(Refusal::Failed))?
+            priority
         };
-        self.cost.observe(rows, done.computed);
-        Ok(done)
-    }
-
-    async fn wait(&self, deadline: Option<Deadline>) -> Result<Lease<S>, Refusal> {
-        let limit = self.max_waiting;
-        let _place = Place::take(&self.waiting, limit).ok_or(Refusal::Overloaded { limit })?;
-        let acquire = Arc::clone(&self.shared.permits).acquire_owned();
-        let permit = match deadline {
-            None => acquire.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.at.into(), acquire)
-                .await
-                .map_err(|_elapsed| Refusal::DeadlineExceeded {
-                    after: deadline.after,
-                })?,
-        };
-        let permit = permit.expect("the semaphore is never closed");
-        Ok(self.shared.lease(permit))
+        if let Some(part) = shared.part(&job) {
+            return shared.run_split(&job, part, priority).await;
+        }
+        if shared.is_short(job.class, rows) && shared.trust.allows(shared.compute.watch(), arrived) {
+            if let Some(most_rows) = shared.gathers(&job) {
+                return shared.run_gathered(job, priority, most_rows).await;
+            }
+            if let Some(lease) = shared.lease() {
+                return shared.run_here(lease, job);
+            }
+        }
+        shared.enqueue(job, priority, true)?.answer(deadline).await
     }
 }
 
-/// A place in the queue, given back when the wait ends, however it ends.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Place<'a>> {
-        // Counted first and looked at after, so that two who come together cannot both take the last place.
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Place(waiting);
-        (before < limit).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl<S> Shared<S> {
-    fn try_lease(self: &Arc<Self>) -> Option<Lease<S>> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        Some(self.lease(permit))
+impl<S: Runner> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        // Runs happen outside the lock, and what happens inside cannot be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lease(self: &Arc<Self>, permit: OwnedSemaphorePermit) -> Lease<S> {
-        // A permit stands for an entry; were one missing, it would be made again like one that a panic took.
-        let session = self.idle().pop().flatten();
-        Lease {
-            session,
-            shared: Arc::clone(self),
-            _permit: permit,
+    /// Whether a run is expected to be short enough for the network thread.
+    fn is_short(&self, class: usize, rows: usize) -> bool {
+        let expected = self.costs.curve(class).estimate(rows);
+        match self.policy.in_place {
+            Some(in_place) => in_place,
+            None => expected.is_some_and(|expected| expected <= SHORT),
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Option<S>>> {
-        // Pushing and popping cannot leave the vector half done.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The most rows that requests are gathered to.
+    fn batch_rows(&self, class: usize) -> usize {
+        if !self.joins.load(Ordering::Relaxed) {
+            return 1;
+        }
+        let rows = self.policy.batch_rows.unwrap_or_else(|| self.costs.batch(class));
+        rows.min(self.policy.max_rows.unwrap_or(usize::MAX))
+    }
+
+    /// The most rows of the execution that `job` leads now.
+    fn most_rows(&self, job: &Job) -> usize {
+        let pause = self.pause.load(Ordering::Relaxed);
+        if pause > 0 {
+            self.pause.store(pause - 1, Ordering::Relaxed);
+            return 1;
+        }
+        self.batch_rows(job.class)
+    }
+
+    /// Rows to gather around `job` on this network thread, if others may be there.
+    fn gathers(&self, job: &Job) -> Option<usize> {
+        if !job.joins || self.batch_rows(job.class) < 2 * job.rows || !self.appetite.is_there() {
+            return None;
+        }
+        let mut most_rows = self.most_rows(job);
+        let curve = self.costs.curve(job.class);
+        while curve.estimate(most_rows).is_some_and(|time| time > SHORT_BATCH) {
+            most_rows /= 2;
+        }
+        (most_rows >= 2 * job.rows).then_some(most_rows)
+    }
+
+    /// A session, if one is idle and nobody waits.
+    fn lease(self: &Arc<Self>) -> Option<Lease<S>> {
+        let session = self.lock().idle.pop()?;
+        Some(self.lease_of(session))
+    }
+
+    fn lease_of(self: &Arc<Self>, session: Option<S>) -> Lease<S> {
+        Lease {
+            session,
+            shared: Arc::clone(self),
+        }
+    }
+
+    /// Runs `job` on this thread.
+    fn run_here(self: &Arc<Self>, mut lease: Lease<S>, job: Job) -> Answer {
+        let entry = Entry { job, slot: None };
+        let mut answers = self.hold_thread(&mut lease, std::slice::from_ref(&entry));
+        answers.pop().unwrap_or(Err(Refusal::Failed))
+    }
+
+    fn hold_thread(&self, lease: &mut Lease<S>, batch: &[Entry]) -> execute::Answers {
+        let began = Instant::now();
+        let held = self.compute.watch().begin(began);
+        let answers = self.execute(&mut lease.session, batch, None);
+        drop(held);
+        self.trust.held(began.elapsed());
+        answers
+    }
+
+    /// Gives way once to requests that are there already, then runs all of them on this thread.
+    async fn run_gathered(self: &Arc<Self>, job: Job, priority: u32, most_rows: usize) -> Answer {
+        let deadline = job.deadline;
+        let (mut waiting, joined) = match self.join_gather(job, priority, most_rows) {
+            Ok(joined) => joined,
+            Err(job) => return self.enqueue(job, priority, true)?.answer(deadline).await,
+        };
+        let gather = match joined {
+            Joined::Follows => None,
+            Joined::Full(gather) => Some(gather),
+            Joined::Apart(Entry { job, .. }) => {
+                waiting.is_over = true;
+                return match self.lease() {
+                    Some(lease) => self.run_here(lease, job),
+                    None => self.enqueue(job, priority, true)?.answer(deadline).await,
+                };
+            }
+            Joined::Leads(id) => {
+                waiting.leads = Some(id);
+                tokio::task::yield_now().await;
+                waiting.leads = None;
+                self.lock().gathers.take(id)
+            }
+        };
+        if let Some(gather) = gather {
+            self.run_gather(gather);
+        }
+        waiting.answer(deadline).await
+    }
+
+    /// Offers `job` to the gather of this thread; gives it back when no session is idle: then it has to queue.
+    fn join_gather(
+        self: &Arc<Self>,
+        job: Job,
+        priority: u32,
+        most_rows: usize,
+    ) -> Result<(Waiting<S>, Joined), Job> {
+        let mut state = self.lock();
+        if state.idle.is_empty() {
+            return Err(job);
+        }
+        let (waiting, entry) = self.waiting(&mut state, job, priority);
+        let thread = std::thread::current().id();
+        let joined = state.gathers.join(thread, waiting.key, entry, most_rows);
+        Ok((waiting, joined))
+    }
+
+    /// Runs a gather on this thread, or queues it when no session is idle any more.
+    fn run_gather(self: &Arc<Self>, gather: Gather) {
+        self.appetite.found(gather.entries.len());
+        let mut state = self.lock();
+        let Some(session) = state.idle.pop() else {
+            let refused = self.queue_gather(&mut state, gather);
+            drop(state);
+            for entry in refused {
+                entry.answer(Err(self.overloaded()));
+            }
+            return;
+        };
+        drop(state);
+        let mut lease = self.lease_of(session);
+        let now = Instant::now();
+        let (late, batch): (Vec<Entry>, Vec<Entry>) = gather
+            .entries
+            .into_iter()
+            .map(|(_, entry)| entry)
+            .partition(|entry| entry.job.is_late(now));
+        late.into_iter().for_each(answer_late);
+        if batch.is_empty() {
+            return;
+        }
+        let answers = self.hold_thread(&mut lease, &batch);
+        drop(lease);
+        for (entry, answer) in batch.into_iter().zip(answers) {
+            entry.answer(answer);
+        }
+    }
+
+    /// Those that found no place.
+    fn queue_gather(&self, state: &mut State<S>, gather: Gather) -> Vec<Entry> {
+        let mut refused = Vec::new();
+        for (key, entry) in gather.entries {
+            if state.waiting() < self.policy.max_queue {
+                state.queue.push(key, entry);
+            } else {
+                refused.push(entry);
+            }
+        }
+        refused
+    }
+
+    fn overloaded(&self) -> Refusal {
+        Refusal::Overloaded {
+            limit: self.policy.max_queue,
+        }
+    }
+
+    /// A place to wait in, and the entry that belongs to it.
+    fn waiting(self: &Arc<Self>, state: &mut State<S>, job: Job, priority: u32) -> (Waiting<S>, Entry) {
+        let slot = Arc::new(Slot::default());
+        let sequence = state.sequence;
+        state.sequence += 1;
+        let waiting = Waiting {
+            shared: Arc::clone(self),
+            slot: Arc::clone(&slot),
+            key: Key { priority, sequence },
+            leads: None,
+            is_over: false,
+        };
+        let slot = Some(slot);
+        (waiting, Entry { job, slot })
+    }
+
+    /// Queues `job`; an idle session goes to a compute thread for it. A full queue refuses it, or whoever is less
+    /// urgent, unless it is `bounded` no more: a part of a request that has its place.
+    fn enqueue(self: &Arc<Self>, job: Job, priority: u32, bounded: bool) -> Result<Waiting<S>, Refusal> {
+        let mut state = self.lock();
+        let mut gave_way = None;
+        if bounded && state.idle.is_empty() && state.waiting() >= self.policy.max_queue {
+            gave_way = state.queue.give_way(priority);
+            if gave_way.is_none() {
+                return Err(self.overloaded());
+            }
+        }
+        let (waiting, entry) = self.waiting(&mut state, job, priority);
+        state.queue.push(waiting.key, entry);
+        self.wake_one(state);
+        if let Some(entry) = gave_way {
+            entry.answer(Err(self.overloaded()));
+        }
+        Ok(waiting)
+    }
+
+    /// Sends an idle session to the compute threads, if there is one.
+    fn wake_one(self: &Arc<Self>, mut state: MutexGuard<'_, State<S>>) {
+        let Some(session) = state.idle.pop() else { return };
+        state.turns += 1;
+        drop(state);
+        self.spawn_turn(self.lease_of(session));
+    }
+
+    fn spawn_turn(self: &Arc<Self>, lease: Lease<S>) {
+        let shared = Arc::clone(self);
+        self.compute.spawn(Box::new(move || shared.turn(lease)));
+    }
+
+    /// One execution on a compute thread: what is chosen is decided now, when the thread is free.
+    fn turn(self: &Arc<Self>, mut lease: Lease<S>) {
+        let (picked, execution) = {
+            let mut state = self.lock();
+            state.turns = state.turns.saturating_sub(1);
+            let picked = state.queue.pick(Instant::now(), |job| self.most_rows(job));
+            let execution = Execution::new(picked.batch.len());
+            // Under the lock: a client that leaves finds its entry in the queue, or its execution.
+            for slot in picked.batch.iter().filter_map(|entry| entry.slot.as_ref()) {
+                slot.carried_by(&execution);
+            }
+            (picked, execution)
+        };
+        picked.late.into_iter().for_each(answer_late);
+        if picked.batch.is_empty() {
+            return;
+        }
+        let answers = self.execute(&mut lease.session, &picked.batch, Some(&execution));
+        // The session first: whoever gets an answer may ask again at once.
+        drop(lease);
+        for (entry, answer) in picked.batch.into_iter().zip(answers) {
+            entry.answer(answer);
+        }
     }
 }
 
-/// A session taken out of the pool; goes back when dropped.
-struct Lease<S> {
+impl<S> State<S> {
+    /// Requests that wait and have no session on its way to them.
+    fn waiting(&self) -> usize {
+        self.queue.len().saturating_sub(self.turns)
+    }
+}
+
+fn answer_late(entry: Entry) {
+    if let Some(Deadline { after, .. }) = entry.job.deadline {
+        entry.answer(Err(Refusal::DeadlineExceeded { after }));
+    }
+}
+
+/// A session taken out of the pool. When dropped it goes to the back of the compute threads' line if anybody waits,
+/// else it is idle.
+struct Lease<S: Runner> {
     session: Option<S>,
     shared: Arc<Shared<S>>,
-    /// Freed after the session is back: fields are dropped after `drop`.
-    _permit: OwnedSemaphorePermit,
 }
 
-impl<S> Drop for Lease<S> {
+impl<S: Runner> Drop for Lease<S> {
     fn drop(&mut self) {
         let session = self.session.take();
-        self.shared.idle().push(session);
+        let mut state = self.shared.lock();
+        if state.queue.is_empty() {
+            state.idle.push(session);
+        } else {
+            state.turns += 1;
+            drop(state);
+            self.shared.spawn_turn(self.shared.lease_of(session));
+        }
     }
 }
 
-impl<S> Lease<S> {
-    fn run<T>(
-        mut self,
-        rows: usize,
-        arrived: Instant,
-        work: impl FnOnce(&mut S) -> T,
-    ) -> Result<Done<T>, Refusal> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => (self.shared.rebuild)().map_err(|error| {
-                tracing::error!(%error, "a session cannot be made again");
-                Refusal::Failed
-            })?,
+/// A client that waits. Dropped before its answer: its job leaves the queue, or its run is ended.
+struct Waiting<S: Runner> {
+    shared: Arc<Shared<S>>,
+    slot: Arc<Slot>,
+    key: Key,
+    /// The gather that it has to run.
+    leads: Option<u64>,
+    is_over: bool,
+}
+
+impl<S: Runner> Waiting<S> {
+    async fn answer(mut self, deadline: Option<Deadline>) -> Answer {
+        let answer = std::future::poll_fn(|context| self.slot.poll(context));
+        let answer = match deadline {
+            None => answer.await,
+            Some(Deadline { at, after }) => match tokio::time::timeout_at(at.into(), answer).await {
+                Ok(answer) => answer,
+                // What has begun is ended by the drop.
+                Err(_elapsed) => return Err(Refusal::DeadlineExceeded { after }),
+            },
         };
-        let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut session)));
-        let computed = started.elapsed();
-        let Ok(value) = outcome else {
-            // The session may be half way through anything: it is dropped, and the next request makes a new one.
-            tracing::error!("a run panicked; its session is replaced");
-            return Err(Refusal::Failed);
+        self.is_over = true;
+        answer
+    }
+}
+
+impl<S: Runner> Drop for Waiting<S> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let entry = match state.queue.remove(self.key) {
+            Some(entry) => Some(entry),
+            None => state.gathers.remove(self.key),
         };
-        self.session = Some(session);
-        Ok(Done {
-            value,
-            queued: started.duration_since(arrived),
-            computed,
-            batch_rows: rows,
-            leads: true,
-        })
+        if let Some(gather) = self.leads.and_then(|id| state.gathers.take(id)) {
+            // The others must not wait for somebody who is gone.
+            let refused = self.shared.queue_gather(&mut state, gather);
+            if state.queue.is_empty() {
+                drop(state);
+            } else {
+                self.shared.wake_one(state);
+            }
+            for entry in refused {
+                entry.answer(Err(self.shared.overloaded()));
+            }
+        } else {
+            drop(state);
+        }
+        // Its tensors are freed outside the lock.
+        drop(entry);
+        self.slot.leave();
     }
 }
 

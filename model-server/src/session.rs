@@ -2,6 +2,7 @@
 
 mod run;
 mod status;
+mod stop;
 mod value;
 
 use std::ffi::CString;
@@ -17,6 +18,7 @@ use plumbline_inference_protocol::Datatype;
 use crate::library::Library;
 
 pub(crate) use self::run::RunError;
+use self::stop::RunOptions;
 
 /// One session: runs one request at a time. Requests side by side need as many sessions.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Session {
     ort: ort::session::Session,
     memory: MemoryInfo<'static>,
     names: Arc<Names>,
+    /// Of every run of this session.
+    options: Arc<RunOptions>,
 }
 
 /// The names of a graph's inputs and outputs, as ONNX Runtime takes them. Shared by the sessions of a model.
@@ -88,10 +92,14 @@ impl Session {
             inputs: session.inputs().iter().filter_map(names_of).collect(),
             outputs: session.outputs().iter().filter_map(names_of).collect(),
         };
+        let options = RunOptions::new().map_err(|error| BuildError::Refused {
+            reason: error.to_string(),
+        })?;
         Ok(Session {
             ort: session,
             memory,
             names: Arc::new(names),
+            options: Arc::new(options),
         })
     }
 

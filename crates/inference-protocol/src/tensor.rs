@@ -1,6 +1,7 @@
 //! Tensors: a name, a shape, and values in the form that is cheapest to pass on.
 
 mod elements;
+mod rows;
 mod strings;
 mod values;
 

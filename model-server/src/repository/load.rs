@@ -1,7 +1,7 @@
 //! From a file to a model that is warm: read, make servable, build sessions, run with zeros.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use plumbline_inference_protocol::{ModelSignature, TensorSpec};
 use super::content::Content;
 use super::discover::DiscoverError;
 use super::model_toml::{ModelToml, ModelTomlError};
+use super::rows::inputs_have_rows;
 use super::signature::{Unservable, complete_shapes, output_infos, problems_of, rows_agree, specs_of};
-use super::warm_up::warm_up;
+use super::warm_up::{WarmUp, run_once, warm_up};
 use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::onnx::{self, FileError, OnnxModel};
-use crate::scheduler::{ComputeThreads, Cost, Scheduler};
+use crate::scheduler::{ComputeThreads, Costs, Policy, Scheduler};
 use crate::session::{BuildError, RunError, Session};
 
 /// Sessions of one model hold a copy of its weights each; by default they stay below this together.
@@ -32,6 +33,7 @@ pub(crate) struct Loader {
     pub(crate) threads: NonZeroUsize,
     pub(crate) instances: Option<NonZeroUsize>,
     pub(crate) max_queue: usize,
+    pub(crate) request_timeout: Option<Duration>,
 }
 
 /// What is wrong with a model.
@@ -111,7 +113,7 @@ impl Loader {
         let warm = if toml.warmup == Some(false) {
             None
         } else {
-            let warm = warm_up(&mut first, &inputs, outputs.len());
+            let warm = warm_up(&mut first, &inputs, &outputs);
             warm.inspect_err(|error| {
                 tracing::warn!(model.name = name, model.version = version, %error, "model does not run with zeros");
             })
@@ -127,17 +129,22 @@ impl Loader {
             .unwrap_or_else(|| self.default_instances(model.len()));
         let mut sessions = vec![first];
         while sessions.len() < instances.get() {
-            sessions.push(Session::build(&self.library, &model, directory)?);
+            let mut session = Session::build(&self.library, &model, directory)?;
+            if warm.is_some() {
+                run_once(&mut session, &inputs, outputs.len());
+            }
+            sessions.push(session);
         }
         let signature = ModelSignature {
             model: name.to_owned(),
             inputs,
             outputs,
         };
+        let policy = self.schedule(toml, &signature, warm.as_ref());
         let scheduler = Scheduler::new(
             sessions,
-            warm.map_or_else(Cost::unknown, |warm| warm.cost),
-            self.max_queue,
+            warm.map_or_else(Costs::unknown, |warm| warm.costs),
+            policy,
             Arc::clone(&self.compute),
             self.rebuild(content, toml),
         );
@@ -147,6 +154,28 @@ impl Loader {
         let model = Model::new(version, signature, infos, rows_agree, scheduler, metrics);
         model.log_loaded(instances, &description);
         Ok(model)
+    }
+
+    /// What `model.toml` pins, then what the first runs have shown.
+    fn schedule(&self, toml: &ModelToml, signature: &ModelSignature, warm: Option<&WarmUp>) -> Policy {
+        let batching = &toml.batching;
+        let joins = match batching.enabled {
+            Some(enabled) => enabled && inputs_have_rows(&signature.inputs),
+            None => warm.is_some_and(|warm| warm.rows_are_independent),
+        };
+        if batching.enabled == Some(true) && !joins {
+            let model = &signature.model;
+            tracing::warn!(model.name = %model, "batching is enabled, but not every input has a variable first dimension");
+        }
+        Policy {
+            max_queue: toml.max_queue.unwrap_or(self.max_queue),
+            default_priority: toml.default_priority.map_or(u32::MAX, NonZeroU32::get),
+            request_timeout: self.request_timeout,
+            joins,
+            batch_rows: batching.rows.map(NonZeroUsize::get),
+            max_rows: batching.max_rows.map(NonZeroUsize::get),
+            in_place: toml.in_place,
+        }
     }
 
     fn default_instances(&self, model_bytes: usize) -> NonZeroUsize {
@@ -218,9 +247,9 @@ pub(crate) fn check_file(library: &Library, file: &Path) -> Result<Checked, Load
     let directory = directory_of(file);
     let mut session = Session::build(library, &model, directory)?;
     let (inputs, mut outputs) = specs_of(&session)?;
-    let one_row = warm_up(&mut session, &inputs, outputs.len()).map(|warm| {
+    let one_row = warm_up(&mut session, &inputs, &outputs).map(|warm| {
         complete_shapes(&mut outputs, &description, &warm.outputs);
-        warm.cost.estimate(1)
+        warm.costs.estimate(1).unwrap_or_default()
     });
     Ok(Checked {
         inputs,

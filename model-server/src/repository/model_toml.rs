@@ -1,7 +1,7 @@
 //! `model.toml` beside a model: what the graph does not say.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -20,9 +20,31 @@ pub(super) struct ModelToml {
     pub(super) warmup: Option<bool>,
     /// Which versions are served; without it, the server's `--version-policy`.
     pub(super) version_policy: Option<VersionPolicy>,
+    /// Requests that may wait when all sessions are busy; without it, the server's `--max-queue`.
+    pub(super) max_queue: Option<usize>,
+    /// Urgency of requests that tell none, 1 the most urgent; without it, they come after all that tell one.
+    pub(super) default_priority: Option<NonZeroU32>,
+    /// Whether runs happen on network threads; decided by measurement without it.
+    pub(super) in_place: Option<bool>,
+    /// How requests share executions.
+    #[serde(default)]
+    pub(super) batching: Batching,
     /// Names of the classes behind the last dimension of an output, by output.
     #[serde(default)]
     pub(super) class_labels: BTreeMap<String, Vec<String>>,
+}
+
+/// `[batching]`: what is decided by measurement without it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Batching {
+    /// Whether requests may share an execution, and a large one may be split. Without it: where the first runs show
+    /// that rows do not depend on each other.
+    pub(super) enabled: Option<bool>,
+    /// Rows to gather at most; without it, as many as the measured cost says pay.
+    pub(super) rows: Option<NonZeroUsize>,
+    /// The most rows of an execution; a request of more is split.
+    pub(super) max_rows: Option<NonZeroUsize>,
 }
 
 /// A `model.toml` that cannot be used.
@@ -86,6 +108,9 @@ mod tests {
         for (text, problem) in [
             ("name = \"x\"\ninstnces = 2\n", "line 2: unknown field `instnces`"),
             ("instances = 0\n", "line 1: "),
+            ("default_priority = 0\n", "line 1: "),
+            ("max_queue = 1\n[batching]\nmax_rows = 0\n", "line 3: "),
+            ("[batching]\nsize = 8\n", "line 2: unknown field `size`"),
             ("warmup = \n", "line 1: "),
         ] {
             write(text);

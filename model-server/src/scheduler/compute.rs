@@ -5,12 +5,17 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::in_place::Watch;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A fixed number of threads and their queue, which holds no more jobs than there are sessions: each job has one.
 /// The threads end when this is dropped and the queue is empty.
 pub(crate) struct ComputeThreads {
     queue: Arc<Queue>,
+    count: usize,
+    /// What runs elsewhere: on network threads.
+    watch: Watch,
 }
 
 #[derive(Default)]
@@ -33,6 +38,8 @@ impl ComputeThreads {
     pub(crate) fn start(count: NonZeroUsize) -> std::io::Result<ComputeThreads> {
         let threads = ComputeThreads {
             queue: Arc::default(),
+            count: count.get(),
+            watch: Watch::default(),
         };
         for index in 0..count.get() {
             let queue = Arc::clone(&threads.queue);
@@ -40,6 +47,16 @@ impl ComputeThreads {
             thread.spawn(move || queue.work())?;
         }
         Ok(threads)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The runs of all models that hold a network thread instead.
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     /// Queues `job`.

@@ -1,78 +1,475 @@
+//! Every decision, with a session that is none: what runs, where, together with whom.
+
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::atomic::AtomicU32;
-use std::sync::mpsc;
+use std::sync::Condvar;
+use std::thread::ThreadId;
+
+use plumbline_inference_protocol::{Shape, TensorData};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 
 use super::*;
 
-const SHORT: Duration = Duration::from_micros(10);
-const LONG: Duration = Duration::from_secs(1);
+const SHORT_RUN: Duration = Duration::from_micros(10);
+const LONG_RUN: Duration = Duration::from_secs(1);
 
-/// Sessions are numbers; those made again count on from 100.
-fn scheduler(sessions: u32, cost: Duration, max_waiting: usize) -> Arc<Scheduler<u32>> {
-    let compute = ComputeThreads::start(NonZeroUsize::MIN).unwrap();
-    let next = AtomicU32::new(100);
-    Arc::new(Scheduler::new(
-        (0..sessions).collect(),
-        Cost::from_measurements(cost, None),
-        max_waiting,
-        Arc::new(compute),
-        Box::new(move || Ok(next.fetch_add(1, Ordering::Relaxed))),
-    ))
+/// A row with this value cannot be run.
+const UNSUITABLE: f32 = -1.0;
+/// A row with this value makes the run panic.
+const PANIC: f32 = -2.0;
+
+/// What the sessions of a test do.
+struct Script {
+    /// Rows and thread of each run, as it begins.
+    begun: UnboundedSender<(Vec<f32>, ThreadId)>,
+    /// Runs wait while this is closed.
+    is_closed: Mutex<bool>,
+    opened: Condvar,
+    built: AtomicU32,
 }
 
-/// Occupies a session on the compute thread until the sender is used or dropped.
-async fn occupy(
-    scheduler: &Arc<Scheduler<u32>>,
-) -> (
-    mpsc::Sender<()>,
-    tokio::task::JoinHandle<Result<Done<u32>, Refusal>>,
-) {
-    let (release, released) = mpsc::channel::<()>();
-    let (begun, has_begun) = oneshot::channel();
-    let scheduler = Arc::clone(scheduler);
-    let run = tokio::spawn(async move {
-        let work = move |session: &mut u32| {
-            begun.send(()).unwrap();
-            let _released_or_dropped = released.recv();
-            *session
-        };
-        scheduler.run(1, None, work).await
+/// Answers with its input. Its number tells whether it was replaced.
+struct Fake {
+    script: Arc<Script>,
+    stop: Arc<FakeStop>,
+}
+
+struct FakeStop {
+    script: Arc<Script>,
+    is_stopped: AtomicBool,
+}
+
+impl fmt::Debug for FakeStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FakeStop")
+    }
+}
+
+impl Stop for FakeStop {
+    fn stop(&self) {
+        // Under the lock that the run waits with, so that it cannot miss it.
+        let _closed = self.script.is_closed.lock().unwrap();
+        self.is_stopped.store(true, Ordering::Relaxed);
+        self.script.opened.notify_all();
+    }
+
+    fn reset(&self) {
+        self.is_stopped.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Script {
+    fn build(self: &Arc<Script>) -> Fake {
+        self.built.fetch_add(1, Ordering::Relaxed);
+        let stop = Arc::new(FakeStop {
+            script: Arc::clone(self),
+            is_stopped: AtomicBool::new(false),
+        });
+        Fake {
+            script: Arc::clone(self),
+            stop,
+        }
+    }
+
+    fn set_closed(&self, is_closed: bool) {
+        *self.is_closed.lock().unwrap() = is_closed;
+        self.opened.notify_all();
+    }
+}
+
+impl Runner for Fake {
+    fn run(&mut self, inputs: &[Tensor], _outputs: &[usize]) -> Result<Vec<Tensor>, RunError> {
+        let rows = inputs[0].data().as_slice::<f32>().unwrap().to_vec();
+        let _nobody_looks = self
+            .script
+            .begun
+            .send((rows.clone(), std::thread::current().id()));
+        let mut is_closed = self.script.is_closed.lock().unwrap();
+        while *is_closed && !self.stop.is_stopped.load(Ordering::Relaxed) {
+            is_closed = self.script.opened.wait(is_closed).unwrap();
+        }
+        drop(is_closed);
+        assert!(!rows.contains(&PANIC), "a run that fails");
+        let reason = "for the test".to_owned();
+        if self.stop.is_stopped.load(Ordering::Relaxed) {
+            Err(RunError::Failed { reason })
+        } else if rows.contains(&UNSUITABLE) {
+            Err(RunError::Unsuitable { reason })
+        } else {
+            Ok(inputs.to_vec())
+        }
+    }
+
+    fn stop(&self) -> Arc<dyn Stop> {
+        Arc::clone(&self.stop) as _
+    }
+}
+
+struct Bench {
+    scheduler: Arc<Scheduler<Fake>>,
+    script: Arc<Script>,
+    begun: UnboundedReceiver<(Vec<f32>, ThreadId)>,
+}
+
+/// One session and one compute thread; a run of one row takes `cost`, one of more hardly longer.
+fn bench(cost: Duration, change: impl FnOnce(&mut Policy)) -> Bench {
+    let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
+    bench_on(&compute, 1, cost, change)
+}
+
+fn bench_on(
+    compute: &Arc<ComputeThreads>,
+    sessions: usize,
+    cost: Duration,
+    change: impl FnOnce(&mut Policy),
+) -> Bench {
+    let (sender, begun) = unbounded_channel();
+    let script = Arc::new(Script {
+        begun: sender,
+        is_closed: Mutex::new(false),
+        opened: Condvar::new(),
+        built: AtomicU32::new(0),
     });
-    has_begun.await.unwrap();
-    (release, run)
+    let mut policy = Policy {
+        joins: true,
+        batch_rows: Some(8),
+        ..Policy::default()
+    };
+    change(&mut policy);
+    let rebuild = Arc::clone(&script);
+    let measured = [(1, cost), (64, cost + cost / 64)];
+    let scheduler = Scheduler::new(
+        (0..sessions).map(|_| script.build()).collect(),
+        Costs::new(Curve::from_measurements(&measured)),
+        policy,
+        Arc::clone(compute),
+        Box::new(move || Ok(rebuild.build())),
+    );
+    Bench {
+        scheduler: Arc::new(scheduler),
+        script,
+        begun,
+    }
+}
+
+fn request(rows: &[f32]) -> Request {
+    let shape = Shape::from([rows.len() as i64, 1]);
+    let input = Tensor::new("x", shape, TensorData::from_vec(rows.to_vec())).unwrap();
+    Request {
+        inputs: vec![input],
+        outputs: vec![0],
+        rows: rows.len(),
+        rows_agree: true,
+        priority: 0,
+        deadline: None,
+    }
+}
+
+fn rows_of(done: &Done) -> Vec<f32> {
+    let tensors = done.value.as_ref().unwrap();
+    tensors[0].data().as_slice::<f32>().unwrap().to_vec()
+}
+
+impl Bench {
+    fn spawn(&self, request: Request) -> JoinHandle<Answer> {
+        let scheduler = Arc::clone(&self.scheduler);
+        tokio::spawn(async move { scheduler.run(request).await })
+    }
+
+    /// Holds the session until the script opens.
+    async fn occupy(&mut self) -> JoinHandle<Answer> {
+        self.script.set_closed(true);
+        let held = self.spawn(request(&[0.0]));
+        assert_eq!(self.next().await, [0.0]);
+        held
+    }
+
+    /// Rows of the next run that begins.
+    async fn next(&mut self) -> Vec<f32> {
+        self.begun.recv().await.unwrap().0
+    }
+
+    /// Waits until this many are queued.
+    async fn queued(&self, count: usize) {
+        while self.scheduler.shared.lock().queue.len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until the session is idle again.
+    async fn idle(&self, sessions: usize) {
+        while self.scheduler.shared.lock().idle.len() < sessions {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn an_idle_session_runs_a_short_request_in_place_and_a_long_one_elsewhere() {
     let here = std::thread::current().id();
-    for (cost, in_place) in [(SHORT, true), (LONG, false)] {
-        let scheduler = scheduler(1, cost, 0);
-        let done = scheduler
-            .run(1, None, |_| std::thread::current().id())
-            .await
-            .unwrap();
-        assert_eq!(done.value == here, in_place);
+    for (cost, pinned, in_place) in [
+        (SHORT_RUN, None, true),
+        (LONG_RUN, None, false),
+        (SHORT_RUN, Some(false), false),
+        (LONG_RUN, Some(true), true),
+    ] {
+        let mut bench = bench(cost, |policy| policy.in_place = pinned);
+        let done = bench.scheduler.run(request(&[1.0])).await.unwrap();
+        assert!(done.leads && done.batch_rows == 1 && rows_of(&done) == [1.0]);
+        let (_, thread) = bench.begun.recv().await.unwrap();
+        assert_eq!(thread == here, in_place);
+        assert_eq!(bench.scheduler.describe().in_place, in_place);
     }
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_a_place_is_free_again_when_its_client_leaves() {
-    let scheduler = scheduler(1, LONG, 1);
-    let (release, busy) = occupy(&scheduler).await;
-    let mut waiting = Box::pin(scheduler.run(1, None, |session: &mut u32| *session));
-    assert!(futures_poll(&mut waiting).is_none());
-    let refused = scheduler.run(1, None, |session: &mut u32| *session).await;
+    let mut bench = bench(LONG_RUN, |policy| policy.max_queue = 1);
+    let busy = bench.occupy().await;
+    let waiting = bench.spawn(request(&[1.0]));
+    bench.queued(1).await;
+    let refused = bench.scheduler.run(request(&[2.0])).await;
     assert_eq!(refused.unwrap_err(), Refusal::Overloaded { limit: 1 });
-    drop(waiting);
-    let mut next = Box::pin(scheduler.run(1, None, |session: &mut u32| *session));
-    assert!(futures_poll(&mut next).is_none());
-    release.send(()).unwrap();
-    assert_eq!(busy.await.unwrap().unwrap().value, 0);
-    assert_eq!(next.await.unwrap().value, 0);
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    let next = bench.spawn(request(&[3.0]));
+    bench.queued(1).await;
+    bench.script.set_closed(false);
+    assert_eq!(rows_of(&busy.await.unwrap().unwrap()), [0.0]);
+    assert_eq!(rows_of(&next.await.unwrap().unwrap()), [3.0]);
+    assert_eq!(bench.next().await, [3.0]);
+}
+
+#[tokio::test]
+async fn the_urgent_go_first_and_take_the_place_of_the_least_urgent() {
+    let mut bench = bench(LONG_RUN, |policy| {
+        policy.max_queue = 3;
+        policy.joins = false;
+        policy.default_priority = 5;
+    });
+    let _busy = bench.occupy().await;
+    let with = |priority: u32, value: f32| Request {
+        priority,
+        ..request(&[value])
+    };
+    let last = bench.spawn(with(9, 9.0));
+    let by_default = bench.spawn(with(0, 5.0));
+    let soon = bench.spawn(with(2, 2.0));
+    bench.queued(3).await;
+    let refused = bench.scheduler.run(with(9, 8.0)).await;
+    assert_eq!(refused.unwrap_err(), Refusal::Overloaded { limit: 3 });
+    let first = bench.spawn(with(1, 1.0));
+    assert_eq!(last.await.unwrap().unwrap_err(), Refusal::Overloaded { limit: 3 });
+    bench.queued(3).await;
+    bench.script.set_closed(false);
+    for expected in [1.0, 2.0, 5.0] {
+        assert_eq!(bench.next().await, [expected]);
+    }
+    for run in [first, soon, by_default] {
+        run.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_wait_and_the_request_is_not_run() {
+    let mut bench = bench(LONG_RUN, |_| {});
+    let busy = bench.occupy().await;
+    let after = Duration::from_millis(1);
+    let late = || Request {
+        deadline: Deadline::new(Instant::now(), after),
+        ..request(&[1.0])
+    };
+    let refused = bench.scheduler.run(late()).await;
+    assert_eq!(refused.unwrap_err(), Refusal::DeadlineExceeded { after });
+    assert!(bench.scheduler.shared.lock().queue.is_empty());
+    bench.script.set_closed(false);
+    busy.await.unwrap().unwrap();
+    // An idle session does not run a request that is late already.
+    let past = Request {
+        deadline: Deadline::new(Instant::now(), Duration::ZERO),
+        ..request(&[1.0])
+    };
+    assert!(bench.scheduler.run(past).await.is_err());
+    bench.scheduler.run(request(&[2.0])).await.unwrap();
+    assert_eq!(bench.next().await, [2.0]);
+}
+
+#[tokio::test]
+async fn a_run_is_ended_at_its_deadline_and_its_session_runs_again() {
+    let after = Duration::from_millis(1);
+    let mut bench = bench(LONG_RUN, |policy| policy.request_timeout = Some(after));
+    bench.script.set_closed(true);
+    let refused = bench.scheduler.run(request(&[1.0])).await;
+    assert_eq!(refused.unwrap_err(), Refusal::DeadlineExceeded { after });
+    // The script never opened: the run was ended.
+    bench.idle(1).await;
+    bench.script.set_closed(false);
+    let patient = Request {
+        deadline: Deadline::new(Instant::now(), LONG_RUN * 60),
+        ..request(&[2.0])
+    };
+    assert_eq!(rows_of(&bench.scheduler.run(patient).await.unwrap()), [2.0]);
+    assert_eq!(bench.next().await, [1.0]);
+}
+
+#[tokio::test]
+async fn a_batch_is_ended_when_the_last_of_its_clients_leaves() {
+    let mut bench = bench(LONG_RUN, |_| {});
+    let busy = bench.occupy().await;
+    let (one, other) = (bench.spawn(request(&[1.0])), bench.spawn(request(&[2.0])));
+    bench.queued(2).await;
+    // The first run is ended because its client leaves; then both run together.
+    busy.abort();
+    assert_eq!(bench.next().await, [1.0, 2.0]);
+    one.abort();
+    assert!(one.await.unwrap_err().is_cancelled());
+    assert!(bench.scheduler.shared.lock().idle.is_empty());
+    other.abort();
+    bench.idle(1).await;
+    bench.script.set_closed(false);
+    assert_eq!(
+        rows_of(&bench.scheduler.run(request(&[3.0])).await.unwrap()),
+        [3.0]
+    );
+}
+
+#[tokio::test]
+async fn those_who_queue_are_run_together_and_each_gets_its_rows() {
+    let mut bench = bench(LONG_RUN, |_| {});
+    let busy = bench.occupy().await;
+    let sent = [
+        vec![1.0],
+        vec![2.0, 3.0],
+        vec![4.0, 5.0, 6.0, 7.0],
+        vec![8.0],
+        vec![9.0],
+    ];
+    let mut waiting = VecDeque::new();
+    for (index, rows) in sent.iter().enumerate() {
+        waiting.push_back(bench.spawn(request(rows)));
+        bench.queued(index + 1).await;
+    }
+    bench.script.set_closed(false);
+    busy.await.unwrap().unwrap();
+    assert_eq!(bench.next().await, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+    assert_eq!(bench.next().await, [9.0]);
+    let mut leads = Vec::new();
+    for rows in sent {
+        let done = waiting.pop_front().unwrap().await.unwrap().unwrap();
+        assert_eq!(rows_of(&done), rows);
+        assert_eq!(done.batch_rows, if rows == [9.0] { 1 } else { 8 });
+        leads.push(done.leads);
+    }
+    assert_eq!(leads, [true, false, false, false, true]);
+}
+
+#[tokio::test]
+async fn nobody_fails_for_the_values_of_another() {
+    for bad in [UNSUITABLE, PANIC] {
+        let mut bench = bench(LONG_RUN, |_| {});
+        let busy = bench.occupy().await;
+        let good = bench.spawn(request(&[1.0]));
+        let failing = bench.spawn(request(&[bad]));
+        let other = bench.spawn(request(&[2.0]));
+        bench.queued(3).await;
+        bench.script.set_closed(false);
+        busy.await.unwrap().unwrap();
+        assert_eq!(rows_of(&good.await.unwrap().unwrap()), [1.0]);
+        assert_eq!(rows_of(&other.await.unwrap().unwrap()), [2.0]);
+        match failing.await.unwrap() {
+            Ok(done) => assert!(matches!(done.value, Err(RunError::Unsuitable { .. }))),
+            Err(refusal) => assert_eq!((refusal, bad), (Refusal::Failed, PANIC)),
+        }
+        let order = [bench.next().await, bench.next().await, bench.next().await];
+        assert_eq!(order, [vec![1.0, bad, 2.0], vec![1.0], vec![bad]]);
+    }
+}
+
+#[tokio::test]
+async fn a_panic_fails_one_request_and_its_session_is_replaced() {
+    for cost in [SHORT_RUN, LONG_RUN] {
+        let bench = bench(cost, |_| {});
+        let failed = bench.scheduler.run(request(&[PANIC])).await;
+        assert_eq!(failed.unwrap_err(), Refusal::Failed);
+        for _ in 0..2 {
+            bench.scheduler.run(request(&[1.0])).await.unwrap();
+        }
+        assert_eq!(bench.script.built.load(Ordering::Relaxed), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_busy_model_does_not_starve_another() {
+    let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
+    let mut busy = bench_on(&compute, 1, LONG_RUN, |policy| policy.joins = false);
+    let mut other = bench_on(&compute, 1, LONG_RUN, |_| {});
+    let held = busy.occupy().await;
+    let many: Vec<_> = (1..=3)
+        .map(|value| busy.spawn(request(&[value as f32])))
+        .collect();
+    busy.queued(3).await;
+    let one = other.spawn(request(&[7.0]));
+    other.queued(1).await;
+    // Its turn comes before the second of the busy model: when it has run, that one still waits.
+    other.script.set_closed(true);
+    busy.script.set_closed(false);
+    held.await.unwrap().unwrap();
+    assert_eq!(other.next().await, [7.0]);
+    assert!(busy.scheduler.shared.lock().queue.len() >= 2);
+    other.script.set_closed(false);
+    one.await.unwrap().unwrap();
+    for run in many {
+        run.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_there_at_the_same_time_are_gathered_on_their_thread() {
+    let here = std::thread::current().id();
+    let mut bench = bench(SHORT_RUN, |_| {});
+    bench.scheduler.shared.appetite.found(8);
+    let mut runs: Vec<_> = (0..11)
+        .map(|value| bench.spawn(request(&[value as f32])))
+        .collect();
+    // Another shape does not go with them, and is not kept waiting.
+    let mut apart = request(&[50.0]);
+    apart.outputs = vec![1];
+    runs.push(bench.spawn(apart));
+    let mut leads = 0;
+    for run in runs {
+        leads += usize::from(run.await.unwrap().unwrap().leads);
+    }
+    assert_eq!(leads, 3);
+    let mut order = Vec::new();
+    for _ in 0..3 {
+        let (rows, thread) = bench.begun.recv().await.unwrap();
+        assert_eq!(thread, here);
+        order.push(rows);
+    }
+    assert_eq!(order[0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    assert_eq!(order[1], [50.0]);
+    assert_eq!(order[2], [8.0, 9.0, 10.0]);
+}
+
+#[tokio::test]
+async fn who_gathered_and_left_leaves_nobody_behind() {
+    let mut bench = bench(SHORT_RUN, |_| {});
+    bench.scheduler.shared.appetite.found(8);
+    let mut first = Box::pin(bench.scheduler.run(request(&[1.0])));
+    let mut second = Box::pin(bench.scheduler.run(request(&[2.0])));
+    let mut third = Box::pin(bench.scheduler.run(request(&[3.0])));
+    for future in [&mut first, &mut second, &mut third] {
+        assert!(poll_once(future).is_none());
+    }
+    drop(second);
+    drop(first);
+    assert_eq!(rows_of(&third.await.unwrap()), [3.0]);
+    assert_eq!(bench.next().await, [3.0]);
 }
 
 /// Polls once.
-fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::Pin::new(future).poll(&mut context) {
         std::task::Poll::Ready(output) => Some(output),
@@ -81,63 +478,53 @@ fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_the_wait_and_the_request_is_not_run() {
-    let scheduler = scheduler(1, LONG, 8);
-    let (release, busy) = occupy(&scheduler).await;
-    let after = Duration::from_millis(1);
-    let deadline = Deadline::new(Instant::now(), after);
-    let refused = scheduler.run(1, deadline, |_| unreachable!("must not run")).await;
-    assert_eq!(
-        refused.map(|done: Done<()>| done.value),
-        Err(Refusal::DeadlineExceeded { after })
-    );
-    release.send(()).unwrap();
-    busy.await.unwrap().unwrap();
-    // An idle session does not run a request that is late already.
-    let refused = scheduler.run(1, deadline, |_| unreachable!("must not run")).await;
-    assert_eq!(
-        refused.map(|done: Done<()>| done.value),
-        Err(Refusal::DeadlineExceeded { after })
-    );
+async fn a_request_above_the_largest_execution_is_split_and_its_outputs_joined() {
+    let mut bench = bench(LONG_RUN, |policy| policy.max_rows = Some(3));
+    let rows: Vec<f32> = (0..8).map(|row| row as f32).collect();
+    let done = bench.scheduler.run(request(&rows)).await.unwrap();
+    assert_eq!(rows_of(&done), rows);
+    assert_eq!((done.batch_rows, done.leads), (3, true));
+    for part in rows.chunks(3) {
+        assert_eq!(bench.next().await, part);
+    }
+    // What one part cannot be run with, the whole cannot.
+    let done = bench
+        .scheduler
+        .run(request(&[1.0, 2.0, 3.0, UNSUITABLE]))
+        .await
+        .unwrap();
+    assert!(matches!(done.value, Err(RunError::Unsuitable { .. })));
+}
+
+#[tokio::test]
+async fn a_long_request_uses_all_idle_sessions_where_rows_cost_in_proportion() {
+    let compute = Arc::new(ComputeThreads::start(NonZeroUsize::new(2).unwrap()).unwrap());
+    let mut bench = bench_on(&compute, 2, LONG_RUN, |_| {});
+    let one = Duration::from_micros(100);
+    let proportional = Costs::new(Curve::from_measurements(&[(1, one), (64, one * 64)]));
+    let rows: Vec<f32> = (0..64).map(|row| row as f32).collect();
+    // A run of 64 rows that takes hardly longer than one of 32 stays whole.
+    bench.scheduler.run(request(&rows)).await.unwrap();
+    assert_eq!(bench.next().await.len(), 64);
+    bench.idle(2).await;
+    Arc::get_mut(&mut Arc::get_mut(&mut bench.scheduler).unwrap().shared)
+        .expect("nothing runs")
+        .costs = proportional;
+    let done = bench.scheduler.run(request(&rows)).await.unwrap();
+    assert_eq!(rows_of(&done), rows);
+    assert_eq!([bench.next().await.len(), bench.next().await.len()], [32, 32]);
 }
 
 #[tokio::test]
 async fn a_request_whose_client_left_before_a_thread_was_free_is_not_run() {
-    let scheduler = scheduler(2, LONG, 8);
-    let (release, busy) = occupy(&scheduler).await; // holds the only compute thread
-    let ran = Arc::new(AtomicU32::new(0));
-    let count = Arc::clone(&ran);
-    let mut gone = Box::pin(scheduler.run(1, None, move |_| count.fetch_add(1, Ordering::Relaxed)));
-    assert!(futures_poll(&mut gone).is_none());
+    let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
+    let mut bench = bench_on(&compute, 2, LONG_RUN, |_| {});
+    let busy = bench.occupy().await; // holds the only compute thread
+    let mut gone = Box::pin(bench.scheduler.run(request(&[1.0])));
+    assert!(poll_once(&mut gone).is_none());
     drop(gone);
-    release.send(()).unwrap();
+    bench.script.set_closed(false);
     busy.await.unwrap().unwrap();
-    // The queue is first in, first out: when this has run, the other would have.
-    scheduler.run(1, None, |_| ()).await.unwrap();
-    assert_eq!(ran.load(Ordering::Relaxed), 0);
-}
-
-#[tokio::test]
-async fn a_panic_fails_one_request_and_its_session_is_replaced() {
-    for cost in [SHORT, LONG] {
-        let scheduler = scheduler(1, cost, 0);
-        let failed = scheduler.run(1, None, |_| panic!("a run that fails")).await;
-        assert_eq!(failed.map(|done: Done<()>| done.value), Err(Refusal::Failed));
-        assert_eq!(
-            scheduler
-                .run(1, None, |session: &mut u32| *session)
-                .await
-                .unwrap()
-                .value,
-            100
-        );
-        assert_eq!(
-            scheduler
-                .run(1, None, |session: &mut u32| *session)
-                .await
-                .unwrap()
-                .value,
-            100
-        );
-    }
+    bench.scheduler.run(request(&[2.0])).await.unwrap();
+    assert_eq!(bench.next().await, [2.0]);
 }

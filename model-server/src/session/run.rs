@@ -69,7 +69,7 @@ impl Session {
         let status = unsafe {
             (ort::api().Run)(
                 self.ort.ptr().cast_mut(),
-                ptr::null(),
+                self.options.as_ptr(),
                 names.as_ptr(),
                 pointers.as_ptr(),
                 pointers.len(),

@@ -24,6 +24,14 @@ impl StringData {
         StringData { buffer, spans }
     }
 
+    pub(super) fn buffer(&self) -> &Bytes {
+        &self.buffer
+    }
+
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Reads the wire's raw form: a 4-byte little-endian length before each element. Nothing is copied.
     /// `None` if the lengths do not end exactly at the end of `raw`, or `raw` is 4 GiB or longer.
     pub fn from_length_prefixed(raw: Bytes) -> Option<StringData> {

@@ -13,10 +13,10 @@ use crate::Datatype;
 /// Fixed-width values are their little-endian bytes: either a slice of the received body (not copied, maybe
 /// unaligned) or the buffer that JSON was parsed into (aligned). `BYTES` values are spans of one buffer.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TensorData(Values);
+pub struct TensorData(pub(super) Values);
 
 #[derive(Clone, Debug, PartialEq)]
-enum Values {
+pub(super) enum Values {
     Fixed {
         datatype: Datatype,
         width: usize,

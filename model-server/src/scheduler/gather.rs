@@ -1,0 +1,148 @@
+//! Requests that arrive by one network thread at the same time, gathered into one execution.
+//!
+//! Short runs happen on network threads, each request's as it arrives, so that no queue ever forms of which a batch
+//! could be made. But often more requests are there already: their connections are ready, and the thread comes to them
+//! next. The first one gives way once; whoever the thread then comes to joins it; when the thread is through, the first
+//! one runs them all. Nobody waits for a request that is not there, and no timer is involved.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::ThreadId;
+
+use super::job::Entry;
+use super::queue::Key;
+
+/// Requests that will be one execution.
+#[derive(Debug)]
+pub(super) struct Gather {
+    pub(super) id: u64,
+    pub(super) entries: Vec<(Key, Entry)>,
+    thread: ThreadId,
+    rows: usize,
+    most_rows: usize,
+}
+
+/// The gathers of a model: one for each network thread at most.
+#[derive(Debug, Default)]
+pub(super) struct Gathers(Vec<Gather>);
+
+/// What became of a request that was offered.
+pub(super) enum Joined {
+    /// It is the first: it gives way, then takes the gather of this id.
+    Leads(u64),
+    /// Somebody else runs it.
+    Follows,
+    /// With it there are enough: they run at once.
+    Full(Gather),
+    /// It does not go with those that are there.
+    Apart(Entry),
+}
+
+impl Gathers {
+    /// Offers a request to the gather of `thread`.
+    pub(super) fn join(&mut self, thread: ThreadId, key: Key, entry: Entry, most_rows: usize) -> Joined {
+        let rows = entry.job.rows;
+        let Some(at) = self.0.iter().position(|gather| gather.thread == thread) else {
+            let id = key.sequence;
+            self.0.push(Gather {
+                id,
+                entries: vec![(key, entry)],
+                thread,
+                rows,
+                most_rows,
+            });
+            return Joined::Leads(id);
+        };
+        let gather = &mut self.0[at];
+        let alike = gather
+            .entries
+            .first()
+            .is_none_or(|(_, first)| first.job.goes_with(&entry.job));
+        if !alike || gather.rows + rows > gather.most_rows {
+            return Joined::Apart(entry);
+        }
+        gather.rows += rows;
+        gather.entries.push((key, entry));
+        if gather.rows >= gather.most_rows {
+            Joined::Full(self.0.swap_remove(at))
+        } else {
+            Joined::Follows
+        }
+    }
+
+    /// The gather `id`, unless somebody took it.
+    pub(super) fn take(&mut self, id: u64) -> Option<Gather> {
+        let at = self.0.iter().position(|gather| gather.id == id)?;
+        Some(self.0.swap_remove(at))
+    }
+
+    /// Takes a request out.
+    pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
+        self.0.iter_mut().find_map(|gather| {
+            let at = gather.entries.iter().position(|(other, _)| *other == key)?;
+            let (_, entry) = gather.entries.remove(at);
+            gather.rows -= entry.job.rows;
+            Some(entry)
+        })
+    }
+}
+
+/// Requests between two attempts to find others, while there are none.
+const ATTEMPT: u32 = 32;
+
+/// Whether it is worth giving way: how many the last gathers found.
+#[derive(Debug)]
+pub(super) struct Appetite {
+    /// Requests per gather, times 256: an average over about four.
+    found: AtomicU32,
+    until_attempt: AtomicU32,
+}
+
+impl Default for Appetite {
+    fn default() -> Appetite {
+        Appetite {
+            found: AtomicU32::new(256),
+            until_attempt: AtomicU32::new(ATTEMPT),
+        }
+    }
+}
+
+impl Appetite {
+    /// Whether this request should look for others.
+    pub(super) fn is_there(&self) -> bool {
+        if self.found.load(Ordering::Relaxed) >= 256 * 3 / 2 {
+            return true;
+        }
+        // Two threads that count as one attempt a little later.
+        let left = self.until_attempt.load(Ordering::Relaxed);
+        self.until_attempt
+            .store(if left == 0 { ATTEMPT } else { left - 1 }, Ordering::Relaxed);
+        left == 0
+    }
+
+    /// A gather had this many requests.
+    pub(super) fn found(&self, requests: usize) {
+        let old = self.found.load(Ordering::Relaxed);
+        let now = u32::try_from(requests).unwrap_or(u32::MAX).min(1 << 16) * 256;
+        self.found.store(old - old / 4 + now / 4, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn giving_way_stops_when_nobody_comes_and_is_tried_again_now_and_then() {
+        let appetite = Appetite::default();
+        let tries = |requests: usize| (0..requests).filter(|_| appetite.is_there()).count();
+        assert_eq!(tries(330), 10);
+        appetite.found(1);
+        assert_eq!(tries(33), 1);
+        appetite.found(8);
+        assert_eq!(tries(33), 33);
+        for _ in 0..12 {
+            appetite.found(1);
+        }
+        assert_eq!(tries(33), 1);
+    }
+}
