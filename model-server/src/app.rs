@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use plumbline_service::{Listener, Process, ServeOptions};
+use plumbline_service::{Listener, Process, ServeOptions, Tls};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -32,6 +32,14 @@ impl App {
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<App> {
         let token = process.readiness().wait_for("models are loading");
         let listener = Listener::bind(config.common.listen)?;
+        let tls = config
+            .tls
+            .map(|files| Tls::load(files, process.metrics()))
+            .transpose()?;
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.watch(process.shutdown().clone()));
+        }
+        let listener = listener.with_tls(tls);
         let chosen = config.onnxruntime.clone();
         let library = tokio::task::spawn_blocking(move || Library::open(chosen.as_deref()));
         let library = library.await.context("opening ONNX Runtime panicked")??;

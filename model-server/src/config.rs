@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use plumbline_inference_protocol::NanPolicy;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
+use plumbline_service::{TLS_SETTINGS, TlsFiles};
 
 use crate::repository::{Source, SourceKind, VersionPolicy};
 
@@ -110,6 +111,10 @@ pub const SETTINGS: &[Setting] = &[
         "NaN and infinities in JSON replies: null, literal (not JSON, but Python reads it), or error.",
     )
     .default("null"),
+    TLS_SETTINGS[0],
+    TLS_SETTINGS[1],
+    TLS_SETTINGS[2],
+    TLS_SETTINGS[3],
 ];
 
 /// Settings of the model server, checked.
@@ -117,6 +122,8 @@ pub const SETTINGS: &[Setting] = &[
 pub struct Config {
     /// Ports, logs, drain.
     pub common: Common,
+    /// TLS on the data port.
+    pub tls: Option<TlsFiles>,
     /// What is served, and who changes it.
     pub repository: RepositoryConfig,
     /// ONNX Runtime's shared library, where somebody named one.
@@ -321,6 +328,7 @@ impl Config {
         let NanSetting(nan_policy) = reader.value("nan_policy");
         let config = Config {
             common: common.clone(),
+            tls: TlsFiles::read_settings(reader),
             repository: RepositoryConfig::read(reader),
             onnxruntime: reader.optional("onnxruntime"),
             server_name: reader.value("server_name"),
@@ -349,6 +357,7 @@ impl Config {
     pub fn on_loopback(models: Vec<ModelPath>) -> Config {
         Config {
             common: Common::on_loopback(),
+            tls: None,
             repository: RepositoryConfig::fixed(models),
             onnxruntime: None,
             server_name: "plumbline".to_owned(),

@@ -3,10 +3,13 @@
 //! A binary is [`run`]: it reads a typed configuration ([`config`], every problem told at once), starts logging
 //! ([`telemetry`]), opens the admin port on a thread of its own ([`admin`]), and hands a [`Process`] to the part.
 //! The part registers what it exports with [`metrics`], holds a [`ReadinessToken`] until it can answer, and gives its
-//! request service to [`Listener::serve`], which accepts HTTP/1.1, h2c and gRPC on one port and drains on [`Shutdown`].
+//! request service to [`Listener::serve`], which accepts HTTP/1.1, h2c and gRPC on one port, plain or
+//! under [`Tls`], and drains on [`Shutdown`].
 //! What it forwards goes through the pooled connections of [`upstream`].
 
 pub mod admin;
+#[cfg(target_os = "linux")]
+mod cgroup;
 pub mod config;
 mod error_chain;
 pub mod metrics;
@@ -16,6 +19,7 @@ mod request_timeout;
 mod serve;
 mod shutdown;
 pub mod telemetry;
+mod tls;
 mod trace;
 pub mod upstream;
 mod whole_body;
@@ -26,5 +30,6 @@ pub use readiness::{Readiness, ReadinessToken};
 pub use request_timeout::{REQUEST_TIMEOUT, parse_request_timeout};
 pub use serve::{BindError, Listener, ServeOptions};
 pub use shutdown::Shutdown;
+pub use tls::{ClientAuth, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles};
 pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
 pub use whole_body::WholeBody;

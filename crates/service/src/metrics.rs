@@ -128,7 +128,8 @@ impl Metrics {
         text
     }
 
-    /// Adds the series that every process has: build information and, on Linux, CPU, memory and descriptors.
+    /// Adds the series that every process has: build information and, on Linux, CPU, memory and descriptors
+    /// of the process and the CPU quota and throttling of its cgroup.
     pub(crate) fn register_process(&self, part: &str, version: &str) {
         let build = self.int_gauge_vec(
             "plumbline_build_info",
@@ -142,6 +143,12 @@ impl Metrics {
                 prometheus::process_collector::ProcessCollector::for_self(),
             ))
             .expect("registered once, at start");
+        #[cfg(target_os = "linux")]
+        if let Some(cgroup) = crate::cgroup::CgroupCollector::for_self() {
+            self.registry
+                .register(Box::new(cgroup))
+                .expect("registered once, at start");
+        }
     }
 
     fn register<M>(&self, metric: M, name: &str, help: &str, kind: &'static str, labels: &[&str]) -> M

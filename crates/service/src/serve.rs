@@ -1,4 +1,4 @@
-//! One data port for HTTP/1.1, h2c and gRPC, with drain.
+//! One data port for HTTP/1.1, h2c and gRPC, plain or under TLS, with drain.
 
 mod closing;
 
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::closing::Closing;
-use crate::Shutdown;
+use crate::{Shutdown, Tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -68,6 +68,8 @@ pub struct ServeOptions {
     pub max_connections: usize,
     /// Time for a client to send a request's head; also how long an idle HTTP/1.1 connection is kept.
     pub header_read_timeout: Duration,
+    /// Time for a client to finish its TLS handshake.
+    pub tls_handshake_timeout: Duration,
     /// Concurrent HTTP/2 streams per connection.
     pub max_concurrent_streams: u32,
     /// The largest header list of an HTTP/2 request; a larger one is answered 431. HTTP/1.1 heads are bounded by
@@ -80,6 +82,7 @@ impl Default for ServeOptions {
         Self {
             max_connections: 16_384,
             header_read_timeout: Duration::from_mins(1),
+            tls_handshake_timeout: Duration::from_secs(10),
             max_concurrent_streams: 256,
             max_header_bytes: 64 << 10,
         }
@@ -91,6 +94,7 @@ impl Default for ServeOptions {
 pub struct Listener {
     tcp: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 impl Listener {
@@ -105,7 +109,14 @@ impl Listener {
         let address = tcp
             .local_addr()
             .map_err(|source| BindError::new(address, "listen", source))?;
-        Ok(Self { tcp, address })
+        let tls = None;
+        Ok(Self { tcp, address, tls })
+    }
+
+    /// The same port, under TLS if there is any: HTTP/2 or HTTP/1.1, as client and server agree (ALPN).
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Where it listens.
@@ -134,7 +145,7 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        tracing::info!(port = "data", address = %self.address, "listening");
+        tracing::info!(port = "data", address = %self.address, tls = self.tls.is_some(), "listening");
         let http = connection_builder(&options);
         let slots = Arc::new(Semaphore::new(options.max_connections));
         let connections = GracefulShutdown::new();
@@ -158,12 +169,32 @@ impl Listener {
             };
             prepare(&stream);
             let service = TowerToHyperService::new(Closing::new(service_for(peer), shutdown.clone()));
+            if let Some(tls) = &self.tls {
+                let (acceptor, http, watcher) = (tls.acceptor(), http.clone(), connections.watcher());
+                let (timeout, closing) = (options.tls_handshake_timeout, shutdown.token());
+                // Off this loop: a handshake takes round trips to the client and a signature.
+                tokio::spawn(async move {
+                    let handshake = tokio::select! {
+                        handshake = tokio::time::timeout(timeout, acceptor.accept(stream)) => handshake,
+                        () = closing.cancelled() => return, // no request has come yet
+                    };
+                    match handshake {
+                        Ok(Ok(stream)) => {
+                            let connection =
+                                http.serve_connection(TokioIo::new(stream), service).into_owned();
+                            ended(watcher.watch(connection).await);
+                        }
+                        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                        Err(_elapsed) => tracing::debug!(?timeout, "TLS handshake took too long"),
+                    }
+                    drop(slot);
+                });
+                continue;
+            }
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(error = %error, "connection ended");
-                }
+                ended(connection.await);
                 drop(slot);
             });
         }
@@ -176,6 +207,12 @@ impl Listener {
         {
             tracing::warn!(timeout = ?shutdown.drain_timeout(), "requests still in flight after the drain timeout");
         }
+    }
+}
+
+fn ended(outcome: Result<(), BoxError>) {
+    if let Err(error) = outcome {
+        tracing::debug!(error = %error, "connection ended");
     }
 }
 

@@ -1,0 +1,348 @@
+//! TLS on a data port: one certificate, optionally clients' certificates, both replaced without a restart.
+
+mod certificate;
+mod settings;
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus::IntGauge;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject as _};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::sign::SingleCertAndKey;
+use tokio_rustls::rustls::{Error as RustlsError, RootCertStore, ServerConfig};
+
+pub use self::settings::TLS_SETTINGS;
+use crate::metrics::Metrics;
+use crate::{Shutdown, error_chain};
+
+/// Time between two looks at the files: kubelet and cert-manager take minutes to replace a mounted secret.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The series of [`TlsMetrics`].
+const EXPIRY: &str = "plumbline_tls_certificate_expiry_timestamp_seconds";
+
+/// Whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// No connection without one that the authority signed.
+    Required,
+    /// A client may show none; a wrong one is refused.
+    Optional,
+}
+
+/// Where certificate and key are, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those between it and its authority.
+    pub cert: PathBuf,
+    /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+    pub key: PathBuf,
+    /// Authorities of client certificates, and whether clients need one.
+    pub clients: Option<(PathBuf, ClientAuth)>,
+}
+
+/// Why files do not make a server's identity.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file that cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file without the PEM block that it should have, or with a broken one.
+    #[error("{}: expected {expected} as PEM", .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+        /// `a certificate` or `a private key`.
+        expected: &'static str,
+        /// Why.
+        source: PemError,
+    },
+    /// A key of a kind that is not known here, or of another certificate.
+    #[error("{}: expected the private key of the certificate in {}", .key.display(), .cert.display())]
+    Key {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        cert: PathBuf,
+        /// Why.
+        source: RustlsError,
+    },
+    /// Authorities that cannot be used.
+    #[error("{}: expected certificates of authorities", .path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Anything else.
+    #[error("TLS cannot be set up")]
+    Setup(#[from] RustlsError),
+}
+
+impl TlsError {
+    /// The setting whose file is wrong.
+    fn setting(&self) -> &'static str {
+        match self {
+            TlsError::Key { .. } => "tls_key",
+            TlsError::Authorities { .. } => "tls_client_ca",
+            TlsError::Read { setting, .. } | TlsError::Pem { setting, .. } => setting,
+            TlsError::Setup(_) => "tls_cert",
+        }
+    }
+}
+
+/// What the files held when they were last read.
+struct Identity {
+    config: Arc<ServerConfig>,
+    /// Seconds since 1970.
+    expiry: Option<i64>,
+}
+
+/// Bytes of the files, all read before any is used.
+struct Contents {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    ca: Option<Vec<u8>>,
+}
+
+impl TlsFiles {
+    fn read(&self) -> Result<Contents, TlsError> {
+        let read = |path: &Path, setting| {
+            std::fs::read(path).map_err(|source| TlsError::Read {
+                path: path.to_owned(),
+                setting,
+                source,
+            })
+        };
+        Ok(Contents {
+            cert: read(&self.cert, "tls_cert")?,
+            key: read(&self.key, "tls_key")?,
+            ca: self
+                .clients
+                .as_ref()
+                .map(|(ca, _)| read(ca, "tls_client_ca"))
+                .transpose()?,
+        })
+    }
+
+    /// Whether the files can be used now.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the first file that is wrong.
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.identity(&self.read()?).map(drop)
+    }
+
+    fn identity(&self, contents: &Contents) -> Result<Identity, TlsError> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(&self.cert, "tls_cert", &contents.cert)?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|source| TlsError::Pem {
+            path: self.key.clone(),
+            setting: "tls_key",
+            expected: "a private key",
+            source,
+        })?;
+        let expiry = chain.first().and_then(|der| certificate::not_after(der));
+        let wrong_key = |source| TlsError::Key {
+            key: self.key.clone(),
+            cert: self.cert.clone(),
+            source,
+        };
+        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(wrong_key)?;
+        certified.keys_match().map_err(wrong_key)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match (&self.clients, &contents.ca) {
+            (Some((path, auth)), Some(pem)) => {
+                let verifier = verifier(path, pem, *auth, provider)?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Resumption without state: a client that comes back saves a signature, the costly part of a handshake.
+        config.ticketer = ring::Ticketer::new()?;
+        Ok(Identity {
+            config: Arc::new(config),
+            expiry,
+        })
+    }
+}
+
+fn certificates(
+    path: &Path,
+    setting: &'static str,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |source| TlsError::Pem {
+        path: path.to_owned(),
+        setting,
+        expected: "a certificate",
+        source,
+    };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
+    if chain.is_empty() {
+        return Err(wrong(PemError::NoItemsFound));
+    }
+    Ok(chain)
+}
+
+fn verifier(
+    path: &Path,
+    pem: &[u8],
+    auth: ClientAuth,
+    provider: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let wrong = |source| TlsError::Authorities {
+        path: path.to_owned(),
+        source,
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path, "tls_client_ca", pem)? {
+        roots.add(authority).map_err(|error| wrong(error.into()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = match auth {
+        ClientAuth::Required => builder,
+        ClientAuth::Optional => builder.allow_unauthenticated(),
+    };
+    builder.build().map_err(|error| wrong(error.into()))
+}
+
+/// What became of a look at the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// They are as they were.
+    Unchanged,
+    /// New connections get the new certificate.
+    Replaced,
+    /// They cannot be used; new connections get the old certificate.
+    Refused,
+}
+
+/// The identity of a data port. Cloned freely; every clone is the same.
+#[derive(Clone)]
+pub struct Tls(Arc<State>);
+
+struct State {
+    files: TlsFiles,
+    config: ArcSwap<ServerConfig>,
+    /// Of the contents seen last, good or bad, so that each is tried and told once.
+    seen: Mutex<u64>,
+    expiry: IntGauge,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tls").field(&self.0.files).finish()
+    }
+}
+
+impl Tls {
+    /// Reads the files and declares the certificate's expiry among `metrics`.
+    ///
+    /// # Errors
+    /// [`TlsError`]: the first file that is wrong.
+    pub fn load(files: TlsFiles, metrics: &Metrics) -> Result<Tls, TlsError> {
+        let contents = files.read()?;
+        let identity = files.identity(&contents)?;
+        let expiry = metrics.int_gauge(EXPIRY, "When the served certificate ends, in seconds since 1970.");
+        expiry.set(identity.expiry.unwrap_or_default());
+        tracing::info!(
+            certificate = %files.cert.display(),
+            client_certificates = files.clients.as_ref().map(|(_, auth)| tracing::field::debug(auth)),
+            expires = identity.expiry,
+            "TLS"
+        );
+        Ok(Tls(Arc::new(State {
+            seen: Mutex::new(contents.fingerprint()),
+            config: ArcSwap::new(identity.config),
+            files,
+            expiry,
+        })))
+    }
+
+    /// Looks at the files now.
+    pub fn reload(&self) -> Reload {
+        let State {
+            files,
+            config,
+            seen,
+            expiry,
+        } = &*self.0;
+        let contents = files.read();
+        let fingerprint = contents.as_ref().map_or(0, Contents::fingerprint);
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *seen, fingerprint) == fingerprint {
+            return Reload::Unchanged;
+        }
+        match contents.and_then(|contents| files.identity(&contents)) {
+            Ok(identity) => {
+                config.store(identity.config);
+                expiry.set(identity.expiry.unwrap_or_default());
+                tracing::info!(expires = identity.expiry, "TLS certificate replaced");
+                Reload::Replaced
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "new TLS files not used; the old certificate is served"
+                );
+                Reload::Refused
+            }
+        }
+    }
+
+    /// Looks at the files every few seconds until listeners close.
+    pub async fn watch(self, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = shutdown.stop_accepting() => return,
+            }
+            let tls = self.clone();
+            // A panic would be a mistake of ours; the old certificate is still served.
+            let _looked = tokio::task::spawn_blocking(move || tls.reload()).await;
+        }
+    }
+
+    /// For one connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.config.load_full())
+    }
+}
+
+impl Contents {
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.cert, &self.key, &self.ca).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
