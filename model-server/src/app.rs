@@ -69,6 +69,7 @@ impl App {
         let readiness = process.readiness().clone();
         let (repository, loaded) = Repository::start(loader, config.repository, readiness, token)
             .context("cannot start the thread that loads models")?;
+        process.admin().page("/models", repository.index_page());
         let limits = Limits {
             max_body_bytes: config.max_body_bytes,
             body_timeout: config.body_timeout,

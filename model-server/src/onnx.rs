@@ -5,6 +5,7 @@
 
 mod describe;
 mod edit;
+mod external;
 mod types;
 mod wire;
 
@@ -12,6 +13,7 @@ pub use self::describe::FileError;
 pub(crate) use self::describe::Opset;
 pub(crate) use self::describe::{OnnxModel, describe};
 pub(crate) use self::edit::without_zip_maps;
+pub(crate) use self::external::external_files;
 pub(crate) use self::types::ValueInfo;
 pub(crate) use self::types::datatype_of;
 pub use self::types::{Dimension, ValueType};

@@ -5,6 +5,7 @@
 mod bare;
 mod content;
 mod discover;
+mod given;
 mod keeper;
 mod load;
 mod memory;
@@ -25,7 +26,9 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::StatusCode;
 use plumbline_inference_protocol::{ModelRef, ProtocolError};
+use plumbline_service::admin::{self, Page};
 use plumbline_service::{Readiness, ReadinessToken};
 use tokio::sync::oneshot;
 
@@ -59,6 +62,16 @@ pub(crate) struct Repository {
 /// What the keeper writes and requests read.
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
+}
+
+impl Shared {
+    fn index(&self) -> Vec<IndexEntry> {
+        let snapshot = self.snapshot.load();
+        let mut models: Vec<_> = snapshot.models.iter().collect();
+        models.sort_unstable_by_key(|(name, _)| *name);
+        let lines = models.into_iter().flat_map(|(_, entry)| entry.index.iter());
+        lines.cloned().collect()
+    }
 }
 
 /// What a load by request may bring along.
@@ -128,11 +141,21 @@ impl Repository {
     /// Every model that is known, in the order of names and versions.
     #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
     pub(crate) fn index(&self) -> Vec<IndexEntry> {
-        let snapshot = self.shared.snapshot.load();
-        let mut models: Vec<_> = snapshot.models.iter().collect();
-        models.sort_unstable_by_key(|(name, _)| *name);
-        let lines = models.into_iter().flat_map(|(_, entry)| entry.index.iter());
-        lines.cloned().collect()
+        self.shared.index()
+    }
+
+    /// The index as an admin page, in every mode.
+    pub(crate) fn index_page(&self) -> impl Fn(&str) -> Page + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |_query| {
+            let line = |line: IndexEntry| {
+                serde_json::json!({
+                    "name": line.name, "version": line.version, "state": line.state.name(), "reason": line.reason,
+                })
+            };
+            let lines: Vec<_> = shared.index().into_iter().map(line).collect();
+            admin::json(StatusCode::OK, &lines)
+        }
     }
 
     /// Loads a model, or loads it again; all that its version policy chooses, or nothing. Returns when it is served.

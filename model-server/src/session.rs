@@ -6,7 +6,6 @@ mod stop;
 mod value;
 
 use std::ffi::CString;
-use std::path::Path;
 use std::sync::Arc;
 
 use ort::ep;
@@ -28,6 +27,15 @@ pub(crate) struct Session {
     names: Arc<Names>,
     /// Of every run of this session.
     options: Arc<RunOptions>,
+}
+
+/// A file that a model keeps weights in, read whole: one that ONNX Runtime maps would change under a running model
+/// when somebody writes it, or end it when somebody cuts it.
+#[derive(Clone, Debug)]
+pub(crate) struct External {
+    /// As the model gives it.
+    pub(crate) name: String,
+    pub(crate) bytes: Arc<[u8]>,
 }
 
 /// The names of a graph's inputs and outputs, as ONNX Runtime takes them. Shared by the sessions of a model.
@@ -77,15 +85,19 @@ pub enum BuildError {
 }
 
 impl Session {
-    /// Builds a session from the bytes of a model; `directory` is where its external data lies.
+    /// Builds a session from the bytes of a model and of the files that it refers to.
     ///
     /// One thread per run and no arena: parallelism is across requests, and the memory of one large request is
     /// given back. Small models are as fast so, or faster.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub(crate) fn build(library: &Library, model: &[u8], directory: &Path) -> Result<Session, BuildError> {
-        let session = commit(library, model, directory)
+    pub(crate) fn build(
+        library: &Library,
+        model: &[u8],
+        external: &[External],
+    ) -> Result<Session, BuildError> {
+        let session = commit(library, model, external)
             .map_err(|error| BuildError::from_message(error.message(), library.version()))?;
         let memory = MemoryInfo::default();
         let names = Names {
@@ -114,9 +126,8 @@ impl Session {
     }
 }
 
-fn commit(library: &Library, model: &[u8], directory: &Path) -> ort::Result<ort::session::Session> {
-    let folder = directory.to_string_lossy();
-    ort::session::Session::builder(library.environment())?
+fn commit(library: &Library, model: &[u8], external: &[External]) -> ort::Result<ort::session::Session> {
+    let mut builder = ort::session::Session::builder(library.environment())?
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
         .with_intra_threads(1)?
@@ -125,9 +136,11 @@ fn commit(library: &Library, model: &[u8], directory: &Path) -> ort::Result<ort:
         .with_config_entry("session.intra_op.allow_spinning", "0")?
         .with_config_entry("session.inter_op.allow_spinning", "0")?
         .with_memory_pattern(false)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_config_entry("session.model_external_initializers_file_folder_path", folder)?
-        .commit_from_memory(model)
+        .with_optimization_level(GraphOptimizationLevel::All)?;
+    for External { name, bytes } in external {
+        builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
+    }
+    builder.commit_from_memory(model)
 }
 
 /// A name with a NUL is none that a graph can have: ONNX Runtime's own names are C strings.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use plumbline_inference_protocol::Tensor;
 
-use super::load::{LoadProblem, directory_of, read};
+use super::content::Content;
+use super::load::{LoadProblem, servable};
 use super::signature::specs_of;
 use super::warm_up::zeros;
 use crate::library::Library;
@@ -24,8 +25,9 @@ impl BareModel {
     /// # Errors
     /// [`LoadProblem`].
     pub fn load(library: &Library, file: &Path, rows: u32) -> Result<BareModel, LoadProblem> {
-        let (model, _description) = read(file)?;
-        let session = Session::build(library, &model, directory_of(file))?;
+        let content = Content::read(file, "")?;
+        let (model, _description) = servable(&content.onnx)?;
+        let session = Session::build(library, &model, &content.external)?;
         let (inputs, outputs) = specs_of(&session)?;
         Ok(BareModel {
             inputs: zeros(&inputs, i64::from(rows)),

@@ -18,6 +18,8 @@ use plumbline_inference_protocol::ProtocolError;
 use plumbline_service::{Readiness, ReadinessToken};
 use tokio::sync::oneshot;
 
+use self::load::Offer;
+use super::given::Given;
 use super::load::Loader;
 use super::model_toml::ModelToml;
 use super::policy::VersionPolicy;
@@ -171,7 +173,8 @@ impl Keeper {
                 continue;
             }
             if is_fixed(scanned.kind) {
-                errors.extend(self.load_exactly(name, scanned).err().unwrap_or_default());
+                let outcome = self.load_exactly(name, Offer::found(name, scanned, &Given::default()));
+                errors.extend(outcome.err().unwrap_or_default());
             } else {
                 self.reconcile(name, scanned, Patience::None);
             }
@@ -196,7 +199,7 @@ impl Keeper {
 
     /// A record of a model whose versions are still to be loaded.
     fn expect(&mut self, name: &str, scanned: &ScannedModel, wanted: bool) {
-        let policy = self.policy(&scanned.toml);
+        let policy = self.policy(scanned.toml.as_ref().ok());
         let mut record = Record {
             source: Some(scanned.source),
             wanted,
@@ -208,12 +211,11 @@ impl Keeper {
                 record.versions.entry(version).or_default().is_loading = true;
             }
         }
-        record.policy = policy;
         self.records.insert(name.to_owned(), record);
     }
 
-    fn policy<E>(&self, toml: &Result<ModelToml, E>) -> VersionPolicy {
-        let own = toml.as_ref().ok().and_then(|toml| toml.version_policy.clone());
+    fn policy(&self, toml: Option<&ModelToml>) -> VersionPolicy {
+        let own = toml.and_then(|toml| toml.version_policy.clone());
         own.unwrap_or_else(|| self.config.version_policy.clone())
     }
 
@@ -257,22 +259,22 @@ impl Keeper {
     }
 
     fn load_by_request(&mut self, name: &str, parameters: &LoadParameters) -> Result<(), ProtocolError> {
-        if *parameters != LoadParameters::default() {
-            return Err(ProtocolError::Unsupported {
-                what: "loading with parameters".into(),
-            });
-        }
-        let scan = self.scanner.scan();
-        let Some(scanned) = scan.models.get(name) else {
-            let lost = scan.lost.first();
-            return Err(match lost {
-                Some((_, error)) => load_failed(name, &format!("{error}: {}", error.problem)),
-                None => ProtocolError::UnknownModel { model: name.into() },
-            });
+        let given = Given::read(name, parameters).map_err(|error| load_failed(name, &error))?;
+        let outcome = if given.files.is_empty() {
+            let scan = self.scanner.scan();
+            let Some(scanned) = scan.models.get(name) else {
+                return Err(match scan.lost.first() {
+                    Some((_, error)) => load_failed(name, &error.in_one_line()),
+                    None => ProtocolError::UnknownModel { model: name.into() },
+                });
+            };
+            self.records.entry(name.to_owned()).or_default().source = Some(scanned.source);
+            self.load_exactly(name, Offer::found(name, scanned, &given))
+        } else {
+            self.records.entry(name.to_owned()).or_default().source = None;
+            self.load_exactly(name, Offer::sent(&given))
         };
-        let record = self.records.entry(name.to_owned()).or_default();
-        record.source = Some(scanned.source);
-        let outcome = self.load_exactly(name, scanned).map_err(|errors| {
+        let outcome = outcome.map_err(|errors| {
             let reasons: Vec<String> = errors.iter().map(LoadError::in_one_line).collect();
             load_failed(name, &reasons.join("; "))
         });
@@ -282,6 +284,7 @@ impl Keeper {
             record.wanted = true;
         }
         self.publish(name);
+        self.retire(name);
         outcome
     }
 
@@ -294,6 +297,7 @@ impl Keeper {
         self.unload_all(name);
         self.publish(name);
         self.sweep();
+        self.retire(name);
         Ok(())
     }
 
@@ -346,15 +350,10 @@ impl Keeper {
         self.unload_all(name);
         self.publish(name);
         self.sweep();
-        let is_idle = self
-            .records
-            .get(name)
-            .is_some_and(|record| record.versions.values().all(|version| version.draining == 0));
-        if is_idle {
-            self.records.remove(name);
-            self.loader.metrics.forget_model(name);
-            self.publish_all();
+        if let Some(record) = self.records.get_mut(name) {
+            record.source = None;
         }
+        self.retire(name);
     }
 
     fn tell_lost(&mut self, scan: &Scan) {

@@ -1,5 +1,6 @@
 //! From a file to a model that is warm: read, make servable, build sessions, run with zeros.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,23 @@ pub enum LoadProblem {
     /// The file cannot be read.
     #[error("the file cannot be read: {0}")]
     Read(std::io::Error),
+    /// A file that it keeps weights in cannot be read.
+    #[error("its external data `{name}` cannot be read: {problem}")]
+    External {
+        /// The file, as the model gives it.
+        name: String,
+        /// Why.
+        problem: String,
+    },
+    /// Files of a request without a model among them.
+    #[error("the request has no .onnx file, or several, for version {version}")]
+    RequestFiles {
+        /// The version.
+        version: u64,
+    },
+    /// A configuration of a request that the model does not fit.
+    #[error("the configuration of the request: {0}")]
+    Declared(String),
     /// The file is not a whole ONNX model.
     #[error(transparent)]
     File(#[from] FileError),
@@ -106,9 +124,8 @@ impl Loader {
         content: &Content,
         toml: &ModelToml,
     ) -> Result<Model, LoadProblem> {
-        let (model, description) = servable(content.onnx.clone())?;
-        let directory = directory_of(&content.file);
-        let mut first = Session::build(&self.library, &model, directory)?;
+        let (model, description) = servable(&content.onnx)?;
+        let mut first = Session::build(&self.library, &model, &content.external)?;
         let (inputs, mut outputs) = specs_of(&first)?;
         let warm = if toml.warmup == Some(false) {
             None
@@ -129,7 +146,7 @@ impl Loader {
             .unwrap_or_else(|| self.default_instances(model.len()));
         let mut sessions = vec![first];
         while sessions.len() < instances.get() {
-            let mut session = Session::build(&self.library, &model, directory)?;
+            let mut session = Session::build(&self.library, &model, &content.external)?;
             if warm.is_some() {
                 run_once(&mut session, &inputs, outputs.len());
             }
@@ -190,42 +207,27 @@ impl Loader {
         content: &Content,
         toml: &ModelToml,
     ) -> Box<dyn Fn() -> Result<Session, String> + Send + Sync> {
-        let (library, file) = (self.library.clone(), content.file.clone());
-        let (digest, settings) = (content.digest, toml.for_loading());
+        let (library, content) = (self.library.clone(), content.reference());
+        let settings = toml.for_loading();
         Box::new(move || {
-            let content = Content::read(&file, &settings).map_err(|error| error.to_string())?;
-            if content.digest != digest {
-                return Err(format!("{} is another model now", file.display()));
-            }
-            let (model, _) = servable(content.onnx).map_err(|error| error.to_string())?;
-            Session::build(&library, &model, directory_of(&file)).map_err(|error| error.to_string())
+            let content = content.again(&settings)?;
+            let (model, _) = servable(&content.onnx).map_err(|error| error.to_string())?;
+            Session::build(&library, &model, &content.external).map_err(|error| error.to_string())
         })
     }
 }
 
-/// Where a model's external data lies; `.` for a bare file name, whose parent is empty.
-pub(super) fn directory_of(file: &Path) -> &Path {
-    file.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// Reads a file and makes it servable: its bytes without terminal `ZipMap` nodes, and what it said before.
-pub(super) fn read(file: &Path) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
-    servable(std::fs::read(file).map_err(LoadProblem::Read)?)
-}
-
-/// Makes the bytes of a file servable.
-fn servable(bytes: Vec<u8>) -> Result<(Vec<u8>, OnnxModel), LoadProblem> {
-    let description = onnx::describe(&bytes)?;
+/// Makes the bytes of a file servable: without terminal `ZipMap` nodes, and with what they said before.
+pub(super) fn servable(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, OnnxModel), LoadProblem> {
+    let description = onnx::describe(bytes)?;
     let problems = problems_of(&description);
     if !problems.is_empty() {
         return Err(LoadProblem::Unservable(problems));
     }
     let bytes = if description.zip_maps.is_empty() {
-        bytes
+        Cow::Borrowed(bytes)
     } else {
-        onnx::without_zip_maps(&bytes, &description)
+        Cow::Owned(onnx::without_zip_maps(bytes, &description))
     };
     Ok((bytes, description))
 }
@@ -243,9 +245,9 @@ pub(crate) struct Checked {
 /// # Errors
 /// [`LoadProblem`].
 pub(crate) fn check_file(library: &Library, file: &Path) -> Result<Checked, LoadProblem> {
-    let (model, description) = read(file)?;
-    let directory = directory_of(file);
-    let mut session = Session::build(library, &model, directory)?;
+    let content = Content::read(file, "")?;
+    let (model, description) = servable(&content.onnx)?;
+    let mut session = Session::build(library, &model, &content.external)?;
     let (inputs, mut outputs) = specs_of(&session)?;
     let one_row = warm_up(&mut session, &inputs, &outputs).map(|warm| {
         complete_shapes(&mut outputs, &description, &warm.outputs);

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::content::Digest;
-use super::policy::VersionPolicy;
 use super::snapshot::{Absence, Entry, IndexEntry, ModelState, Served};
 use super::stamp::Watch;
 use crate::model::Model;
@@ -17,7 +16,6 @@ pub(super) struct Record {
     pub(super) source: Option<usize>,
     /// Whether it is to be served.
     pub(super) wanted: bool,
-    pub(super) policy: VersionPolicy,
     /// Those that were tried.
     pub(super) versions: BTreeMap<u64, Version>,
     /// What is wrong with the model as a whole.
@@ -137,19 +135,15 @@ impl Record {
         }
         let version = |(number, version): (&u64, &Version)| {
             let failure = version.failure.as_ref().map(|failure| failure.reason.as_str());
+            let reasons: Vec<&str> = problem.into_iter().chain(failure).collect();
+            let reason = reasons.join("; ");
             let (state, reason) = match version {
-                Version { served: Some(_), .. } => {
-                    let reason = failure
-                        .or(problem)
-                        .map(|reason| format!("update failed: {reason}"));
-                    (ModelState::Ready, reason.unwrap_or_default())
-                }
+                Version { served: Some(_), .. } if reason.is_empty() => (ModelState::Ready, reason),
+                Version { served: Some(_), .. } => (ModelState::Ready, format!("update failed: {reason}")),
                 Version { is_loading: true, .. } => (ModelState::Loading, String::new()),
                 Version { draining: 1.., .. } => (ModelState::Unloading, String::new()),
-                _ => (
-                    ModelState::Unavailable,
-                    failure.or(problem).unwrap_or("unloaded").to_owned(),
-                ),
+                _ if reason.is_empty() => (ModelState::Unavailable, "unloaded".to_owned()),
+                _ => (ModelState::Unavailable, reason),
             };
             line(Some(number), state, &reason)
         };

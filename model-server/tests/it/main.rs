@@ -5,6 +5,7 @@ mod body;
 mod check;
 mod errors;
 mod grpc;
+mod lifecycle;
 mod models;
 mod rest;
 mod start;

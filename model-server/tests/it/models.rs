@@ -205,6 +205,19 @@ pub(crate) fn identity(element: i64, dimensions: &[Dim]) -> Vec<u8> {
     .model()
 }
 
+/// `y` = `x` + `number`, FP32 `[-1, 1]`: models of one signature that can be told apart.
+pub(crate) fn plus(number: f32) -> Vec<u8> {
+    let weights = Message::default().int(1, 1).int(2, FLOAT).bytes(8, "w");
+    let column = || tensor_type(FLOAT, &[Name("N"), Size(1)]);
+    Graph {
+        initializers: vec![weights.bytes(9, number.to_le_bytes())],
+        nodes: vec![node("Add", "", &["x", "w"], &["y"], &[])],
+        inputs: vec![value("x", column())],
+        outputs: vec![value("y", column())],
+    }
+    .model()
+}
+
 /// An output that is the input itself, without a node between.
 pub(crate) fn pass_through() -> Vec<u8> {
     Graph {

@@ -53,7 +53,7 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
     pub(crate) serving: JoinHandle<anyhow::Result<()>>,
-    _models: TempDir,
+    models: TempDir,
 }
 
 impl TestServer {
@@ -66,7 +66,22 @@ impl TestServer {
         files: &[(&str, Vec<u8>)],
         change: impl FnOnce(&mut Config),
     ) -> TestServer {
-        let models = models(files);
+        let mut server = TestServer::begin(files, change).await;
+        tokio::select! {
+            biased;
+            outcome = &mut server.serving => panic!("the server does not start: {outcome:?}"),
+            () = ready(&server.process) => {}
+        }
+        server
+    }
+
+    /// A server that answers and may still be loading its models.
+    pub(crate) async fn begin(files: &[(&str, Vec<u8>)], change: impl FnOnce(&mut Config)) -> TestServer {
+        TestServer::begin_in(models(files), change).await
+    }
+
+    /// The same on models that lie somewhere already.
+    pub(crate) async fn begin_in(models: TempDir, change: impl FnOnce(&mut Config)) -> TestServer {
         let mut config = config(models.path());
         change(&mut config);
         let process = Process::start(PART, &config.common, serde_json::Value::Null).expect("an admin port");
@@ -75,18 +90,18 @@ impl TestServer {
             Err(error) => panic!("the server does not start: {error:#}"),
         };
         let address = app.address();
-        let mut serving = tokio::spawn(app.serve());
-        tokio::select! {
-            biased;
-            outcome = &mut serving => panic!("the server does not start: {outcome:?}"),
-            () = ready(&process) => {}
-        }
+        let serving = tokio::spawn(app.serve());
         TestServer {
             address,
             process,
             serving,
-            _models: models,
+            models,
         }
+    }
+
+    /// Where its models lie.
+    pub(crate) fn repository(&self) -> &Path {
+        self.models.path()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -104,28 +119,22 @@ impl TestServer {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let stream = TcpStream::connect(self.address).await.expect("connected");
-        let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
-        tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body.into())).expect("a request");
-        let (head, body) = client
-            .send_request(request)
-            .await
-            .expect("an answer")
-            .into_parts();
-        let body = body.collect().await.expect("a body").to_bytes();
-        Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        }
+        send_to(self.address, method, path, headers, body).await
+    }
+
+    /// A page of the admin port.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        send_to(self.process.admin_address(), Method::GET, path, &[], Bytes::new()).await
+    }
+
+    /// The index: name, version, state and reason of each line.
+    pub(crate) async fn index(&self) -> Vec<[String; 4]> {
+        let lines = self.admin("/models").await.json();
+        let text = |line: &serde_json::Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        let lines = lines.as_array().expect("a list").iter();
+        lines
+            .map(|line| ["name", "version", "state", "reason"].map(|key| text(line, key)))
+            .collect()
     }
 
     /// Calls an RPC with one message.
@@ -227,6 +236,38 @@ impl TestServer {
     }
 }
 
+/// One request on a connection of its own.
+async fn send_to(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("a handshake");
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body.into())).expect("a request");
+    let (head, body) = client
+        .send_request(request)
+        .await
+        .expect("an answer")
+        .into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    }
+}
+
 /// A request's body, piece by piece.
 struct SentBody(mpsc::UnboundedReceiver<Bytes>);
 
@@ -300,6 +341,17 @@ pub(crate) async fn ready(process: &Process) {
     };
     let outcome = tokio::time::timeout(PATIENCE, ready).await;
     assert!(outcome.is_ok(), "not ready: {:?}", process.readiness().pending());
+}
+
+/// Waits until `check` holds, asking again and again.
+pub(crate) async fn eventually(what: &str, check: impl AsyncFn() -> bool) {
+    let holds = async {
+        while !check().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    let outcome = tokio::time::timeout(PATIENCE, holds).await;
+    assert!(outcome.is_ok(), "it never happens that {what}");
 }
 
 /// For what must happen, however slow the machine is.

@@ -18,7 +18,7 @@ impl Keeper {
                 return;
             }
         };
-        let policy = self.policy(&scanned.toml);
+        let policy = self.policy(Some(toml));
         let available: Vec<u64> = scanned.versions.keys().copied().collect();
         let missing = policy.missing(&available);
         let problem = match (scanned.duplicates.first(), missing.first()) {
@@ -29,7 +29,6 @@ impl Keeper {
             (None, None) => None,
         };
         let record = self.records.entry(name.to_owned()).or_default();
-        record.policy = policy.clone();
         for (number, version) in &mut record.versions {
             version.missed = if available.contains(number) {
                 0
@@ -95,7 +94,7 @@ impl Keeper {
             Ok(content) => content,
             Err(problem) => return self.failed(name, number, None, &problem.to_string()),
         };
-        version.others.clone_from(&content.others);
+        version.others = content.others();
         let after = Stamp::of(file, &version.others, settings);
         let is_torn = patience == Patience::TwoLooks && version.others.is_empty() && after != stamp;
         if is_torn {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::memory;
+use super::super::record::Version;
 use super::{Draining, Keeper};
 
 impl Keeper {
@@ -78,6 +79,20 @@ impl Keeper {
             }
             self.loader.metrics.forget(&name, &number.to_string());
             self.publish(&name);
+            self.retire(&name);
+        }
+    }
+
+    /// Forgets a model that is nowhere: not in a source, not served, without requests.
+    pub(super) fn retire(&mut self, name: &str) {
+        let is_over = self.records.get(name).is_some_and(|record| {
+            let is_idle = |version: &Version| version.served.is_none() && version.draining == 0;
+            !record.wanted && record.source.is_none() && record.versions.values().all(is_idle)
+        });
+        if is_over {
+            self.records.remove(name);
+            self.loader.metrics.forget_model(name);
+            self.publish(name);
         }
     }
 }

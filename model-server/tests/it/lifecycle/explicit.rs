@@ -1,0 +1,1 @@
+//! Explicit mode: models are loaded and unloaded by request.
