@@ -6,19 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .reference import Value
 from .tensors import Tensor
 
 
-def expected(outputs: dict[str, Value]) -> Iterator[Tensor]:
-    """The tensors that a client receives for a model's outputs."""
+def expected(outputs: dict[str, Tensor | list[Tensor]]) -> Iterator[Tensor]:
+    """The tensors that a client receives: a sequence of equal shapes stacked, a ragged one numbered."""
     for name, value in outputs.items():
         if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list) and value and all(item.shape == value[0].shape for item in value):
+            yield Tensor(name, value.datatype, value.array)
+        elif all(item.shape == value[0].shape for item in value):
             yield Tensor(name, value[0].datatype, np.stack([item.array for item in value]))
-        elif isinstance(value, list):
+        else:
             for i, item in enumerate(value):
                 yield Tensor(f"{name}_{i}", item.datatype, item.array)
-        else:
-            yield Tensor(name, "FP32", np.empty([0], dtype=np.float32))

@@ -43,6 +43,12 @@ def main() -> int:
     for reason, count in sorted(collected.excluded.items()):
         print(f"  not asked: {count:>4}  {reason}")
     print(f"  asked:     {len(cases):>4}  which ONNX Runtime passes and the protocol can carry")
+    wrapped = sum(case.wrapped for case in cases)
+    print(
+        f"             {wrapped:>4}  of them with sequences or optionals as inputs, made of tensors by nodes in front"
+    )
+    mapped = sum(any(isinstance(value, list) for value in case.outputs.values()) for case in cases)
+    print(f"             {mapped:>4}  of them with sequences as outputs, which the server maps to tensors")
     results = Results()
     for start in range(0, len(cases), BATCH):
         serve(options.server, cases[start : start + BATCH], results)
@@ -100,6 +106,8 @@ def serve(binary: pathlib.Path, cases: list[Case], results: Results) -> None:
             (repository / case.name).mkdir()
             (repository / case.name / "model.onnx").write_bytes(case.model)
         arguments = ["--model-repository", root, "--instances", "1", "--nan-policy", "literal"]
+        # Explicit: a model that does not load is a failure of its own, not of the whole server.
+        arguments += ["--model-control", "explicit", "--load-model", "*"]
         with Server(binary, *arguments) as server:
             rest, rpc = Rest(server.address), Rpc(server.address)
             try:

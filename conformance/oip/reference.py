@@ -38,7 +38,7 @@ DATATYPES = {
     onnx.TensorProto.STRING: "BYTES",
 }
 
-#: A value of a case that is no tensor: a sequence (list) or an optional without a value (`None`).
+#: What ONNX Runtime hands out: a tensor, a sequence of them, or an optional without a value.
 Value = Tensor | list[Tensor] | None
 
 
@@ -53,12 +53,10 @@ class Case:
     name: str
     model: bytes
     inputs: list[Tensor]
-    outputs: dict[str, Value]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether every output is a tensor."""
-        return all(isinstance(value, Tensor) for value in self.outputs.values())
+    #: A tensor, or a sequence of them; for an optional without a value, no values in a tensor of its datatype.
+    outputs: dict[str, Tensor | list[Tensor]]
+    #: Whether the case's own inputs are sequences or optionals, which here are made of tensors by nodes in front.
+    wrapped: bool
 
     @property
     def is_text(self) -> bool:
@@ -69,7 +67,7 @@ class Case:
         """Every tensor in and out."""
         yield from self.inputs
         for value in self.outputs.values():
-            yield from value if isinstance(value, list) else [value] if value is not None else []
+            yield from value if isinstance(value, list) else [value]
 
 
 @dataclass
@@ -103,21 +101,73 @@ def collect() -> Collected:
 
 def _case(case: Any) -> Case:
     graph = case.model.graph
-    for value in graph.input:
-        kind = value.type.WhichOneof("value")
-        if kind != "tensor_type":
-            raise ExcludedError(f"protocol: an input of kind {kind.removesuffix('_type')}")
     for value in (*graph.input, *graph.output):
         _check_datatype(value.type)
-    model = case.model.SerializeToString()
     inputs, expected = case.data_sets[0]
-    feeds = [_tensor(info.name, info.type, value) for info, value in zip(graph.input, inputs, strict=True)]
-    session = _session(model)
-    outputs = run(session, feeds)
+    given = list(zip(graph.input, inputs, strict=True))
+    wrapped = any(info.type.WhichOneof("value") != "tensor_type" for info, _ in given)
+    model, feeds = _with_tensors_only(case.model, given) if wrapped else (case.model, given)
+    tensors_in = [_tensor(info.name, info.type, value) for info, value in feeds]
+    written = model.SerializeToString()
+    session = _session(written)
+    outputs = run(session, tensors_in)
     _check_expected(case, outputs, expected)
-    if _fingerprint(outputs) != _fingerprint(run(_session(model), feeds)):
+    if _fingerprint(outputs) != _fingerprint(run(_session(written), tensors_in)):
         raise ExcludedError("ONNX Runtime: another answer each time")
-    return Case(case.name, model, feeds, outputs)
+    served: dict[str, Tensor | list[Tensor]] = {}
+    for info in graph.output:
+        value = outputs[info.name]
+        served[info.name] = value or Tensor(info.name, _element_of(info.type), _nothing(_element_of(info.type)))
+    return Case(case.name, written, tensors_in, served, wrapped)
+
+
+def _nothing(datatype: str) -> np.ndarray:
+    return np.empty([0], dtype=DTYPES[datatype])
+
+
+def _element_of(kind: Any) -> str:
+    which = kind.WhichOneof("value")
+    return (
+        DATATYPES[kind.tensor_type.elem_type] if which == "tensor_type" else _element_of(getattr(kind, which).elem_type)
+    )
+
+
+def _with_tensors_only(model: Any, given: list[tuple[Any, Any]]) -> tuple[Any, list[tuple[Any, Any]]]:
+    """The model with nodes in front that make its sequences and optionals out of tensors, and those tensors."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    front: list[Any] = []
+    feeds: list[tuple[Any, Any]] = []
+    for info, value in given:
+        _construct(info.name, info.type, value, front, feeds)
+    nodes = [*front, *graph.node]
+    del graph.node[:], graph.input[:]
+    graph.node.extend(nodes)
+    graph.input.extend(info for info, _ in feeds)
+    return changed, feeds
+
+
+def _construct(name: str, kind: Any, value: Any, front: list[Any], feeds: list[tuple[Any, Any]]) -> None:
+    which = kind.WhichOneof("value")
+    make = onnx.helper.make_node
+    if which == "tensor_type":
+        info = onnx.ValueInfoProto(name=name)
+        info.type.CopyFrom(kind)
+        feeds.append((info, value))
+        return
+    inner = getattr(kind, which).elem_type
+    if which == "sequence_type":
+        for i, item in enumerate(value):
+            _construct(f"{name}_{i}", inner, item, front, feeds)
+        parts = [f"{name}_{i}" for i in range(len(value))]
+        empty = {} if parts else {"dtype": inner.tensor_type.elem_type}
+        front.append(make("SequenceConstruct" if parts else "SequenceEmpty", parts, [name], **empty))
+    elif value is None:
+        front.append(make("Optional", [], [name], type=inner))
+    else:
+        _construct(f"{name}_value", inner, value, front, feeds)
+        front.append(make("Optional", [f"{name}_value"], [name]))
 
 
 def _check_datatype(kind: Any) -> None:

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from . import tensors
+from .rest import RefusedError
 from .server import PATIENCE
 from .tensors import DTYPES, Tensor
 
@@ -78,7 +79,10 @@ class Rpc:
 
     def infer(self, model: str, inputs: list[Tensor], *, raw: bool) -> list[Tensor]:
         """Raw both ways, or typed both ways."""
-        reply = self.stub.ModelInfer(request(model, inputs, raw=raw), timeout=PATIENCE)
+        try:
+            reply = self.stub.ModelInfer(request(model, inputs, raw=raw), timeout=PATIENCE)
+        except grpc.RpcError as error:
+            raise RefusedError(f"{error.code().name} {error.details()}") from error
         if not raw and reply.raw_output_contents:
             raise ValueError("typed contents were asked for, raw ones came")
         return outputs_of(reply)

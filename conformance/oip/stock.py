@@ -6,11 +6,13 @@ Usage: python -m oip.stock --server target/release/plumbline-model-server --trit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 from . import grpcurl, models
 from .server import PATIENCE, Server
@@ -45,12 +47,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def empty(binary: pathlib.Path) -> Server:
-    """A server without a model, which is therefore not ready; it needs no folder once it has started."""
+@contextlib.contextmanager
+def empty(binary: pathlib.Path) -> Iterator[Server]:
+    """A server that serves no model and is therefore not ready."""
     with tempfile.TemporaryDirectory() as root:
         models.write(pathlib.Path(root), "unused", models.scaled(1.0))
         arguments = ("--model-repository", root, "--model-control", "explicit", "--ready-without-models", "false")
-        return Server(binary, *arguments, wait_for_models=False)
+        with Server(binary, *arguments, wait_for_models=False) as server:
+            yield server
 
 
 def client(python: pathlib.Path, script: str, *arguments: str) -> bool:
