@@ -154,6 +154,8 @@ def _construct(name: str, kind: Any, value: Any, front: list[Any], feeds: list[t
     if which == "tensor_type":
         info = onnx.ValueInfoProto(name=name)
         info.type.CopyFrom(kind)
+        for dimension in info.type.tensor_type.shape.dim:
+            dimension.ClearField("dim_param")  # elements of one sequence may differ where their type has one name
         feeds.append((info, value))
         return
     inner = getattr(kind, which).elem_type

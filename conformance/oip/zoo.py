@@ -239,16 +239,15 @@ def v1(model: Model, rest: Rest, here: list[int]) -> Answers:
         one = isinstance(predictions[0], dict)
         return {"values": np.array([row[model.names[0]] for row in predictions] if one else predictions)}
     zipped = isinstance(model.outputs[1], list) if len(model.outputs) > 1 else False
-    label = "label" if zipped else model.names[0]
+    # A classifier whose classes the server knows, by ZipMap or otherwise, answers with `label` and `probabilities`.
+    named = zipped or isinstance(predictions[0].get("probabilities"), dict)
+    label = "label" if named else model.names[0]
     answers = {"label": np.array([str(_scalar(row[label])) for row in predictions], dtype=object)}
     if "probabilities" in model.library:
-        if zipped:
+        if named:
             rows = [[row["probabilities"][c] for c in model.classes] for row in predictions]
         else:
-            rows = [
-                row[model.names[1]] if model.names[1] in row else list(row["probabilities"].values())
-                for row in predictions
-            ]
+            rows = [row[model.names[1]] for row in predictions]
         answers["probabilities"] = np.array(rows)
     return answers
 
