@@ -10,6 +10,7 @@ pub mod load;
 pub mod process;
 pub mod request;
 pub mod schedule;
+pub mod scrape;
 pub mod table;
 pub mod tally;
 pub mod verdict;

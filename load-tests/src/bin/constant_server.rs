@@ -21,7 +21,7 @@ use hyper_util::server::conn::auto;
 const JSON: &[u8] = br#"{"model_name":"constant","outputs":[{"name":"probability","datatype":"FP32","shape":[1,2],"data":[0.7310585975646973,0.2689414322376251]}],"id":"1234"}"#;
 
 /// A framed `ModelInferResponse`: `model_name`, an output `{name: "p", datatype: "FP32", shape: [1, 2]}`, 8 bytes of it.
-const GRPC: &[u8] = b"\x00\x00\x00\x00\x25\x0a\x08constant\x2a\x0d\x0a\x01p\x12\x04FP32\x1a\x02\x01\x02\x32\x08\x80\x3b\x3b\x3f\x00\x89\x89\x3e";
+const GRPC: &[u8] = b"\x00\x00\x00\x00\x23\x0a\x08constant\x2a\x0d\x0a\x01p\x12\x04FP32\x1a\x02\x01\x02\x32\x08\x80\x3b\x3b\x3f\x00\x89\x89\x3e";
 
 /// Answers everything with the same bytes.
 #[derive(Debug, Parser)]

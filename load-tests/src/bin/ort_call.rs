@@ -1,4 +1,4 @@
-//! CPU per call of ONNX Runtime on one thread, without a server: with the constant server's, the floor of serving.
+//! One call of ONNX Runtime without a server around it: the part of a request's cost that no server can save.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -7,27 +7,34 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
+use ort::ep;
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
 use plumbline_load_tests::process;
-use plumbline_model_server::{BareModel, Library};
 use serde_json::json;
 
-/// Calls between two looks at the clock.
-const BATCH: u64 = 100;
-
-/// Runs a model over and over, and prints one line of JSON: calls, CPU and p50 of a call in microseconds.
+/// Runs a model with one FP32 input in a loop and prints a line of JSON for each batch size.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The model's file.
+    /// The model.
     model: PathBuf,
+    /// Values a row.
+    #[arg(long, default_value_t = 20)]
+    features: usize,
     /// Rows of a call.
-    #[arg(long, default_value_t = 1)]
-    rows: u32,
-    /// Seconds to run for, after a tenth of that to warm up.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, value_delimiter = ',', default_value = "1,32")]
+    batch: Vec<usize>,
+    /// Seconds for each size.
+    #[arg(long, default_value_t = 0.5)]
     seconds: f64,
-    /// ONNX Runtime's shared library; found as the model server finds it.
-    #[arg(long)]
-    onnxruntime: Option<PathBuf>,
+    /// ONNX Runtime's shared library; where `make setup` puts it if `ORT_DYLIB_PATH` says nothing else.
+    #[arg(
+        long,
+        env = "ORT_DYLIB_PATH",
+        default_value = ".setup/onnxruntime/lib/libonnxruntime.so"
+    )]
+    library: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -41,40 +48,62 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {
-    let library = Library::open(arguments.onnxruntime.as_deref())?;
-    let mut model = BareModel::load(&library, &arguments.model, arguments.rows)
-        .with_context(|| arguments.model.display().to_string())?;
-    let seconds = Duration::from_secs_f64(arguments.seconds);
-    calls(&mut model, seconds / 10)?;
-    let before = process::cpu(std::process::id())?;
-    let mut batches = calls(&mut model, seconds)?;
-    let used = process::cpu(std::process::id())?.saturating_sub(before);
-    let calls = batches.len() as u64 * BATCH;
-    batches.sort_unstable();
-    let micros = |time: Duration, count: u64| (time.as_secs_f64() * 1e9 / count as f64).round() / 1e3;
-    let line = json!({
-        "model": arguments.model,
-        "rows": arguments.rows,
-        "calls": calls,
-        "cpu_us": micros(used, calls),
-        "p50_us": micros(batches[batches.len() / 2], BATCH),
-    });
-    writeln!(std::io::stdout(), "{line}")?;
+    let library = std::path::absolute(&arguments.library)?;
+    anyhow::ensure!(library.exists(), "no library at {}", library.display());
+    let environment = ort::init_from(&library)?.with_telemetry(false).build()?;
+    let model = std::fs::read(&arguments.model)
+        .with_context(|| format!("cannot read {}", arguments.model.display()))?;
+    let mut session = session(&environment, &model)?;
+    let names: Vec<String> = session
+        .outputs()
+        .iter()
+        .map(|outlet| outlet.name().to_owned())
+        .collect();
+    let input = session.inputs().first().context("an input")?.name().to_owned();
+    for rows in &arguments.batch {
+        let mut random = fastrand::Rng::with_seed(1);
+        let values: Vec<f32> = (0..rows * arguments.features)
+            .map(|_| random.f32() * 2.0 - 1.0)
+            .collect();
+        let mut call = || -> anyhow::Result<()> {
+            let tensor = TensorRef::from_array_view(([*rows, arguments.features], &*values))?;
+            let outputs = session.run(ort::inputs![input.as_str() => tensor])?;
+            anyhow::ensure!(
+                names.iter().all(|name| outputs.contains_key(name)),
+                "an output is missing"
+            );
+            Ok(())
+        };
+        for _ in 0..200 {
+            call()?;
+        }
+        let mut micros = hdrhistogram::Histogram::<u64>::new_with_max(60_000_000_000, 3)?;
+        let (before, began) = (process::cpu(std::process::id())?, Instant::now());
+        while began.elapsed() < Duration::try_from_secs_f64(arguments.seconds)? {
+            let start = Instant::now();
+            call()?;
+            micros.saturating_record(start.elapsed().as_nanos() as u64);
+        }
+        let cpu = process::cpu(std::process::id())?.saturating_sub(before);
+        let line = json!({
+            "rows": rows,
+            "p50_us": micros.value_at_quantile(0.5) as f64 / 1e3,
+            "cpu_us": cpu.as_secs_f64() * 1e6 / micros.len() as f64,
+        });
+        writeln!(std::io::stdout(), "{line}")?;
+    }
     Ok(())
 }
 
-/// Times of batches of calls until `time` is over; at least one.
-fn calls(model: &mut BareModel, time: Duration) -> anyhow::Result<Vec<Duration>> {
-    let until = Instant::now() + time;
-    let mut batches = Vec::new();
-    loop {
-        let started = Instant::now();
-        for _ in 0..BATCH {
-            model.run().map_err(anyhow::Error::msg)?;
-        }
-        batches.push(started.elapsed());
-        if Instant::now() >= until {
-            return Ok(batches);
-        }
-    }
+/// Set up as the model-server does.
+fn session(environment: &ort::environment::Environment, model: &[u8]) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_parallel_execution(false)?
+        .with_config_entry("session.intra_op.allow_spinning", "0")?
+        .with_memory_pattern(false)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .commit_from_memory(model)
 }
