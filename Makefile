@@ -113,7 +113,7 @@ test-prometheus: ## The demo with real Prometheus and Alertmanager between sidec
 # --- Lint, bench ---------------------------------------------------------------------------------------------------
 
 LINT := .setup/venv-lint/bin
-SHELL_FILES := $(wildcard scripts/*.sh tests/*/*.sh) .ci/run
+SHELL_FILES := $(wildcard scripts/*.sh tests/*/*.sh load-tests/*.sh) .ci/run
 
 .PHONY: lint
 lint: setup-lint ## Formatting, clippy, dependency rules, Python and shell linters; warnings are errors
@@ -139,3 +139,42 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 .PHONY: docs
 docs: setup ## Writes docs/metrics.md from what the code declares
 	PLUMBLINE_UPDATE_DOCS=1 $(CARGO) test --locked -q --lib -p plumbline-gateway -p plumbline-sidecar -p plumbline-model-server -p plumbline-analysis-worker every_series_is_documented
+
+# --- Load ----------------------------------------------------------------------------------------------------------
+
+TODAY := $(shell date -u +%Y-%m-%d)
+RESULTS := load-tests/results/$(TODAY)
+LOAD_MODELS := .setup/load-models
+
+$(LOAD_MODELS)/.stamp: load-tests/models/make.py model-source/requirements.lock
+	@$(MAKE) --no-print-directory setup
+	$(PYTHON_ENV) -W ignore $< $(LOAD_MODELS)
+	@touch $@
+
+.PHONY: load-programs
+load-programs: setup $(LOAD_MODELS)/.stamp
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server
+
+.PHONY: setup-peers
+setup-peers:
+	@scripts/setup-peers.sh
+
+.PHONY: peers
+peers: load-programs setup-peers ## Ours beside the KServe SDK, MLServer, FastAPI, Starlette and the floor, into load-tests/results/
+	target/release/peers $(if $(QUICK),--quick,--output $(RESULTS)-peers.md) $(PEERS_FLAGS)
+
+.PHONY: overload
+overload: load-programs ## Three times the peak, and the overhead at half of it, into load-tests/results/
+	target/release/overload --output $(RESULTS)-overload.md $(OVERLOAD_FLAGS)
+
+.PHONY: soak
+soak: load-programs ## A million mixed requests; fails when one fails or memory grows by more than 2 %
+	target/release/soak --output $(RESULTS)-soak.md $(SOAK_FLAGS)
+
+.PHONY: reload
+reload: load-programs ## 100 reloads by polling, 100 by request, and rolling restarts under load; fails when a request fails
+	target/release/reload --output $(RESULTS)-reload.md $(RELOAD_FLAGS)
+
+.PHONY: generator
+generator: load-programs ## The load generator beside wrk (Debian's package) on the constant-answer server
+	load-tests/against-wrk.sh $(RESULTS)-generator.md

@@ -29,9 +29,7 @@ class Runtime(MLModel):
         return InferenceResponse(
             id=payload.id,
             model_name=self.name,
-            outputs=[
-                NumpyCodec.encode_output(name, result) for (name, _), result in zip(self.model.outputs, results)
-            ],
+            outputs=[NumpyCodec.encode_output(name, result) for (name, _), result in zip(self.model.outputs, results)],
         )
 
 

@@ -3,6 +3,7 @@
 mod run;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -44,6 +45,8 @@ pub struct Plan {
     pub expect: Expect,
     /// Processes whose CPU time is told.
     pub processes: Vec<u32>,
+    /// Ends an open loop earlier, from outside.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Plan {
@@ -63,6 +66,7 @@ impl Plan {
             seed: 1,
             expect: Expect::default(),
             processes: Vec::new(),
+            stop: Arc::default(),
         }
     }
 }

@@ -122,11 +122,13 @@ impl Thread {
                 }
             });
         }
+        let mut end = self.end();
         if self.plan.arrivals != Arrivals::Closed {
             self.dispatch(schedule).await;
+            end = end.min(Instant::now());
         }
         let all = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout_at((self.end() + self.plan.timeout).into(), all)
+        if tokio::time::timeout_at((end + self.plan.timeout).into(), all)
             .await
             .is_err()
         {
@@ -176,7 +178,7 @@ impl Thread {
     async fn dispatch(&self, schedule: Schedule) {
         for after in schedule {
             let at = self.start + after;
-            if at >= self.end() || !self.take() {
+            if at >= self.end() || self.plan.stop.load(Ordering::Relaxed) || !self.take() {
                 break;
             }
             loop {
