@@ -115,13 +115,18 @@ struct Bench {
 /// One session and one compute thread; a run of one row takes `cost`, one of more hardly longer.
 fn bench(cost: Duration, change: impl FnOnce(&mut Policy)) -> Bench {
     let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
-    bench_on(&compute, 1, cost, change)
+    bench_on(&compute, 1, &flat(cost), change)
+}
+
+/// More rows take hardly longer.
+fn flat(cost: Duration) -> [(usize, Duration); 2] {
+    [(1, cost), (64, cost + cost / 64)]
 }
 
 fn bench_on(
     compute: &Arc<ComputeThreads>,
     sessions: usize,
-    cost: Duration,
+    measured: &[(usize, Duration)],
     change: impl FnOnce(&mut Policy),
 ) -> Bench {
     let (sender, begun) = unbounded_channel();
@@ -138,10 +143,9 @@ fn bench_on(
     };
     change(&mut policy);
     let rebuild = Arc::clone(&script);
-    let measured = [(1, cost), (64, cost + cost / 64)];
     let scheduler = Scheduler::new(
         (0..sessions).map(|_| script.build()).collect(),
-        Costs::new(Curve::from_measurements(&measured)),
+        Costs::new(Curve::from_measurements(measured)),
         policy,
         Arc::clone(compute),
         Box::new(move || Ok(rebuild.build())),
@@ -297,20 +301,25 @@ async fn a_deadline_ends_the_wait_and_the_request_is_not_run() {
 
 #[tokio::test]
 async fn a_run_is_ended_at_its_deadline_and_its_session_runs_again() {
-    let after = Duration::from_millis(1);
+    let after = LONG_RUN * 60;
     let mut bench = bench(LONG_RUN, |policy| policy.request_timeout = Some(after));
-    bench.script.set_closed(true);
-    let refused = bench.scheduler.run(request(&[1.0])).await;
-    assert_eq!(refused.unwrap_err(), Refusal::DeadlineExceeded { after });
+    let run = bench.occupy().await;
+    tokio::time::pause();
+    tokio::time::advance(after).await;
+    assert_eq!(
+        run.await.unwrap().unwrap_err(),
+        Refusal::DeadlineExceeded { after }
+    );
+    tokio::time::resume();
     // The script never opened: the run was ended.
     bench.idle(1).await;
     bench.script.set_closed(false);
+    // The clock of timers is a minute ahead now.
     let patient = Request {
-        deadline: Deadline::new(Instant::now(), LONG_RUN * 60),
+        deadline: Deadline::new(Instant::now(), after * 60),
         ..request(&[2.0])
     };
     assert_eq!(rows_of(&bench.scheduler.run(patient).await.unwrap()), [2.0]);
-    assert_eq!(bench.next().await, [1.0]);
 }
 
 #[tokio::test]
@@ -402,8 +411,8 @@ async fn a_panic_fails_one_request_and_its_session_is_replaced() {
 #[tokio::test]
 async fn a_busy_model_does_not_starve_another() {
     let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
-    let mut busy = bench_on(&compute, 1, LONG_RUN, |policy| policy.joins = false);
-    let mut other = bench_on(&compute, 1, LONG_RUN, |_| {});
+    let mut busy = bench_on(&compute, 1, &flat(LONG_RUN), |policy| policy.joins = false);
+    let mut other = bench_on(&compute, 1, &flat(LONG_RUN), |_| {});
     let held = busy.occupy().await;
     let many: Vec<_> = (1..=3)
         .map(|value| busy.spawn(request(&[value as f32])))
@@ -499,26 +508,22 @@ async fn a_request_above_the_largest_execution_is_split_and_its_outputs_joined()
 #[tokio::test]
 async fn a_long_request_uses_all_idle_sessions_where_rows_cost_in_proportion() {
     let compute = Arc::new(ComputeThreads::start(NonZeroUsize::new(2).unwrap()).unwrap());
-    let mut bench = bench_on(&compute, 2, LONG_RUN, |_| {});
-    let one = Duration::from_micros(100);
-    let proportional = Costs::new(Curve::from_measurements(&[(1, one), (64, one * 64)]));
     let rows: Vec<f32> = (0..64).map(|row| row as f32).collect();
     // A run of 64 rows that takes hardly longer than one of 32 stays whole.
-    bench.scheduler.run(request(&rows)).await.unwrap();
-    assert_eq!(bench.next().await.len(), 64);
-    bench.idle(2).await;
-    Arc::get_mut(&mut Arc::get_mut(&mut bench.scheduler).unwrap().shared)
-        .expect("nothing runs")
-        .costs = proportional;
-    let done = bench.scheduler.run(request(&rows)).await.unwrap();
+    let mut whole = bench_on(&compute, 2, &flat(LONG_RUN), |_| {});
+    whole.scheduler.run(request(&rows)).await.unwrap();
+    assert_eq!(whole.next().await.len(), 64);
+    let one = Duration::from_micros(100);
+    let mut split = bench_on(&compute, 2, &[(1, one), (64, one * 64)], |_| {});
+    let done = split.scheduler.run(request(&rows)).await.unwrap();
     assert_eq!(rows_of(&done), rows);
-    assert_eq!([bench.next().await.len(), bench.next().await.len()], [32, 32]);
+    assert_eq!([split.next().await.len(), split.next().await.len()], [32, 32]);
 }
 
 #[tokio::test]
 async fn a_request_whose_client_left_before_a_thread_was_free_is_not_run() {
     let compute = Arc::new(ComputeThreads::start(NonZeroUsize::MIN).unwrap());
-    let mut bench = bench_on(&compute, 2, LONG_RUN, |_| {});
+    let mut bench = bench_on(&compute, 2, &flat(LONG_RUN), |_| {});
     let busy = bench.occupy().await; // holds the only compute thread
     let mut gone = Box::pin(bench.scheduler.run(request(&[1.0])));
     assert!(poll_once(&mut gone).is_none());
