@@ -363,11 +363,21 @@ class Checks:
         await self._refused(infer("simple", [stranger, inputs[1]]), says="INPUT9", status=bad)
 
     async def what_is_not_there(self) -> None:
-        """Shared memory, traces and log settings are not built in: a clean refusal, as of a Triton without them."""
-        status = self._status(501, "UNIMPLEMENTED") if self.is_grpc else ""
-        await self._refused(self.client.get_system_shared_memory_status(), says="", status=status)
-        await self._refused(self.client.get_trace_settings(), says="", status=status)
-        await self._refused(self.client.get_log_settings(), says="", status=status)
+        """Shared memory, traces, log settings: what is shown is true, a change is refused in so many words."""
+        regions = await self.client.get_system_shared_memory_status(**self.json)
+        assert not (regions.get("regions") if self.is_grpc else regions), regions
+        traces = await self.client.get_trace_settings(**self.json)
+        level = traces["settings"]["trace_level"]["value"] if self.is_grpc else traces["trace_level"]
+        assert level == ["OFF"], traces
+        logs = await self.client.get_log_settings(**self.json)
+        assert (logs["settings"] if self.is_grpc else logs)["log_error"], logs
+        status = self._status(501, "UNIMPLEMENTED")
+        register = self.client.register_system_shared_memory("region", "/key", 64)
+        await self._refused(register, says="not supported", status=status)
+        traced = self.client.update_trace_settings(settings={"trace_level": ["TIMESTAMPS"]})
+        await self._refused(traced, says="not supported", status=status)
+        logged = self.client.update_log_settings({"log_verbose_level": 1})
+        await self._refused(logged, says="not supported", status=status)
 
     # --- Repository, statistics ---------------------------------------------------------------------------------------
 

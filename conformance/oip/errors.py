@@ -35,7 +35,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
         repository(pathlib.Path(root))
-        arguments = ("--model-repository", root, "--max-body-bytes", str(MAX_BODY_BYTES))
+        arguments = ["--model-repository", root, "--max-body-bytes", str(MAX_BODY_BYTES)]
+        arguments += ["--model-control", "explicit", "--load-model", "*"]
         with Server(options.server, *arguments) as server:
             rest, rpc = Rest(server.address), Rpc(server.address)
             over_rest, over_grpc = Report("errors over REST"), Report("errors over gRPC")

@@ -82,7 +82,7 @@ def grpc_rows() -> Iterator[Call]:
     for rpc_name in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex"):
         yield Call(f"{rpc_name} of no protobuf", rpc_name, b"\xff\xff\xff\xff", says="protobuf")
     load = pb.RepositoryModelLoadRequest(model_name="none")
-    yield Call("load of no model", "RepositoryModelLoad", load, says="none")
+    yield Call("load of no model", "RepositoryModelLoad", load, "NOT_FOUND", "none")
     health = "/grpc.health.v1.Health/Check"
     yield Call("health of no service", health, b"\x0a\x04none", "NOT_FOUND")
     yield Call("health of no protobuf", health, b"\xff\xff\xff\xff", says="protobuf")

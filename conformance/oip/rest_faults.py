@@ -221,7 +221,7 @@ def _route_rows() -> Iterator[Row]:
     late = {"x-request-timeout": "0ms"}
     yield Row("a request timeout of nothing", "POST", INFER, good, late, 504, "deadline_exceeded")
     load = "/v2/repository/models/{}/load"
-    yield Row("load of no model", "POST", load.format("none"), b"", {}, 400, "", "none")
+    yield Row("load of no model", "POST", load.format("none"), b"", {}, 404, "unknown_model", "none")
     yield Row("load with half a body", "POST", load.format("simple"), b"{", {}, 400)
     yield Row("unload with an array", "POST", "/v2/repository/models/simple/unload", b"[1]", {}, 400)
     yield Row("index with half a body", "POST", "/v2/repository/index", b"{", {}, 400)
