@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::library::Library;
 use crate::onnx::{self, OnnxModel};
-use crate::repository::{Checked, check_file, problems_of};
+use crate::repository::{Checked, check_file, labels_of, problems_of};
 
 /// What [`check`] found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,6 +23,8 @@ pub struct CheckReport {
     pub opsets: Vec<OpsetReport>,
     /// Inputs as they are served.
     pub inputs: Vec<TensorReport>,
+    /// Inputs that a request may leave out.
+    pub optional_inputs: Vec<TensorReport>,
     /// Outputs as they are served.
     pub outputs: Vec<TensorReport>,
     /// Outputs that are maps in the file (`ZipMap`) and served as tensors.
@@ -57,6 +59,8 @@ pub struct TensorReport {
     pub shape: Vec<i64>,
     /// Names of the classes behind the last dimension, where they are known.
     pub class_labels: Option<Vec<String>>,
+    /// What the file has, where that is no tensor.
+    pub onnx_type: Option<String>,
 }
 
 impl CheckReport {
@@ -125,13 +129,15 @@ impl CheckReport {
                     datatype: "FP32".to_owned(),
                     shape: vec![-1, zip_map.classes.len() as i64],
                     class_labels: Some(zip_map.classes.to_texts()),
+                    onnx_type: None,
                 },
-                (None, Some(spec)) => TensorReport::of(&spec, None),
+                (None, Some(spec)) => TensorReport::of(&spec, labels_of(&spec, model)),
                 (None, None) => TensorReport {
                     name: info.name.clone(),
                     datatype: "?".to_owned(),
                     shape: Vec::new(),
                     class_labels: None,
+                    onnx_type: None,
                 },
             }
         };
@@ -141,19 +147,15 @@ impl CheckReport {
 
     /// What ONNX Runtime says goes before what the file says.
     fn complete(&mut self, library: &Library, checked: Checked) {
-        let labels: Vec<_> = self
-            .outputs
-            .iter()
-            .map(|output| output.class_labels.clone())
-            .collect();
-        self.inputs = checked
-            .inputs
-            .iter()
-            .map(|spec| TensorReport::of(spec, None))
-            .collect();
-        let outputs = checked.outputs.iter().zip(labels);
+        let plain = |spec: &TensorSpec| TensorReport::of(spec, None);
+        self.inputs = checked.inputs.iter().map(plain).collect();
+        self.optional_inputs = checked.optional_inputs.iter().map(plain).collect();
+        let outputs = checked.outputs.iter().zip(checked.infos);
         self.outputs = outputs
-            .map(|(spec, labels)| TensorReport::of(spec, labels))
+            .map(|(spec, info)| TensorReport {
+                onnx_type: info.onnx_type,
+                ..TensorReport::of(spec, info.class_labels)
+            })
             .collect();
         self.onnxruntime = Some(library.version().to_owned());
         match checked.one_row {
@@ -170,6 +172,7 @@ impl TensorReport {
             datatype: spec.datatype.to_string(),
             shape: spec.shape.dimensions().to_vec(),
             class_labels,
+            onnx_type: None,
         }
     }
 }

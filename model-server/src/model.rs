@@ -10,7 +10,7 @@ use plumbline_inference_protocol::{
 };
 
 use crate::metrics::{ModelMetrics, Ran, Rejected};
-use crate::onnx::OnnxModel;
+use crate::onnx::{Mapping, OnnxModel};
 use crate::scheduler::{Deadline, Description, Refusal, Request, Scheduler};
 use crate::session::{RunError, Session};
 
@@ -27,6 +27,8 @@ pub(crate) struct Model {
     pub(crate) classifier: Option<Classifier>,
     pub(crate) metrics: ModelMetrics,
     scheduler: Scheduler<Session>,
+    /// Inputs that a request may leave out, as the text of a property.
+    optional_inputs: Option<String>,
     /// Positions of all outputs, for requests that name none.
     every_output: Vec<usize>,
     /// Whether the graph itself says that the inputs' rows go together: one name for all variable first dimensions.
@@ -40,6 +42,12 @@ pub(crate) struct OutputInfo {
     pub(crate) class_labels: Option<Vec<String>>,
     /// The same as the text of a parameter.
     class_labels_parameter: Option<String>,
+    /// The class whose probability this is, where each class has an output.
+    pub(crate) class: Option<String>,
+    /// How it becomes tensors, where the graph has something else.
+    pub(crate) mapping: Option<Mapping>,
+    /// What the graph has, where that is no tensor.
+    pub(crate) onnx_type: Option<String>,
 }
 
 impl OutputInfo {
@@ -50,22 +58,36 @@ impl OutputInfo {
         OutputInfo {
             class_labels,
             class_labels_parameter,
+            ..OutputInfo::default()
         }
     }
 }
 
-/// Positions of a classifier's two outputs.
+/// Positions of a classifier's outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Classifier {
     pub(crate) label: usize,
-    pub(crate) probabilities: usize,
+    /// One with a column for each class, or one for each class.
+    pub(crate) probabilities: Vec<usize>,
     /// In the order of the probabilities.
     pub(crate) classes: Vec<String>,
 }
 
 impl Classifier {
-    /// A model of exactly two outputs, one of them with class labels `[N, C]` and one with a label a row `[N]`.
+    /// A model of exactly two outputs, one of them with class labels `[N, C]` and one with a label a row `[N]`; or one
+    /// of a label a row and the probability of each class.
     pub(crate) fn of(specs: &[TensorSpec], infos: &[OutputInfo]) -> Option<Classifier> {
+        if let [label] = (0..infos.len())
+            .filter(|&at| infos[at].class.is_none())
+            .collect::<Vec<_>>()[..]
+            && infos.len() > 1
+        {
+            return Some(Classifier {
+                label,
+                probabilities: (0..infos.len()).filter(|&at| at != label).collect(),
+                classes: infos.iter().filter_map(|info| info.class.clone()).collect(),
+            });
+        }
         let [first, second] = specs else { return None };
         let probabilities = infos.iter().position(|info| info.class_labels.is_some())?;
         let (label, label_spec, probability_spec) = if probabilities == 0 {
@@ -80,17 +102,24 @@ impl Classifier {
         let classes = infos[probabilities].class_labels.clone()?;
         (is_label && is_probability).then_some(Classifier {
             label,
-            probabilities,
+            probabilities: vec![probabilities],
             classes,
         })
     }
 
-    /// The two outputs of a run, if they have the shapes that their classes ask for.
-    pub(crate) fn split<'a>(&self, outputs: &'a [Tensor]) -> Option<(&'a Tensor, &'a Tensor)> {
-        let (label, probabilities) = (outputs.get(self.label)?, outputs.get(self.probabilities)?);
-        let rows = label.len() as i64;
-        let expected = Shape::from([rows, self.classes.len() as i64]);
-        (label.shape().rank() == 1 && *probabilities.shape() == expected).then_some((label, probabilities))
+    /// The label and the probabilities of a run, if they have the shapes that their classes ask for.
+    pub(crate) fn split<'a>(&self, outputs: &'a [Tensor]) -> Option<(&'a Tensor, Vec<&'a Tensor>)> {
+        let label = outputs.get(self.label)?;
+        let probabilities = self.probabilities.iter().map(|&at| outputs.get(at));
+        let probabilities = probabilities.collect::<Option<Vec<_>>>()?;
+        let rows = label.len();
+        let fits = match probabilities.as_slice() {
+            [matrix] => *matrix.shape() == Shape::from([rows as i64, self.classes.len() as i64]),
+            columns => columns
+                .iter()
+                .all(|column| column.len() == rows && column.shape().rank() > 0),
+        };
+        (label.shape().rank() == 1 && fits).then_some((label, probabilities))
     }
 }
 
@@ -108,6 +137,7 @@ impl Model {
             version,
             classifier: Classifier::of(&signature.outputs, &outputs),
             every_output: (0..signature.outputs.len()).collect(),
+            optional_inputs: optional_inputs(&signature.optional_inputs),
             signature,
             outputs,
             metrics,
@@ -162,16 +192,37 @@ impl Model {
         }
     }
 
-    /// Class labels by output, as the metadata's `properties` have them: `class_labels.<output>` → a JSON array.
+    /// What the metadata's `properties` tell beyond the protocol's members: `class_labels.<output>` → a JSON array of
+    /// the classes behind the last dimension; `class.<output>` → the class whose probability it is;
+    /// `onnx_type.<output>` → what the graph has, where that is no tensor; `any_rank.<tensor>` → `true` where the
+    /// number of dimensions is open; `optional_inputs` → a JSON array of inputs that a request may leave out.
     pub(crate) fn properties(&self) -> impl Iterator<Item = (String, &str)> {
-        self.signature
+        let of_outputs = self
+            .signature
             .outputs
             .iter()
             .zip(&self.outputs)
-            .filter_map(|(spec, info)| {
-                let labels = info.class_labels_parameter.as_deref()?;
-                Some((format!("{CLASS_LABELS}.{}", spec.name), labels))
-            })
+            .flat_map(|(spec, info)| {
+                [
+                    (CLASS_LABELS, info.class_labels_parameter.as_deref()),
+                    ("class", info.class.as_deref()),
+                    ("onnx_type", info.onnx_type.as_deref()),
+                ]
+                .into_iter()
+                .filter_map(|(key, text)| Some((format!("{key}.{}", spec.name), text?)))
+            });
+        let tensors = self.signature.inputs.iter().chain(&self.signature.outputs);
+        let open = tensors.filter(|spec| spec.any_rank);
+        let open = open.map(|spec| (format!("any_rank.{}", spec.name), "true"));
+        let optional = self.optional_inputs.as_deref();
+        let optional = optional.map(|inputs| ("optional_inputs".to_owned(), inputs));
+        of_outputs.chain(open).chain(optional)
+    }
+
+    /// Whether an output has a position in a sequence, not a row, as its first axis.
+    pub(crate) fn has_sequences(&self) -> bool {
+        let is_sequence = |info: &OutputInfo| info.mapping.as_ref().is_some_and(Mapping::is_sequence);
+        self.outputs.iter().any(is_sequence)
     }
 
     /// Runs a validated request and returns the `wanted` outputs.
@@ -193,11 +244,14 @@ impl Model {
         let priority = priority_of(&parameters)?;
         let positions = self.positions(wanted)?;
         let mut outputs = self.run(inputs, positions.clone(), priority, deadline).await?;
-        for (tensor, &position) in outputs.iter_mut().zip(&positions) {
-            if let Some(labels) = &self.outputs[position].class_labels_parameter {
-                tensor
-                    .parameters
-                    .set(CLASS_LABELS, ParameterValue::String(labels.clone()));
+        if self.has_sequences() {
+            // A sequence may be several tensors, so that positions do not count; labels it has none.
+        } else {
+            for (tensor, &position) in outputs.iter_mut().zip(&positions) {
+                if let Some(labels) = &self.outputs[position].class_labels_parameter {
+                    let labels = ParameterValue::String(labels.clone());
+                    tensor.parameters.set(CLASS_LABELS, labels);
+                }
             }
         }
         Ok(InferResponse {
@@ -233,11 +287,13 @@ impl Model {
             return Err(error.clone());
         }
         let rows = rows(&inputs);
+        let is_required_only = inputs.len() == self.signature.inputs.len();
         let request = Request {
             inputs,
             outputs,
             rows,
-            rows_agree: different_rows.is_none(),
+            // An optional input is of one request, whatever shape it has.
+            rows_agree: different_rows.is_none() && is_required_only,
             priority,
             deadline,
         };
@@ -273,7 +329,7 @@ impl Model {
     fn different_rows(&self, inputs: &[Tensor]) -> Option<ProtocolError> {
         let mut expected = None;
         for tensor in inputs {
-            let variable = |spec: &TensorSpec| spec.shape.rows() == Some(-1);
+            let variable = |spec: &TensorSpec| spec.shape.rows() == Some(-1) && !spec.any_rank;
             if !self.signature.input(tensor.name()).is_some_and(variable) {
                 continue;
             }
@@ -355,6 +411,19 @@ fn priority_of(parameters: &Parameters) -> Result<u32, ProtocolError> {
         expected: "a whole number, 0 or more",
         got: "another value".into(),
     })
+}
+
+/// A JSON array of what the metadata's `inputs` would have.
+fn optional_inputs(specs: &[TensorSpec]) -> Option<String> {
+    let input = |spec: &TensorSpec| {
+        serde_json::json!({
+            "name": spec.name,
+            "datatype": spec.datatype.as_str(),
+            "shape": spec.shape.dimensions(),
+        })
+    };
+    let inputs: serde_json::Value = specs.iter().map(input).collect();
+    (!specs.is_empty()).then(|| inputs.to_string())
 }
 
 /// Rows of a request: the first dimension of its first input, 1 for a scalar.

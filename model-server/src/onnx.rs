@@ -3,17 +3,21 @@
 //!
 //! [`describe`] tells what a file is; [`without_zip_maps`] makes stock converter output servable.
 
+mod classes;
 mod describe;
 mod edit;
 mod external;
+mod graph;
+mod mapping;
 mod types;
 mod wire;
 
+pub(crate) use self::classes::Probabilities;
 pub use self::describe::FileError;
 pub(crate) use self::describe::Opset;
 pub(crate) use self::describe::{OnnxModel, describe};
 pub(crate) use self::edit::without_zip_maps;
 pub(crate) use self::external::external_files;
+pub(crate) use self::mapping::Mapping;
 pub(crate) use self::types::ValueInfo;
-pub(crate) use self::types::datatype_of;
 pub use self::types::{Dimension, ValueType};

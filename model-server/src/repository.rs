@@ -44,7 +44,7 @@ pub use self::model_toml::ModelTomlError;
 pub use self::policy::VersionPolicy;
 pub(crate) use self::scan::{Source, SourceKind};
 pub use self::signature::Unservable;
-pub(crate) use self::signature::problems_of;
+pub(crate) use self::signature::{labels_of, problems_of};
 #[allow(unused_imports, reason = "for the handlers of the model_repository extension")]
 pub(crate) use self::snapshot::{IndexEntry, ModelState, Served};
 

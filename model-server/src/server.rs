@@ -29,7 +29,7 @@ use crate::scheduler::Deadline;
 pub(crate) use self::reply_body::ReplyBody;
 
 /// Extensions of the protocol that this server has, in the words of Triton's server metadata.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "non_tensor_outputs", "parameters"];
 
 /// The request service. Cloned for each connection.
 #[derive(Clone)]

@@ -1,5 +1,6 @@
 //! Sessions of ONNX Runtime: built for many small runs side by side, run without a copy of a tensor.
 
+mod nested;
 mod run;
 mod status;
 mod stop;
@@ -10,11 +11,14 @@ use std::sync::Arc;
 
 use ort::ep;
 use ort::memory::MemoryInfo;
+use ort::session::OverridableInitializer;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
-use ort::value::{Outlet, TensorElementType};
+use ort::sys;
+use ort::value::{Outlet, TensorElementType, ValueType as OrtType};
 use plumbline_inference_protocol::Datatype;
 
 use crate::library::Library;
+use crate::onnx::{Dimension, Mapping, ValueType};
 
 pub(crate) use self::run::RunError;
 use self::stop::RunOptions;
@@ -43,6 +47,8 @@ pub(crate) struct External {
 struct Names {
     inputs: Vec<(String, CString)>,
     outputs: Vec<(String, CString)>,
+    /// By output, how it becomes tensors, where it is none itself.
+    mappings: Vec<Option<Mapping>>,
 }
 
 /// A model that ONNX Runtime refuses.
@@ -100,9 +106,23 @@ impl Session {
         let session = commit(library, model, external)
             .map_err(|error| BuildError::from_message(error.message(), library.version()))?;
         let memory = MemoryInfo::default();
+        let optional = session.overridable_initializers();
+        let inputs = session.inputs().iter().map(Outlet::name);
+        let inputs = inputs.chain(optional.iter().map(OverridableInitializer::name));
+        let mapping = |outlet: &Outlet| value_type_of(outlet.dtype()).mapping();
         let names = Names {
-            inputs: session.inputs().iter().filter_map(names_of).collect(),
-            outputs: session.outputs().iter().filter_map(names_of).collect(),
+            inputs: inputs.filter_map(names_of).collect(),
+            outputs: session
+                .outputs()
+                .iter()
+                .map(Outlet::name)
+                .filter_map(names_of)
+                .collect(),
+            mappings: session
+                .outputs()
+                .iter()
+                .map(|outlet| mapping(outlet).filter(|mapping| !mapping.is_plain()))
+                .collect(),
         };
         let options = RunOptions::new().map_err(|error| BuildError::Refused {
             reason: error.to_string(),
@@ -118,6 +138,13 @@ impl Session {
     /// What goes in, in order.
     pub(crate) fn inputs(&self) -> &[Outlet] {
         self.ort.inputs()
+    }
+
+    /// Names and types of the inputs that have values of their own.
+    pub(crate) fn optional_inputs(&self) -> Vec<(String, ValueType)> {
+        let optional = self.ort.overridable_initializers();
+        let input = |input: &OverridableInitializer| (input.name().to_owned(), value_type_of(input.dtype()));
+        optional.iter().map(input).collect()
     }
 
     /// What comes out, in order.
@@ -144,8 +171,29 @@ fn commit(library: &Library, model: &[u8], external: &[External]) -> ort::Result
 }
 
 /// A name with a NUL is none that a graph can have: ONNX Runtime's own names are C strings.
-fn names_of(outlet: &Outlet) -> Option<(String, CString)> {
-    Some((outlet.name().to_owned(), CString::new(outlet.name()).ok()?))
+fn names_of(name: &str) -> Option<(String, CString)> {
+    Some((name.to_owned(), CString::new(name).ok()?))
+}
+
+/// ONNX Runtime's type as the file would have it. A tensor without dimensions is a scalar, or one whose shape nobody
+/// knows: ONNX Runtime does not tell which.
+pub(crate) fn value_type_of(ort: &OrtType) -> ValueType {
+    let element_of = |element: &TensorElementType| sys::ONNXTensorElementDataType::from(*element) as i64;
+    match ort {
+        OrtType::Tensor { ty, shape, .. } => ValueType::Tensor {
+            element: element_of(ty),
+            shape: Some(shape.iter().map(|&size| Dimension::of(size)).collect()),
+        },
+        OrtType::Sequence(element) => ValueType::Sequence(Box::new(value_type_of(element))),
+        OrtType::Map { key, value } => ValueType::Map {
+            key: element_of(key),
+            value: Box::new(ValueType::Tensor {
+                element: element_of(value),
+                shape: Some(Vec::new()),
+            }),
+        },
+        OrtType::Optional(inner) => ValueType::Optional(Box::new(value_type_of(inner))),
+    }
 }
 
 impl BuildError {

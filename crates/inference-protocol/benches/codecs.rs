@@ -26,7 +26,7 @@ fn signature() -> ModelSignature {
     ModelSignature {
         model: "mlp".to_owned(),
         inputs: vec![TensorSpec::new("x", Datatype::Fp32, [-1, 30])],
-        outputs: Vec::new(),
+        ..ModelSignature::default()
     }
 }
 

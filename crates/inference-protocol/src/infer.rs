@@ -128,8 +128,16 @@ impl RequestedOutputs {
     }
 
     /// Whether a REST reply carries `output` as binary data.
+    ///
+    /// `<output>_<number>`, a part of a sequence, follows the request for `<output>`.
     pub fn wants_binary(&self, output: &str) -> bool {
+        let whole = || {
+            let (whole, number) = output.rsplit_once('_')?;
+            let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            self.get(whole).filter(|_| is_number)
+        };
         self.get(output)
+            .or_else(whole)
             .and_then(|requested| requested.binary_data)
             .or(self.binary_data_output)
             .unwrap_or(false)

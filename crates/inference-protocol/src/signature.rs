@@ -14,6 +14,8 @@ pub struct TensorSpec {
     pub datatype: Datatype,
     /// Its shape, -1 where any size will do.
     pub shape: Shape,
+    /// Whether the number of dimensions is open as well; `shape` is then one that will do.
+    pub any_rank: bool,
 }
 
 impl TensorSpec {
@@ -23,7 +25,20 @@ impl TensorSpec {
             name: name.into(),
             datatype,
             shape: shape.into(),
+            any_rank: false,
         }
+    }
+
+    /// The same with any number of dimensions.
+    #[must_use]
+    pub fn with_any_rank(mut self) -> TensorSpec {
+        self.any_rank = true;
+        self
+    }
+
+    /// Whether a tensor of this shape fits.
+    pub fn accepts(&self, shape: &Shape) -> bool {
+        self.any_rank || self.shape.accepts(shape)
     }
 }
 
@@ -34,14 +49,19 @@ pub struct ModelSignature {
     pub model: String,
     /// Inputs, all of them required.
     pub inputs: Vec<TensorSpec>,
+    /// Inputs that a request may leave out: the model has values for them.
+    pub optional_inputs: Vec<TensorSpec>,
     /// Outputs.
     pub outputs: Vec<TensorSpec>,
 }
 
 impl ModelSignature {
-    /// The input `name`.
+    /// The input `name`, optional ones among them.
     pub fn input(&self, name: &str) -> Option<&TensorSpec> {
-        self.inputs.iter().find(|spec| spec.name == name)
+        self.inputs
+            .iter()
+            .chain(&self.optional_inputs)
+            .find(|spec| spec.name == name)
     }
 
     /// The output `name`.
@@ -49,7 +69,7 @@ impl ModelSignature {
         self.outputs.iter().find(|spec| spec.name == name)
     }
 
-    /// Whether the request has exactly this model's inputs, with its datatypes and shapes, and asks only for
+    /// Whether the request has this model's inputs and no others, with its datatypes and shapes, and asks only for
     /// outputs that it has.
     ///
     /// # Errors
@@ -83,12 +103,18 @@ impl ModelSignature {
             }
             self.validate_tensor(spec, tensor)?;
         }
-        if inputs.len() < self.inputs.len() {
+        let is_required = |tensor: &&Tensor| self.inputs.iter().any(|spec| spec.name == tensor.name());
+        let got = if self.optional_inputs.is_empty() {
+            inputs.len()
+        } else {
+            inputs.iter().filter(is_required).count()
+        };
+        if got < self.inputs.len() {
             let absent = |spec: &&TensorSpec| inputs.iter().all(|tensor| tensor.name() != spec.name);
             return Err(ProtocolError::MissingInputs {
                 model: self.model.as_str().into(),
                 expected: self.inputs.len(),
-                got: inputs.len(),
+                got,
                 missing: Names(
                     self.inputs
                         .iter()
@@ -142,7 +168,7 @@ impl ModelSignature {
                 got: tensor.datatype(),
             });
         }
-        if !spec.shape.accepts(tensor.shape()) {
+        if !spec.accepts(tensor.shape()) {
             return Err(ProtocolError::ShapeMismatch {
                 model: self.model.as_str().into(),
                 tensor: TensorLabel::new(Role::Input, tensor.name()),
@@ -171,6 +197,7 @@ mod tests {
                 TensorSpec::new("y", Datatype::Int64, [-1]),
             ],
             outputs: vec![TensorSpec::new("p", Datatype::Fp32, [-1])],
+            ..ModelSignature::default()
         }
     }
 
@@ -217,6 +244,41 @@ mod tests {
             problem(&[wide]),
             "model `churn`: input `x`: expected shape [-1, 2], got [2, 1]"
         );
+    }
+
+    #[test]
+    fn optional_inputs_may_be_left_out_and_are_checked_when_given() {
+        let signature = ModelSignature {
+            optional_inputs: vec![TensorSpec::new("scale", Datatype::Fp32, [1])],
+            ..signature()
+        };
+        let scale = |values: Vec<f32>| {
+            let rows = values.len() as i64;
+            Tensor::new("scale", [rows], TensorData::from_vec(values)).unwrap()
+        };
+        assert_eq!(signature.validate_inputs(&[x(), y()]), Ok(()));
+        assert_eq!(signature.validate_inputs(&[scale(vec![2.0]), x(), y()]), Ok(()));
+        let problem = |inputs: &[Tensor]| signature.validate_inputs(inputs).unwrap_err().to_string();
+        assert_eq!(
+            problem(&[x(), scale(vec![2.0])]),
+            "model `churn`: expected 2 inputs, got 1, missing `y`"
+        );
+        assert_eq!(
+            problem(&[x(), y(), scale(vec![2.0, 3.0])]),
+            "model `churn`: input `scale`: expected shape [1], got [2]"
+        );
+    }
+
+    #[test]
+    fn an_input_of_any_rank_takes_every_shape() {
+        let signature = ModelSignature {
+            inputs: vec![TensorSpec::new("x", Datatype::Fp32, [-1]).with_any_rank()],
+            ..ModelSignature::default()
+        };
+        let scalar = Tensor::new("x", [], TensorData::from_vec(vec![1.0_f32])).unwrap();
+        for tensor in [x(), scalar] {
+            assert_eq!(signature.validate_inputs(&[tensor]), Ok(()));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an ONNX file says about itself.
 
-use std::collections::HashSet;
-
+use super::classes::{Classes, classes_of};
+use super::graph::{Graph, Node};
 use super::types::{ClassLabels, ValueInfo};
 use super::wire::{Field, Value, WireError, fields};
 
@@ -43,7 +43,12 @@ pub(crate) struct OnnxModel {
     pub(crate) opsets: Vec<Opset>,
     /// Inputs that a request must have: those without an initializer.
     pub(crate) inputs: Vec<ValueInfo>,
+    /// Inputs with an initializer, which a request may leave out from version 4 of the format on; before it, every
+    /// initializer is listed among the inputs and none can be given.
+    pub(crate) optional_inputs: Vec<ValueInfo>,
     pub(crate) outputs: Vec<ValueInfo>,
+    /// The classes of a classifier without `ZipMap`.
+    pub(crate) classes: Option<Classes>,
     /// `ZipMap` nodes whose output is an output of the graph and nothing else.
     pub(crate) zip_maps: Vec<ZipMap>,
 }
@@ -60,10 +65,11 @@ pub(crate) struct ZipMap {
     pub(crate) classes: ClassLabels,
 }
 
-/// Field numbers of `onnx.ModelProto` that are read, and of `GraphProto` that are edited.
+/// Field number of `onnx.ModelProto` that is read and edited.
 pub(super) const MODEL_GRAPH: u32 = 7;
-pub(super) const GRAPH_NODE: u32 = 1;
-pub(super) const GRAPH_OUTPUT: u32 = 12;
+
+/// The first version of the format in which a request can give a value for an initializer.
+const OVERRIDABLE_SINCE: i64 = 4;
 
 /// Reads what the file says.
 ///
@@ -122,6 +128,9 @@ fn read_model(file: &[u8]) -> Result<Option<OnnxModel>, WireError> {
             _ => {}
         }
     }
+    if model.ir_version < OVERRIDABLE_SINCE {
+        model.optional_inputs.clear();
+    }
     model.producer = if producer_version.is_empty() {
         producer
     } else {
@@ -147,104 +156,47 @@ fn read_opset(message: &[u8]) -> Result<Opset, WireError> {
 }
 
 fn read_graph(message: &[u8], model: &mut OnnxModel) -> Result<(), WireError> {
-    let mut zip_maps = Vec::new();
-    let mut consumed = HashSet::new();
-    let mut initialized = HashSet::new();
-    let mut node = 0;
-    for field in fields(message) {
-        let field = field?;
-        match field.number {
-            GRAPH_NODE => {
-                read_node(field.bytes()?, node, &mut consumed, &mut zip_maps)?;
-                node += 1;
-            }
-            5 => {
-                initialized.extend(tensor_name(field.bytes()?, 8)?);
-            }
-            11 => model.inputs.push(ValueInfo::read(field.bytes()?)?),
-            GRAPH_OUTPUT => model.outputs.push(ValueInfo::read(field.bytes()?)?),
-            _ => {}
-        }
-    }
-    model
+    let graph = Graph::read(message)?;
+    model.zip_maps = zip_maps_of(&graph);
+    model.classes = classes_of(&graph);
+    let (optional, required) = graph
         .inputs
-        .retain(|input| !initialized.contains(input.name.as_str()));
-    zip_maps.retain(|zip_map: &ZipMap| {
-        model.outputs.iter().any(|output| output.name == zip_map.output)
-            && !consumed.contains(zip_map.output.as_bytes())
-    });
-    model.zip_maps = zip_maps;
+        .iter()
+        .cloned()
+        .partition(|input| graph.is_initialized(input.name.as_bytes()));
+    model.inputs = required;
+    model.optional_inputs = optional;
+    model.outputs = graph.outputs;
     Ok(())
 }
 
-fn read_node<'a>(
-    message: &'a [u8],
-    node: usize,
-    consumed: &mut HashSet<&'a [u8]>,
-    zip_maps: &mut Vec<ZipMap>,
-) -> Result<(), WireError> {
-    let (mut input, mut output, mut op_type) = (&b""[..], &b""[..], &b""[..]);
-    let mut attributes = Vec::new();
-    for field in fields(message) {
-        let field = field?;
-        match field.number {
-            1 => {
-                input = field.bytes()?;
-                consumed.insert(input);
-            }
-            2 => output = field.bytes()?,
-            4 => op_type = field.bytes()?,
-            5 => attributes.push(field.bytes()?),
-            _ => {}
+/// The name is the operator's in `ai.onnx.ml` only; no other domain of a converter has it.
+fn zip_maps_of(graph: &Graph<'_>) -> Vec<ZipMap> {
+    let zip_map = |(at, node): (usize, &Node<'_>)| {
+        let (&[input], &[output]) = (node.inputs.as_slice(), node.outputs.as_slice()) else {
+            return None;
+        };
+        let is_output = graph.outputs.iter().any(|info| info.name.as_bytes() == output);
+        if node.op != b"ZipMap" || !is_output || graph.reads(output) {
+            return None;
         }
-    }
-    // The name is the operator's in `ai.onnx.ml` only; no other domain of a converter has it.
-    if op_type != b"ZipMap" {
-        return Ok(());
-    }
-    if let Some(classes) = class_labels(&attributes)? {
-        let (input, output) = (text(input), text(output));
-        zip_maps.push(ZipMap {
-            node,
-            input,
-            output,
+        let (ints, strings) = (
+            node.ints(b"classlabels_int64s"),
+            node.strings(b"classlabels_strings"),
+        );
+        let classes = match (ints.is_empty(), strings.is_empty()) {
+            (false, _) => ClassLabels::Ints(ints),
+            (true, false) => ClassLabels::Strings(strings),
+            (true, true) => return None,
+        };
+        Some(ZipMap {
+            node: at,
+            input: text(input),
+            output: text(output),
             classes,
-        });
-    }
-    Ok(())
-}
-
-/// Of a `ZipMap`: exactly one of `classlabels_int64s` and `classlabels_strings`.
-fn class_labels(attributes: &[&[u8]]) -> Result<Option<ClassLabels>, WireError> {
-    for attribute in attributes {
-        let (mut name, mut ints, mut strings) = (&b""[..], Vec::new(), Vec::new());
-        for field in fields(attribute) {
-            let field = field?;
-            match field.number {
-                1 => name = field.bytes()?,
-                8 => field.ints(&mut ints)?,
-                9 => strings.push(field.text()?),
-                _ => {}
-            }
-        }
-        match name {
-            b"classlabels_int64s" if !ints.is_empty() => return Ok(Some(ClassLabels::Ints(ints))),
-            b"classlabels_strings" if !strings.is_empty() => return Ok(Some(ClassLabels::Strings(strings))),
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-/// The name of a `TensorProto`, found without reading its data.
-fn tensor_name(message: &[u8], number: u32) -> Result<Option<String>, WireError> {
-    for field in fields(message) {
-        let field = field?;
-        if field.number == number {
-            return Ok(Some(field.text()?));
-        }
-    }
-    Ok(None)
+        })
+    };
+    graph.nodes.iter().enumerate().filter_map(zip_map).collect()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! Graph surgery: a terminal `ZipMap` gives way to the tensor that goes into it.
 
-use super::describe::{GRAPH_NODE, GRAPH_OUTPUT, MODEL_GRAPH, OnnxModel, ZipMap};
+use super::describe::{MODEL_GRAPH, OnnxModel, ZipMap};
+use super::graph::{GRAPH_NODE, GRAPH_OUTPUT};
 use super::wire::{WireError, fields, put_bytes, put_int};
 
 /// `file` with each terminal `ZipMap` replaced by an Identity, so that the graph output of that name is the tensor of

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use plumbline_inference_protocol::{Datatype, Shape, TensorSpec};
+use plumbline_inference_protocol::{Datatype, TensorSpec};
 
 use super::wire::{Field, WireError, fields};
 
@@ -84,24 +84,9 @@ impl ClassLabels {
 }
 
 impl ValueInfo {
-    /// The tensor that clients see, -1 for dimensions without a number; `None` when this is no tensor of the
-    /// protocol, or one without a rank.
+    /// The tensor that clients see, -1 for dimensions without a number; `None` when this cannot be served.
     pub(crate) fn spec(&self) -> Option<TensorSpec> {
-        match &self.value_type {
-            ValueType::Tensor {
-                element,
-                shape: Some(shape),
-            } => {
-                let shape: Shape = shape.iter().map(Dimension::size).collect();
-                Some(TensorSpec::new(self.name.as_str(), datatype_of(*element)?, shape))
-            }
-            ValueType::Tensor { .. }
-            | ValueType::SparseTensor { .. }
-            | ValueType::Sequence(_)
-            | ValueType::Map { .. }
-            | ValueType::Optional(_)
-            | ValueType::Unknown => None,
-        }
+        self.value_type.spec(&self.name)
     }
 
     pub(super) fn read(message: &[u8]) -> Result<ValueInfo, WireError> {
@@ -122,6 +107,15 @@ impl ValueInfo {
 }
 
 impl Dimension {
+    /// Of a number, or of any number below 0 for none.
+    pub(crate) fn of(size: i64) -> Dimension {
+        if size < 0 {
+            Self::Unknown
+        } else {
+            Self::Fixed(size)
+        }
+    }
+
     /// The number, -1 without one.
     pub fn size(&self) -> i64 {
         match self {
@@ -219,7 +213,7 @@ fn tensor(field: &Field<'_>) -> Result<(i64, Option<Vec<Dimension>>), WireError>
 }
 
 /// `TensorProto.DataType` and the names that ONNX's own documentation prints for them.
-const ELEMENTS: [(i64, &str, Option<Datatype>); 16] = [
+const ELEMENTS: [(i64, &str, Option<Datatype>); 26] = [
     (1, "float", Some(Datatype::Fp32)),
     (2, "uint8", Some(Datatype::Uint8)),
     (3, "int8", Some(Datatype::Int8)),
@@ -236,6 +230,16 @@ const ELEMENTS: [(i64, &str, Option<Datatype>); 16] = [
     (14, "complex64", None),
     (15, "complex128", None),
     (16, "bfloat16", Some(Datatype::Bf16)),
+    (17, "float8e4m3fn", None),
+    (18, "float8e4m3fnuz", None),
+    (19, "float8e5m2", None),
+    (20, "float8e5m2fnuz", None),
+    (21, "uint4", None),
+    (22, "int4", None),
+    (23, "float4e2m1", None),
+    (24, "float8e8m0", None),
+    (25, "uint2", None),
+    (26, "int2", None),
 ];
 
 /// The protocol's datatype for a `TensorProto.DataType`; `None` where the protocol has none.

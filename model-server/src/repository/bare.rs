@@ -6,7 +6,7 @@ use plumbline_inference_protocol::Tensor;
 
 use super::content::Content;
 use super::load::{LoadProblem, servable};
-use super::signature::specs_of;
+use super::signature::Specs;
 use super::warm_up::zeros;
 use crate::library::Library;
 use crate::session::Session;
@@ -26,12 +26,12 @@ impl BareModel {
     /// [`LoadProblem`].
     pub fn load(library: &Library, file: &Path, rows: u32) -> Result<BareModel, LoadProblem> {
         let content = Content::read(file, "")?;
-        let (model, _description) = servable(&content.onnx)?;
+        let (model, description) = servable(&content.onnx)?;
         let session = Session::build(library, &model, &content.external)?;
-        let (inputs, outputs) = specs_of(&session)?;
+        let specs = Specs::of(&session, &description)?;
         Ok(BareModel {
-            inputs: zeros(&inputs, i64::from(rows)),
-            outputs: (0..outputs.len()).collect(),
+            inputs: zeros(&specs.inputs, i64::from(rows)),
+            outputs: (0..specs.outputs.len()).collect(),
             session,
         })
     }

@@ -433,6 +433,7 @@ mod tests {
             model: "churn".to_owned(),
             inputs: vec![TensorSpec::new("x", Datatype::Fp32, Shape::from([-1, 4]))],
             outputs: vec![TensorSpec::new("y", Datatype::Bytes, Shape::from([-1]))],
+            ..ModelSignature::default()
         };
         let told = |config: &str| read(config).unwrap().contradiction(&signature);
         let fits = r#"{"max_batch_size": 8, "input": [{"name": "x", "data_type": "TYPE_FP32", "dims": [4]}],

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_inference_protocol::{ModelSignature, TensorSpec};
+use plumbline_inference_protocol::TensorSpec;
 
 use super::content::Content;
 use super::discover::DiscoverError;
 use super::model_toml::{ModelToml, ModelTomlError};
 use super::rows::inputs_have_rows;
-use super::signature::{Unservable, complete_shapes, output_infos, problems_of, rows_agree, specs_of};
+use super::signature::{Specs, Unservable, problems_of, rows_agree};
 use super::warm_up::{WarmUp, run_once, warm_up};
 use crate::library::Library;
 use crate::metrics::Metrics;
-use crate::model::Model;
+use crate::model::{Model, OutputInfo};
 use crate::onnx::{self, FileError, OnnxModel};
 use crate::scheduler::{ComputeThreads, Costs, Policy, Scheduler};
 use crate::session::{BuildError, RunError, Session};
@@ -126,20 +126,20 @@ impl Loader {
     ) -> Result<Model, LoadProblem> {
         let (model, description) = servable(&content.onnx)?;
         let mut first = Session::build(&self.library, &model, &content.external)?;
-        let (inputs, mut outputs) = specs_of(&first)?;
+        let mut specs = Specs::of(&first, &description)?;
         let warm = if toml.warmup == Some(false) {
             None
         } else {
-            let warm = warm_up(&mut first, &inputs, &outputs);
+            let warm = warm_up(&mut first, &specs);
             warm.inspect_err(|error| {
                 tracing::warn!(model.name = name, model.version = version, %error, "model does not run with zeros");
             })
             .ok()
         };
         if let Some(warm) = &warm {
-            complete_shapes(&mut outputs, &description, &warm.outputs);
+            specs.complete(&warm.outputs);
         }
-        let infos = output_infos(&outputs, &description, toml)?;
+        let infos = specs.output_infos(&description, toml)?;
         let instances = toml
             .instances
             .or(self.instances)
@@ -148,16 +148,13 @@ impl Loader {
         while sessions.len() < instances.get() {
             let mut session = Session::build(&self.library, &model, &content.external)?;
             if warm.is_some() {
-                run_once(&mut session, &inputs, outputs.len());
+                run_once(&mut session, &specs.inputs, specs.outputs.len());
             }
             sessions.push(session);
         }
-        let signature = ModelSignature {
-            model: name.to_owned(),
-            inputs,
-            outputs,
-        };
-        let policy = self.schedule(toml, &signature, warm.as_ref());
+        let has_rows = specs.are_plain() && inputs_have_rows(&specs.inputs);
+        let policy = self.schedule(toml, name, has_rows, warm.as_ref());
+        let signature = specs.into_signature(name);
         let scheduler = Scheduler::new(
             sessions,
             warm.map_or_else(Costs::unknown, |warm| warm.costs),
@@ -174,15 +171,17 @@ impl Loader {
     }
 
     /// What `model.toml` pins, then what the first runs have shown.
-    fn schedule(&self, toml: &ModelToml, signature: &ModelSignature, warm: Option<&WarmUp>) -> Policy {
+    fn schedule(&self, toml: &ModelToml, model: &str, has_rows: bool, warm: Option<&WarmUp>) -> Policy {
         let batching = &toml.batching;
         let joins = match batching.enabled {
-            Some(enabled) => enabled && inputs_have_rows(&signature.inputs),
+            Some(enabled) => enabled && has_rows,
             None => warm.is_some_and(|warm| warm.rows_are_independent),
         };
         if batching.enabled == Some(true) && !joins {
-            let model = &signature.model;
-            tracing::warn!(model.name = %model, "batching is enabled, but not every input has a variable first dimension");
+            tracing::warn!(
+                model.name = model,
+                "batching is enabled, but not every input has a variable first dimension, or an output is no tensor"
+            );
         }
         Policy {
             max_queue: toml.max_queue.unwrap_or(self.max_queue),
@@ -235,7 +234,9 @@ pub(super) fn servable(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, OnnxModel), LoadP
 /// What loading a file shows, for a report.
 pub(crate) struct Checked {
     pub(crate) inputs: Vec<TensorSpec>,
+    pub(crate) optional_inputs: Vec<TensorSpec>,
     pub(crate) outputs: Vec<TensorSpec>,
+    pub(crate) infos: Vec<OutputInfo>,
     /// Time of a run with one row of zeros.
     pub(crate) one_row: Result<Duration, RunError>,
 }
@@ -248,14 +249,17 @@ pub(crate) fn check_file(library: &Library, file: &Path) -> Result<Checked, Load
     let content = Content::read(file, "")?;
     let (model, description) = servable(&content.onnx)?;
     let mut session = Session::build(library, &model, &content.external)?;
-    let (inputs, mut outputs) = specs_of(&session)?;
-    let one_row = warm_up(&mut session, &inputs, &outputs).map(|warm| {
-        complete_shapes(&mut outputs, &description, &warm.outputs);
+    let mut specs = Specs::of(&session, &description)?;
+    let one_row = warm_up(&mut session, &specs).map(|warm| {
+        specs.complete(&warm.outputs);
         warm.costs.estimate(1).unwrap_or_default()
     });
+    let infos = specs.output_infos(&description, &ModelToml::default())?;
     Ok(Checked {
-        inputs,
-        outputs,
+        inputs: specs.inputs,
+        optional_inputs: specs.optional_inputs,
+        outputs: specs.outputs,
+        infos,
         one_row,
     })
 }

@@ -15,21 +15,18 @@ const SCALES: [f64; 4] = [1.0, 4.0, 60.0, 3_000.0];
 const TOLERANCE: f64 = 1e-3;
 
 /// Whether every input, and every output of a run of one row, has rows: a variable first dimension.
-pub(super) fn have_rows(inputs: &[TensorSpec], outputs: &[TensorSpec], shown: &[Shape]) -> bool {
-    // Of an output whose shape nobody knows, the run of one row shows one.
-    let may_vary = |(spec, shown): (&TensorSpec, &Shape)| {
-        shown.rows() == Some(1) && (varies(spec) || spec.shape.rank() == 0)
+pub(super) fn have_rows(inputs: &[TensorSpec], outputs: &[TensorSpec], shown: &[(String, Shape)]) -> bool {
+    // Of an output whose shape nobody knows, the run of one row shows one; and some converters write 1 for any number.
+    let may_vary = |(spec, (_, shown)): (&TensorSpec, &(String, Shape))| {
+        shown.rows() == Some(1) && matches!(spec.shape.rows(), None | Some(-1 | 1))
     };
     inputs_have_rows(inputs) && outputs.iter().zip(shown).all(may_vary)
 }
 
 /// Whether every input has a variable first dimension.
 pub(super) fn inputs_have_rows(inputs: &[TensorSpec]) -> bool {
+    let varies = |spec: &TensorSpec| spec.shape.rows() == Some(-1) && !spec.any_rank;
     !inputs.is_empty() && inputs.iter().all(varies)
-}
-
-fn varies(spec: &TensorSpec) -> bool {
-    spec.shape.rows() == Some(-1)
 }
 
 /// Whether two rows give together, in both orders and one of them twice, what each gives alone. `false` also where
@@ -180,9 +177,9 @@ mod tests {
 
     #[test]
     fn rows_are_a_variable_first_dimension_of_everything() {
-        let (rows, fixed) = (spec(Datatype::Fp32, &[-1, 4]), spec(Datatype::Fp32, &[1, 4]));
-        let unknown = spec(Datatype::Fp32, &[]);
-        let one = Shape::from([1, 4]);
+        let (rows, fixed) = (spec(Datatype::Fp32, &[-1, 4]), spec(Datatype::Fp32, &[2, 4]));
+        let (unknown, sloppy) = (spec(Datatype::Fp32, &[]), spec(Datatype::Fp32, &[1, 4]));
+        let one = ("y".to_owned(), Shape::from([1, 4]));
         let both = |input: &TensorSpec, output: &TensorSpec| {
             have_rows(
                 std::slice::from_ref(input),
@@ -190,11 +187,12 @@ mod tests {
                 std::slice::from_ref(&one),
             )
         };
-        assert!(both(&rows, &rows) && both(&rows, &unknown));
-        assert!(!both(&fixed, &rows) && !both(&rows, &fixed));
+        assert!(both(&rows, &rows) && both(&rows, &unknown) && both(&rows, &sloppy));
+        assert!(!both(&fixed, &rows) && !both(&sloppy, &rows) && !both(&rows, &fixed));
+        assert!(!both(&rows.clone().with_any_rank(), &rows));
         assert!(!have_rows(&[], &[], &[]));
         let rows = [rows];
-        assert!(!have_rows(&rows, &rows, &[Shape::from([2, 4])]));
+        assert!(!have_rows(&rows, &rows, &[("y".to_owned(), Shape::from([2, 4]))]));
     }
 
     #[test]

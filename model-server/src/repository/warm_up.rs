@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use plumbline_inference_protocol::{Shape, StringData, Tensor, TensorData, TensorSpec};
 
 use super::rows::{are_independent, have_rows};
+use super::signature::Specs;
 use crate::scheduler::{Costs, Curve};
 use crate::session::{RunError, Session};
 
@@ -24,26 +25,22 @@ pub(super) struct WarmUp {
     pub(super) costs: Costs,
     /// Whether requests may be run together: rows were seen not to depend on each other.
     pub(super) rows_are_independent: bool,
-    /// Shapes of the outputs of a one-row run.
-    pub(super) outputs: Vec<Shape>,
+    /// Names and shapes of the outputs of runs of one row and of two.
+    pub(super) outputs: Vec<(String, Shape)>,
 }
 
 /// Runs `session` with zeros (empty strings), one row and, where every input has rows, more of them; then with two
 /// rows of other values, alone and together.
-pub(super) fn warm_up(
-    session: &mut Session,
-    inputs: &[TensorSpec],
-    outputs: &[TensorSpec],
-) -> Result<WarmUp, RunError> {
+pub(super) fn warm_up(session: &mut Session, specs: &Specs) -> Result<WarmUp, RunError> {
+    let (inputs, outputs) = (&specs.inputs[..], &specs.outputs[..]);
     let began = Instant::now();
     let wanted: Vec<usize> = (0..outputs.len()).collect();
     let one = zeros(inputs, 1);
-    let shapes: Vec<Shape> = session
-        .run(&one, &wanted)?
-        .iter()
-        .map(|tensor| tensor.shape().clone())
-        .collect();
-    let has_rows = have_rows(inputs, outputs, &shapes);
+    let mut shapes = shapes(&session.run(&one, &wanted)?);
+    let has_rows = specs.are_plain() && have_rows(inputs, outputs, &shapes);
+    if has_rows && let Ok(tensors) = session.run(&zeros(inputs, 2), &wanted) {
+        shapes.extend(self::shapes(&tensors));
+    }
     let mut measured = vec![(1, time(session, &one, &wanted, RUNS)?)];
     let mut rows = 2;
     while has_rows
@@ -80,6 +77,11 @@ pub(super) fn run_once(session: &mut Session, inputs: &[TensorSpec], outputs: us
     let outputs: Vec<usize> = (0..outputs).collect();
     // Another session of the model has run with the same.
     let _same_as_the_first = session.run(&zeros(inputs, 1), &outputs);
+}
+
+fn shapes(tensors: &[Tensor]) -> Vec<(String, Shape)> {
+    let shape = |tensor: &Tensor| (tensor.name().to_owned(), tensor.shape().clone());
+    tensors.iter().map(shape).collect()
 }
 
 /// The median of a few runs: the first pays for caches, and any may be preempted.

@@ -161,8 +161,13 @@ async fn predict(
         .and_then(|classifier| Some((classifier, classifier.split(&outputs)?)));
     let body = match classes {
         Some((classifier, (label, probabilities))) => {
-            v1::encode_classification(label, probabilities, &classifier.classes, form, nan)
+            v1::encode_classification(label, &probabilities, &classifier.classes, form, nan)
         }
+        None if form == v1::Form::Rows && model.has_sequences() => Err(ProtocolError::InvalidArgument {
+            reason: "an output is a sequence, which has no rows: expected the column format (`inputs`), \
+                     got `instances`"
+                .into(),
+        }),
         None => v1::encode_response(&outputs, form, nan),
     };
     Ok(reply::json(

@@ -13,6 +13,7 @@ use plumbline_inference_protocol::Tensor;
 use smallvec::SmallVec;
 
 use super::Session;
+use super::nested::tensors_of;
 use super::status::check;
 use super::value::{Value, element_of, string_value};
 
@@ -43,7 +44,7 @@ const FEW: usize = 8;
 
 impl Session {
     /// Runs the model. `inputs` are the model's, in any order, of its datatypes; `outputs` are positions among its
-    /// outputs, and the reply has them in that order.
+    /// outputs, and the reply has them in that order; of an output that is a sequence there may be several tensors.
     ///
     /// # Errors
     /// [`RunError`].
@@ -90,7 +91,10 @@ impl Session {
                     reason: format!("output `{name}` is absent"),
                 });
             };
-            tensors.push(value.into_tensor(name, &inner, &lent)?);
+            match &self.names.mappings[output] {
+                None => tensors.push(value.into_tensor(name, &inner, &lent)?),
+                Some(mapping) => tensors.extend(tensors_of(value, name, mapping, &inner, &lent)?),
+            }
         }
         Ok(tensors)
     }

@@ -70,6 +70,37 @@ impl Value {
         })
     }
 
+    /// Whether an optional value is there.
+    pub(super) fn is_present(&self) -> Result<bool, RunError> {
+        let mut present = 0;
+        // SAFETY: the value is one.
+        check(unsafe { (ort::api().HasValue)(self.0.as_ptr(), &raw mut present) })?;
+        Ok(present != 0)
+    }
+
+    /// The elements of a sequence.
+    pub(super) fn elements(&self) -> Result<Vec<Value>, RunError> {
+        let mut count = 0;
+        // SAFETY: the value is one; any but a sequence or a map is refused.
+        check(unsafe { (ort::api().GetValueCount)(self.0.as_ptr(), &raw mut count) })?;
+        (0..count).map(|index| self.element(index)).collect()
+    }
+
+    /// An element of a sequence; 0 are a map's keys, 1 its values, in the keys' order. It is copied.
+    pub(super) fn element(&self, index: usize) -> Result<Value, RunError> {
+        let api = ort::api();
+        let index = i32::try_from(index).map_err(|_| RunError::Failed {
+            reason: "a sequence of more than 2³¹ values".to_owned(),
+        })?;
+        let mut allocator = ptr::null_mut();
+        // SAFETY: the default allocator lives as long as the library and is not released.
+        check(unsafe { (api.GetAllocatorWithDefaultOptions)(&raw mut allocator) })?;
+        let mut element = ptr::null_mut();
+        // SAFETY: an index out of range is refused.
+        check(unsafe { (api.GetValue)(self.0.as_ptr(), index, allocator, &raw mut element) })?;
+        Value::created(element)
+    }
+
     /// `lent` are the inputs' buffers: an output that lies in one (an input handed through) is copied, for it has to
     /// outlive the request.
     pub(super) fn into_tensor(

@@ -42,11 +42,11 @@ fn a_servable_file_is_described_as_it_is_served() {
 #[test]
 fn why_a_file_does_not_serve_is_told() {
     let files = directory(&[
-        ("sequence.onnx", models::sequence()),
+        ("sequence.onnx", models::sequence_input()),
         ("text.onnx", b"text".to_vec()),
     ]);
     for (file, problem) in [
-        ("sequence.onnx", "output `parts` is seq(tensor(float))"),
+        ("sequence.onnx", "input `parts` is seq(tensor(float))"),
         ("text.onnx", "not an ONNX model"),
         ("missing.onnx", "cannot be read"),
     ] {

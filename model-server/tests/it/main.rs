@@ -7,6 +7,7 @@ mod errors;
 mod grpc;
 mod lifecycle;
 mod models;
+mod outputs;
 mod rest;
 mod start;
 mod stream;

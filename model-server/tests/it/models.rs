@@ -247,6 +247,12 @@ pub(crate) fn columns() -> Vec<u8> {
     .model()
 }
 
+/// The type of a map from `key` to FP32.
+pub(crate) fn map_type(key: i64) -> Message {
+    let map = Message::default().int(1, key).message(2, tensor_type(FLOAT, &[]));
+    Message::default().message(5, map)
+}
+
 /// Labels of [`classifier`].
 pub(crate) enum Labels {
     Strings,
@@ -274,13 +280,7 @@ pub(crate) fn classifier(labels: &Labels) -> Vec<u8> {
         floats("intercepts", &[0.0, 0.0]),
         text("post_transform", "SOFTMAX"),
     ];
-    let map = Message::default().message(
-        5,
-        Message::default()
-            .int(1, element)
-            .message(2, tensor_type(FLOAT, &[])),
-    );
-    let sequence = Message::default().message(4, Message::default().message(1, map));
+    let sequence = sequence_type(map_type(element));
     Graph {
         initializers: Vec::new(),
         nodes: vec![
@@ -342,14 +342,18 @@ pub(crate) fn mean() -> Vec<u8> {
     .model()
 }
 
-/// An output that no tensor can carry: a sequence.
-pub(crate) fn sequence() -> Vec<u8> {
-    let sequence = Message::default().message(4, Message::default().message(1, tensor_type(FLOAT, &[Any])));
+/// The type of a sequence.
+pub(crate) fn sequence_type(element: Message) -> Message {
+    Message::default().message(4, Message::default().message(1, element))
+}
+
+/// An input that no tensor can be: a sequence. Its length comes out.
+pub(crate) fn sequence_input() -> Vec<u8> {
     Graph {
         initializers: Vec::new(),
-        nodes: vec![node("SequenceConstruct", "", &["x", "x"], &["parts"], &[])],
-        inputs: vec![value("x", tensor_type(FLOAT, &[Any]))],
-        outputs: vec![value("parts", sequence)],
+        nodes: vec![node("SequenceLength", "", &["parts"], &["length"], &[])],
+        inputs: vec![value("parts", sequence_type(tensor_type(FLOAT, &[Any])))],
+        outputs: vec![value("length", tensor_type(INT64, &[]))],
     }
     .model()
 }

@@ -16,12 +16,12 @@ async fn refused(files: &[(&str, Vec<u8>)]) -> String {
 async fn a_bad_file_is_named_with_its_fault() {
     let whole = models::simple();
     let truncated = whole[..whole.len() / 2].to_vec();
-    let sequence = "output `parts` is seq(tensor(float)), and a tensor is all that the protocol carries";
+    let sequence = "input `parts` is seq(tensor(float)), and a tensor is all that the protocol carries";
     for (bytes, fault) in [
         (Vec::new(), "the file is empty"),
         (truncated, "the file is truncated"),
         (b"this is a text file\n".to_vec(), "the file is not an ONNX model"),
-        (models::sequence(), sequence),
+        (models::sequence_input(), sequence),
         (
             models::identity(14, &[Dim::Any]),
             "input `x` is tensor(complex64), a datatype that the protocol does not",

@@ -228,7 +228,7 @@ pub(crate) fn answer(request: &Received) -> Reply {
         let [label, chance] = &response(&decoded.inputs).outputs[..] else {
             panic!("two outputs")
         };
-        let body = v1::encode_classification(label, chance, &["no", "yes"], decoded.form, NanPolicy::Null);
+        let body = v1::encode_classification(label, &[chance], &["no", "yes"], decoded.form, NanPolicy::Null);
         return Reply::json(body.expect("encoded"));
     }
     if path == INFER {

@@ -11,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
     let signature = ModelSignature {
         model: "m".to_owned(),
         inputs: vec![TensorSpec::new("x", Datatype::Fp32, [-1, 2])],
-        outputs: Vec::new(),
+        ..ModelSignature::default()
     };
     for header in [None, Some(len.as_bytes()), Some(&b"0"[..])] {
         let _ = rest::observe_request(&body, header);

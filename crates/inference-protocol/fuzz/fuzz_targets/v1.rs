@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         vec![TensorSpec::new("a", Datatype::Fp32, [-1, -1, 2])],
         vec![TensorSpec::new("a", Datatype::Fp64, [-1, 1]), TensorSpec::new("b", Datatype::Bytes, [-1, 1])],
     ] {
-        let signature = ModelSignature { model: "m".to_owned(), inputs, outputs: Vec::new() };
+        let signature = ModelSignature { model: "m".to_owned(), inputs, ..ModelSignature::default() };
         let _ = v1::decode_request(&signature, &body);
     }
 });

@@ -115,6 +115,16 @@ impl<'a> Reader<'a> {
         self.byte()
     }
 
+    /// How many arrays open before the next value that is none.
+    pub(crate) fn arrays_ahead(&self) -> usize {
+        let ahead = self.text.as_bytes()[self.at..].iter();
+        ahead
+            .filter(|byte| !matches!(byte, b' ' | b'\n' | b'\t' | b'\r'))
+            .take_while(|&&byte| byte == b'[')
+            .take(DEPTH_LIMIT as usize)
+            .count()
+    }
+
     pub(crate) fn syntax<T>(&self, expected: &'static str) -> Result<T, Fault> {
         Err(Fault::Syntax {
             at: self.at,

@@ -94,7 +94,7 @@ impl<'a> Values<'a> {
             Unwritable::NotUtf8(index) => ProtocolError::Value {
                 tensor: label(),
                 index,
-                expected: "UTF-8, as JSON has no other bytes",
+                expected: "UTF-8, as JSON has no other bytes: ask for binary data, or over gRPC",
                 got: "other bytes".into(),
             },
         })

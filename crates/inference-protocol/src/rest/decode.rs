@@ -23,7 +23,7 @@ use crate::{
 /// # Errors
 /// What is wrong with the body. [`ProtocolError::RawBinaryWithoutSignature`] for a header of 0.
 pub fn decode_request(body: &Bytes, header: Option<&[u8]>) -> Result<InferRequest, ProtocolError> {
-    decode_request_in(Mode::Strict, body, split(body, header)?)
+    decode_request_in(Mode::Strict, body, split(body, header)?, Inputs::Some)
 }
 
 /// Reads a request that another server answers: as [`decode_request`], but lenient where servers are known to be.
@@ -32,11 +32,11 @@ pub fn decode_request(body: &Bytes, header: Option<&[u8]>) -> Result<InferReques
 /// # Errors
 /// As [`decode_request`].
 pub fn observe_request(body: &Bytes, header: Option<&[u8]>) -> Result<InferRequest, ProtocolError> {
-    decode_request_in(Mode::Lenient, body, split(body, header)?)
+    decode_request_in(Mode::Lenient, body, split(body, header)?, Inputs::Some)
 }
 
 /// Reads a request for a model: as [`decode_request`], and the tensors are the model's. A header of 0 makes the
-/// body the bytes of the model's only input.
+/// body the bytes of the model's only input. `inputs` may be empty, or absent, for a model that needs none.
 ///
 /// # Errors
 /// As [`decode_request`] and [`ModelSignature::validate`]; the text names the model.
@@ -46,9 +46,14 @@ pub fn decode_request_for(
     header: Option<&[u8]>,
 ) -> Result<InferRequest, ProtocolError> {
     let json_len = split(body, header).map_err(|error| error.in_model(&signature.model))?;
+    let inputs = if signature.inputs.is_empty() {
+        Inputs::MaybeNone
+    } else {
+        Inputs::Some
+    };
     let request = match json_len {
         Some(0) => raw_binary::decode(signature, body)?,
-        json_len => decode_request_in(Mode::Strict, body, json_len)
+        json_len => decode_request_in(Mode::Strict, body, json_len, inputs)
             .map_err(|error| error.in_model(&signature.model))?,
     };
     signature.validate(&request)?;
@@ -99,10 +104,18 @@ pub fn decode_response(body: &Bytes, header: Option<&[u8]>) -> Result<InferRespo
     Ok(response)
 }
 
+/// Whether a request needs inputs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    Some,
+    MaybeNone,
+}
+
 fn decode_request_in(
     mode: Mode,
     body: &Bytes,
     json_len: Option<usize>,
+    needed: Inputs,
 ) -> Result<InferRequest, ProtocolError> {
     if json_len == Some(0) {
         return Err(ProtocolError::RawBinaryWithoutSignature);
@@ -133,7 +146,18 @@ fn decode_request_in(
         }
         Ok(())
     })?;
-    let inputs = inputs.ok_or_else(|| missing("inputs"))?;
+    let inputs = match inputs {
+        None if needed == Inputs::Some => return Err(missing("inputs")),
+        Some(inputs) if inputs.is_empty() && needed == Inputs::Some => {
+            let (expected, got) = ("at least one tensor", "`[]`".into());
+            return Err(ProtocolError::Field {
+                field: "inputs".into(),
+                expected,
+                got,
+            });
+        }
+        inputs => inputs.unwrap_or_default(),
+    };
     request.outputs.binary_data_output = take_bool(&mut request.parameters, BINARY_DATA_OUTPUT, || {
         format!("parameters.{BINARY_DATA_OUTPUT}")
     })?;

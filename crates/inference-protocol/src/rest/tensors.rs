@@ -54,14 +54,6 @@ pub(super) fn tensors(
         members.read(reader, body, place)?;
         tensors.push(members.finish(reader, body, place)?);
     }
-    if tensors.is_empty() && role == Role::Input {
-        let (expected, got) = ("at least one tensor", "`[]`".into());
-        return Err(ProtocolError::Field {
-            field: list.into(),
-            expected,
-            got,
-        });
-    }
     Ok(tensors)
 }
 

@@ -426,7 +426,30 @@ fn signature(datatype: Datatype, shape: &[i64]) -> ModelSignature {
         model: "m".to_owned(),
         inputs: vec![TensorSpec::new("x", datatype, shape)],
         outputs: vec![TensorSpec::new("y", Datatype::Fp32, [-1])],
+        ..ModelSignature::default()
     }
+}
+
+#[test]
+fn a_model_without_inputs_needs_none() {
+    let none = ModelSignature::default();
+    for body in ["{}", r#"{"inputs": []}"#, r#"{"id": "7"}"#] {
+        let body = Bytes::from_static(body.as_bytes());
+        assert_eq!(
+            decode_request_for(&none, &body, None).map(|request| request.inputs),
+            Ok(Vec::new())
+        );
+        assert!(decode_request_for(&signature(Datatype::Fp32, &[-1]), &body, None).is_err());
+        assert!(decode_request(&body, None).is_err());
+    }
+}
+
+#[test]
+fn a_part_of_a_sequence_is_encoded_as_the_whole_was_asked_for() {
+    let body = br#"{"inputs":[{"name":"x","datatype":"FP32","shape":[0],"data":[]}],"outputs":[{"name":"p","parameters":{"binary_data":true}}]}"#;
+    let wanted = decode_request(&Bytes::from_static(body), None).unwrap().outputs;
+    assert!(wanted.wants_binary("p") && wanted.wants_binary("p_10"));
+    assert!(!wanted.wants_binary("p_") && !wanted.wants_binary("p_x") && !wanted.wants_binary("q_1"));
 }
 
 #[test]
@@ -616,6 +639,6 @@ fn outputs_without_a_json_form_are_refused() {
     let json = encode_response(&response, &RequestedOutputs::default(), NanPolicy::Null);
     assert_eq!(
         json.unwrap_err().to_string(),
-        "output `s`: value 0: expected UTF-8, as JSON has no other bytes, got other bytes"
+        "output `s`: value 0: expected UTF-8, as JSON has no other bytes: ask for binary data, or over gRPC, got other bytes"
     );
 }

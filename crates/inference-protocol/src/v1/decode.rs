@@ -68,6 +68,7 @@ struct Inputs<'s> {
 
 struct Column<'s> {
     spec: &'s TensorSpec,
+    is_optional: bool,
     sink: AnySink,
     /// Dimensions of one row in the form by rows, of the whole tensor otherwise; -1 until known.
     dimensions: Shape,
@@ -86,8 +87,13 @@ impl<'s> Inputs<'s> {
 
     /// Sets the columns up; `dimensions` of a spec's shape are those of a value in the body.
     fn start(&mut self, dimensions: impl Fn(&Shape) -> &[i64]) -> Result<(), ProtocolError> {
-        for spec in &self.signature.inputs {
+        let required = self.signature.inputs.iter().map(|spec| (spec, false));
+        let optional = self.signature.optional_inputs.iter().map(|spec| (spec, true));
+        for (spec, is_optional) in required.chain(optional) {
             let Some(sink) = AnySink::new(spec.datatype) else {
+                if is_optional {
+                    continue;
+                }
                 let tensor = TensorLabel::new(Role::Input, &spec.name);
                 return Err(ProtocolError::NotInJson {
                     tensor,
@@ -97,6 +103,7 @@ impl<'s> Inputs<'s> {
             let dimensions = Shape::new(dimensions(&spec.shape));
             self.columns.push(Column {
                 spec,
+                is_optional,
                 sink,
                 dimensions,
                 filled: 0,
@@ -106,6 +113,13 @@ impl<'s> Inputs<'s> {
     }
 
     fn read_rows(&mut self, reader: &mut Reader<'_>) -> Result<(), ProtocolError> {
+        if self.signature.inputs.is_empty() {
+            return Err(ProtocolError::Field {
+                field: "instances".into(),
+                expected: "`inputs` instead, `{}` if need be: the model needs no inputs, and so has no rows",
+                got: "`instances`".into(),
+            });
+        }
         self.start(|shape| shape.dimensions().get(1..).unwrap_or_default())?;
         let error = |reader: &Reader<'_>, fault| reader.error(fault, || "instances".to_owned());
         let mut rows = 0;
@@ -126,6 +140,9 @@ impl<'s> Inputs<'s> {
             });
         }
         for column in &mut self.columns {
+            if column.is_optional && column.filled != 0 && column.filled != rows {
+                return Err(column.gaps());
+            }
             let row = column.dimensions.dimensions();
             column.dimensions = std::iter::once(rows as i64).chain(row.iter().copied()).collect();
         }
@@ -135,7 +152,8 @@ impl<'s> Inputs<'s> {
     fn read_row(&mut self, reader: &mut Reader<'_>, row: usize) -> Result<(), ProtocolError> {
         let error = |reader: &Reader<'_>, fault| reader.error(fault, || format!("instances[{row}]"));
         let opening = reader.peek();
-        match self.columns.as_mut_slice() {
+        let required = self.signature.inputs.len();
+        match &mut self.columns[..required] {
             [only]
                 if opening != Some(b'{') || (only.spec.datatype == Datatype::Bytes && is_base64(reader)) =>
             {
@@ -144,8 +162,7 @@ impl<'s> Inputs<'s> {
             _ if opening == Some(b'{') => return self.read_named(reader, row),
             _ => {}
         }
-        // Values by position.
-        let given = self.columns.len();
+        // Values by position, of the inputs that every row has.
         let mut array = match reader.enter_array() {
             Ok(array) => array,
             Err(Fault::Unwanted { at, .. }) => {
@@ -154,7 +171,7 @@ impl<'s> Inputs<'s> {
             }
             Err(fault) => return Err(error(reader, fault)),
         };
-        let mut columns = self.columns.iter_mut();
+        let mut columns = self.columns[..required].iter_mut();
         let mut got = 0;
         while reader
             .next_element(&mut array)
@@ -166,13 +183,13 @@ impl<'s> Inputs<'s> {
             }
             got += 1;
         }
-        if got == given {
+        if got == required {
             return Ok(());
         }
         Err(ProtocolError::Field {
             field: format!("instances[{row}]").into(),
             expected: "a value for each input of the model",
-            got: format!("{got} for {given}").into(),
+            got: format!("{got} for {required}").into(),
         })
     }
 
@@ -213,24 +230,33 @@ impl<'s> Inputs<'s> {
                     tensor: column.label(),
                 });
             }
+            if column.is_optional && column.filled < row {
+                return Err(column.gaps());
+            }
             column.read_value(reader)?;
             members += 1;
         }
         if members == self.columns.len() {
             return Ok(());
         }
-        let absent = self.columns.iter().filter(|column| column.filled <= row);
+        let required = &self.columns[..self.signature.inputs.len()];
+        let absent = required.iter().filter(|column| column.filled <= row);
+        let missing = absent.clone().count();
+        if missing == 0 {
+            return Ok(());
+        }
         Err(ProtocolError::MissingInputs {
             model: self.signature.model.as_str().into(),
-            expected: self.columns.len(),
-            got: members,
+            expected: required.len(),
+            got: required.len() - missing,
             missing: Names(absent.map(|column| column.spec.name.clone()).collect()),
         })
     }
 
     fn read_columns(&mut self, reader: &mut Reader<'_>) -> Result<(), ProtocolError> {
         self.start(Shape::dimensions)?;
-        match self.columns.as_mut_slice() {
+        let required = self.signature.inputs.len();
+        match &mut self.columns[..required] {
             [only]
                 if reader.peek() != Some(b'{')
                     || (only.spec.datatype == Datatype::Bytes && is_base64(reader)) =>
@@ -247,7 +273,8 @@ impl<'s> Inputs<'s> {
 
     fn finish(self) -> Result<Vec<Tensor>, ProtocolError> {
         let body = self.body;
-        let tensors = self.columns.into_iter().map(|column| {
+        let given = |column: &Column<'_>| !column.is_optional || column.filled > 0;
+        let tensors = self.columns.into_iter().filter(given).map(|column| {
             // Still unknown: within an array that is empty.
             let shape: Shape = column.dimensions.dimensions().iter().map(|&n| n.max(0)).collect();
             Tensor::with_role(
@@ -266,7 +293,20 @@ impl Column<'_> {
         TensorLabel::new(Role::Input, &self.spec.name)
     }
 
+    /// An optional input stands in all rows or in none; a tensor has no gaps.
+    fn gaps(&self) -> ProtocolError {
+        ProtocolError::Field {
+            field: "instances".into(),
+            expected: "an optional input in every row or in none",
+            got: format!("`{}` in some", self.spec.name).into(),
+        }
+    }
+
     fn read_value(&mut self, reader: &mut Reader<'_>) -> Result<(), ProtocolError> {
+        if self.spec.any_rank && self.filled == 0 {
+            // The first value settles it.
+            self.dimensions = Shape::from(vec![-1; reader.arrays_ahead()]);
+        }
         self.filled += 1;
         // In the form by rows, the outermost dimension of the spec is the rows.
         let outer = self.spec.shape.rank() - self.dimensions.rank().min(self.spec.shape.rank());

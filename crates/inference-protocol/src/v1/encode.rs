@@ -28,20 +28,27 @@ pub fn encode_response(outputs: &[Tensor], form: Form, nan: NanPolicy) -> Result
 /// Writes a classifier's answer: `{"label": …, "probabilities": {class: p}}` per row, in the form by columns two
 /// lists of them.
 ///
-/// `labels`: shape `[rows]` or `[rows, 1]`; `probabilities`: shape `[rows, classes]`; `classes`: the name of each.
+/// `labels`: shape `[rows]` or `[rows, 1]`; `probabilities`: one tensor of shape `[rows, classes]`, or one for each
+/// class of shape `[rows]` or `[rows, 1]`; `classes`: the name of each.
 ///
 /// # Errors
 /// [`ProtocolError::Internal`] for tensors of other shapes, otherwise as [`encode_request`].
 pub fn encode_classification<S: AsRef<str>>(
     labels: &Tensor,
-    probabilities: &Tensor,
+    probabilities: &[&Tensor],
     classes: &[S],
     form: Form,
     nan: NanPolicy,
 ) -> Result<Bytes, ProtocolError> {
     let rows = labels.len();
-    let matrix = [rows as i64, classes.len() as i64];
-    if labels.shape().rows() != Some(rows as i64) || probabilities.shape().dimensions() != matrix {
+    let is_column = |tensor: &Tensor| tensor.shape().rows() == Some(rows as i64) && tensor.len() == rows;
+    let is_matrix = |tensor: &Tensor| *tensor.shape().dimensions() == [rows as i64, classes.len() as i64];
+    let by_columns = match probabilities {
+        [matrix] if is_matrix(matrix) => false,
+        columns if columns.len() == classes.len() && columns.iter().all(|column| is_column(column)) => true,
+        _ => return Err(ProtocolError::Internal),
+    };
+    if !is_column(labels) {
         return Err(ProtocolError::Internal);
     }
     let keys: Vec<Vec<u8>> = classes
@@ -53,10 +60,11 @@ pub fn encode_classification<S: AsRef<str>>(
             key
         })
         .collect();
-    let (label_values, probability_values) = (
-        Values::of(labels, Role::Output)?,
-        Values::of(probabilities, Role::Output)?,
-    );
+    let label_values = Values::of(labels, Role::Output)?;
+    let probability_values = probabilities
+        .iter()
+        .map(|tensor| Values::of(tensor, Role::Output))
+        .collect::<Result<Vec<_>, _>>()?;
     let write_label = |row: usize, out: &mut Vec<u8>| {
         label_values.write(
             row..row + 1,
@@ -72,9 +80,13 @@ pub fn encode_classification<S: AsRef<str>>(
                 out.push(b',');
             }
             out.extend_from_slice(key);
-            let at = row * keys.len() + class;
-            let label = || TensorLabel::new(Role::Output, probabilities.name());
-            probability_values.write(at..at + 1, nan, label, out)?;
+            let (tensor, at) = if by_columns {
+                (class, row)
+            } else {
+                (0, row * keys.len() + class)
+            };
+            let label = || TensorLabel::new(Role::Output, probabilities[tensor].name());
+            probability_values[tensor].write(at..at + 1, nan, label, out)?;
         }
         out.push(b'}');
         Ok(())

@@ -10,7 +10,7 @@ fn signature(inputs: &[(&str, Datatype, &[i64])]) -> ModelSignature {
     ModelSignature {
         model: "m".to_owned(),
         inputs: inputs.collect(),
-        outputs: Vec::new(),
+        ..ModelSignature::default()
     }
 }
 
@@ -241,7 +241,7 @@ fn a_classifier_answers_with_names() {
     )
     .unwrap();
     let p = output("p", &[2, 2], vec![0.75, 0.25, 0.5, 0.5]);
-    let encode = |form| encode_classification(&labels, &p, &["no", "y\"s"], form, NanPolicy::Null);
+    let encode = |form| encode_classification(&labels, &[&p], &["no", "y\"s"], form, NanPolicy::Null);
     let rows = encode(Form::Rows);
     assert_eq!(
         text(rows.clone()),
@@ -255,7 +255,7 @@ fn a_classifier_answers_with_names() {
         text(columns.clone()),
         r#"{"outputs":{"label":["no","yes"],"probabilities":[{"no":0.75,"y\"s":0.25},{"no":0.5,"y\"s":0.5}]}}"#
     );
-    for body in [rows.unwrap(), columns.unwrap()] {
+    for body in [rows.clone().unwrap(), columns.unwrap()] {
         let outputs = observe_response(&body).unwrap();
         assert_eq!(
             all_told(&outputs),
@@ -270,9 +270,84 @@ fn a_classifier_answers_with_names() {
         );
     }
     assert_eq!(
-        encode_classification(&labels, &p, &["no"], Form::Rows, NanPolicy::Null),
+        encode_classification(&labels, &[&p], &["no"], Form::Rows, NanPolicy::Null),
         Err(ProtocolError::Internal)
     );
+    // A column for each class, as `zipmap="columns"` makes them.
+    let no = output("no", &[2], vec![0.75, 0.5]);
+    let yes = output("yes", &[2, 1], vec![0.25, 0.5]);
+    assert_eq!(
+        text(encode_classification(
+            &labels,
+            &[&no, &yes],
+            &["no", "y\"s"],
+            Form::Rows,
+            NanPolicy::Null
+        )),
+        text(rows)
+    );
+}
+
+#[test]
+fn a_model_without_inputs_is_asked_by_columns() {
+    let none = ModelSignature::default();
+    let request = read(&none, r#"{"inputs": {}}"#).unwrap();
+    assert_eq!((request.inputs, request.form), (Vec::new(), Form::Columns));
+    assert!(refused(&none, r#"{"instances": [{}]}"#).contains("`inputs` instead"));
+    assert!(refused(&none, r#"{"inputs": {"x": 1}}"#).contains("unexpected input `x`"));
+}
+
+#[test]
+fn an_optional_input_stands_in_every_row_or_in_none() {
+    let signature = ModelSignature {
+        optional_inputs: vec![TensorSpec::new("scale", Datatype::Fp32, [-1])],
+        ..one()
+    };
+    let shapes = |body: &str| all_told(&read(&signature, body).unwrap().inputs);
+    assert_eq!(shapes(r#"{"instances": [[1, 2]]}"#), ["x FP32 [1, 2]: 1 2"]);
+    assert_eq!(
+        shapes(r#"{"instances": [{"x": [1, 2]}]}"#),
+        ["x FP32 [1, 2]: 1 2"]
+    );
+    assert_eq!(
+        shapes(r#"{"instances": [{"scale": 3, "x": [1, 2]}, {"x": [3, 4], "scale": 5}]}"#),
+        ["x FP32 [2, 2]: 1 2 3 4", "scale FP32 [2]: 3 5"]
+    );
+    assert_eq!(
+        shapes(r#"{"inputs": {"x": [[1, 2]], "scale": [3, 4]}}"#),
+        ["x FP32 [1, 2]: 1 2", "scale FP32 [2]: 3 4"]
+    );
+    for body in [
+        r#"{"instances": [{"x": [1, 2]}, {"x": [3, 4], "scale": 5}]}"#,
+        r#"{"instances": [{"x": [1, 2], "scale": 5}, {"x": [3, 4]}]}"#,
+    ] {
+        assert!(refused(&signature, body).contains("in every row or in none"));
+    }
+    assert!(refused(&signature, r#"{"instances": [{"scale": 5}]}"#).contains("missing `x`"));
+}
+
+#[test]
+fn an_input_of_any_rank_takes_the_rank_of_its_first_value() {
+    let signature = ModelSignature {
+        inputs: vec![TensorSpec::new("x", Datatype::Int64, [-1]).with_any_rank()],
+        ..ModelSignature::default()
+    };
+    for (body, told) in [
+        (r#"{"instances": [1, 2]}"#, "x INT64 [2]: 1 2"),
+        (
+            r#"{"instances": [[[1, 2]], [[3, 4]]]}"#,
+            "x INT64 [2, 1, 2]: 1 2 3 4",
+        ),
+        (r#"{"inputs": 7}"#, "x INT64 []: 7"),
+        (r#"{"inputs": [[7], [8]]}"#, "x INT64 [2, 1]: 7 8"),
+        (r#"{"inputs": []}"#, "x INT64 [0]:"),
+    ] {
+        assert_eq!(
+            all_told(&read(&signature, body).unwrap().inputs)[0].trim_end(),
+            told
+        );
+    }
+    assert!(refused(&signature, r#"{"instances": [[1, 2], 3]}"#).contains("input `x`"));
 }
 
 fn seen(body: &str) -> Vec<String> {

@@ -19,7 +19,7 @@ fn signatures() -> Vec<ModelSignature> {
             .iter()
             .map(|&(name, datatype, shape)| TensorSpec::new(name, datatype, shape))
             .collect(),
-        outputs: Vec::new(),
+        ..ModelSignature::default()
     };
     vec![
         signature(&[]),

@@ -135,7 +135,7 @@ proptest! {
         let signature = ModelSignature {
             model: "m".to_owned(),
             inputs: vec![TensorSpec::new("x", sent.datatype(), vec![-1; sent.shape().rank()])],
-            outputs: Vec::new(),
+            ..ModelSignature::default()
         };
         let sent = [sent];
         let body = v1::encode_request(&sent, v1::Form::Columns).unwrap();
