@@ -19,6 +19,10 @@ lock() {
   echo "locked $(grep -c '==' "$out") packages in ${out#"$root"/}"
 }
 
+peers=$root/load-tests/peers
+for peer in kserve mlserver asgi; do
+  lock "$peers/requirements-$peer.in" "$peers/requirements-$peer.lock" 3.11
+done
 lock "$root/model-source/requirements.in" "$root/model-source/requirements.lock" 3.9
 clients=$root/tests/clients
 lock "$root/conformance/requirements.in" "$root/conformance/requirements.lock" 3.11

@@ -259,3 +259,6 @@ pub fn once_blocking(
         .build()?
         .block_on(once(address, transport, request))
 }
+
+#[cfg(test)]
+mod tests;

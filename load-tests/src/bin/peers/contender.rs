@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use plumbline_load_tests::process::{Server, free_port, on_cpus, proportional_memory, resident_memory};
 use plumbline_load_tests::request::Encoding;
 
+use crate::measure::Cell;
+
 /// Who takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -16,6 +18,8 @@ pub(crate) enum Kind {
     Constant,
     /// Ours.
     Plumbline,
+    /// Ours, told not to batch: for what batching is worth.
+    Unbatched,
     /// A custom predictor of the KServe Python SDK.
     Kserve,
     /// `MLServer` with the model in its own process.
@@ -30,9 +34,10 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All, ours right behind the floor.
-    pub(crate) const ALL: [Kind; 7] = [
+    pub(crate) const ALL: [Kind; 8] = [
         Kind::Constant,
         Kind::Plumbline,
+        Kind::Unbatched,
         Kind::Starlette,
         Kind::Fastapi,
         Kind::Kserve,
@@ -45,6 +50,7 @@ impl Kind {
         match self {
             Kind::Constant => "constant-answer hyper server",
             Kind::Plumbline => "plumbline-model-server",
+            Kind::Unbatched => "the same, batching off",
             Kind::Kserve => "KServe Python SDK",
             Kind::Mlserver => "MLServer, parallel_workers 0",
             Kind::MlserverDefault => "MLServer, parallel_workers 1 (its default)",
@@ -53,8 +59,13 @@ impl Kind {
         }
     }
 
-    pub(crate) fn speaks(self, encoding: Encoding) -> bool {
+    /// Whether it is measured in this cell.
+    pub(crate) fn takes_part(self, cell: Cell) -> bool {
+        let encoding = cell.encoding;
         match self {
+            Kind::Unbatched => {
+                matches!(encoding, Encoding::V2 | Encoding::Grpc) && cell.rows == 1 && cell.connections > 1
+            }
             Kind::Constant => encoding == Encoding::V2 || encoding == Encoding::Grpc,
             Kind::Plumbline | Kind::Kserve => true,
             Kind::Mlserver | Kind::MlserverDefault => matches!(encoding, Encoding::V2 | Encoding::Grpc),
@@ -90,6 +101,8 @@ impl Running {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (http, grpc) = (loopback(free_port()?), loopback(free_port()?));
         let cpus = place.server_cpus.as_deref();
+        // Read until it is ready, not after.
+        let aside = tempfile::tempdir()?;
         let python = |peer: &str, arguments: &[String]| -> anyhow::Result<Server> {
             let program = std::path::absolute(place.setup.join(peer).join("bin/python"))?;
             let mut command: Command = on_cpus(&program, cpus);
@@ -122,14 +135,21 @@ impl Running {
         let mlserver = |workers| text(&["mlserver_runtime.py", &http_port, &grpc_port, workers]);
         let mut server = match kind {
             Kind::Constant => Server::start(&place.programs.join("constant-server"), &[], cpus)?,
-            Kind::Plumbline => {
-                let model = model
-                    .parent()
-                    .and_then(Path::to_str)
-                    .context("a path that is text")?;
+            Kind::Plumbline | Kind::Unbatched => {
+                let model = model.parent().context("a directory")?;
+                let name = model.file_name().context("a name")?;
+                let model = if kind == Kind::Unbatched {
+                    let copy = aside.path().join(name);
+                    std::fs::create_dir(&copy)?;
+                    std::fs::copy(model.join("model.onnx"), copy.join("model.onnx"))?;
+                    std::fs::write(copy.join("model.toml"), "[batching]\nenabled = false\n")?;
+                    copy
+                } else {
+                    model.to_owned()
+                };
                 Server::start(
                     &place.programs.join("plumbline-model-server"),
-                    &text(&["--model", model]),
+                    &text(&["--model", model.to_str().context("a path that is text")?]),
                     cpus,
                 )?
             }
@@ -152,7 +172,7 @@ impl Running {
             .wait_until_ready("/v2/health/ready")
             .with_context(|| kind.label())?;
         let grpc = match kind {
-            Kind::Constant | Kind::Plumbline => server.address(),
+            Kind::Constant | Kind::Plumbline | Kind::Unbatched => server.address(),
             _ => grpc,
         };
         Ok(Running {

@@ -106,7 +106,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .filter(|kind| {
             matches!(
                 kind,
-                Kind::Constant | Kind::Plumbline | Kind::Starlette | Kind::Kserve
+                Kind::Constant | Kind::Plumbline | Kind::Unbatched | Kind::Starlette | Kind::Kserve
             )
         })
         .collect();
@@ -158,7 +158,7 @@ fn model(
         for (cell, requests) in cells.iter().zip(&requests) {
             let mut order: Vec<&Running> = running
                 .iter()
-                .filter(|running| running.kind.speaks(cell.encoding))
+                .filter(|running| running.kind.takes_part(*cell))
                 .collect();
             if round % 2 == 1 {
                 order.reverse();

@@ -53,6 +53,7 @@ pub(crate) fn model(name: &str, figures: &Figures, cells: &[Cell]) -> String {
     }
     text += &floor_table(figures, cells);
     text += &footprint_table(figures);
+    text += &goal_table(name, figures);
     text
 }
 
@@ -70,15 +71,20 @@ fn cell_table(figures: &Figures, encoding: Encoding, rows: usize, connections: &
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     let mut table = Table::new(&columns);
     let mut doubts = 0;
-    for kind in figures.kinds.iter().filter(|kind| kind.speaks(encoding)) {
+    let cells = connections.iter().map(|connections| Cell {
+        encoding,
+        rows,
+        connections: *connections,
+    });
+    for kind in figures
+        .kinds
+        .iter()
+        .filter(|kind| cells.clone().any(|cell| kind.takes_part(cell)))
+    {
         let mut row = vec![kind.label().to_owned()];
-        for count in connections {
-            let cell = Cell {
-                encoding,
-                rows,
-                connections: *count,
-            };
+        for cell in cells.clone() {
             let Some(rounds) = figures.of(*kind, cell) else {
+                row.extend(["-"; 5].map(str::to_owned));
                 continue;
             };
             let rate = median(&rounds.rate);
@@ -165,4 +171,82 @@ fn footprint_table(figures: &Figures) -> String {
         ]);
     }
     format!("\n### Start and memory\n\n{}", table.text())
+}
+
+/// What the project set itself, and what came of it in this run.
+fn goal_table(name: &str, figures: &Figures) -> String {
+    let at = |encoding, connections| Cell {
+        encoding,
+        rows: 1,
+        connections,
+    };
+    let rate = |kind, cell| figures.of(kind, cell).map(|rounds| median(&rounds.rate));
+    let cpu = |kind, cell| figures.of(kind, cell).map(|rounds| median(&rounds.cpu));
+    let ratio = |over: Option<f64>, under: Option<f64>| Some(over? / under?);
+    let mut table = Table::new(&["goal", "wanted", "measured", "met"]);
+    let mut row = |goal: String, bound: Bound, measured: Option<f64>| {
+        let Some(measured) = measured else { return };
+        let (wanted, met) = match bound {
+            Bound::AtLeast(bound) => (format!("≥ {bound}"), measured >= bound),
+            Bound::AtMost(bound) => (format!("≤ {bound}"), measured <= bound),
+        };
+        let met = if met { "yes" } else { "no" };
+        table.row(&[goal, wanted, figure(measured), met.to_owned()]);
+    };
+    for encoding in [Encoding::V2, Encoding::Grpc] {
+        let cell = at(encoding, 16);
+        let floor = cpu(Kind::Constant, cell).map(|constant| constant + figures.call(1).1);
+        row(
+            format!("{}, batch 1, c16: CPU ÷ floor", encoding.label()),
+            Bound::AtMost(1.25),
+            ratio(cpu(Kind::Plumbline, cell), floor),
+        );
+    }
+    for (peer, wanted) in [
+        (Kind::Kserve, 40.0),
+        (Kind::Mlserver, 25.0),
+        (Kind::Starlette, 8.0),
+    ] {
+        let cell = at(Encoding::V2, 16);
+        row(
+            format!("V2 JSON, batch 1, c16: requests/s ÷ {}", peer.label()),
+            Bound::AtLeast(wanted),
+            ratio(rate(Kind::Plumbline, cell), rate(peer, cell)),
+        );
+    }
+    // A row of a tree costs the same in any company; a matrix product is cheaper for many.
+    let batching = if name == "mlp" { 2.0 } else { 0.98 };
+    for encoding in [Encoding::V2, Encoding::Grpc] {
+        let cell = at(encoding, 64);
+        row(
+            format!("{}, batch 1, c64: requests/s ÷ batching off", encoding.label()),
+            Bound::AtLeast(batching),
+            ratio(rate(Kind::Plumbline, cell), rate(Kind::Unbatched, cell)),
+        );
+    }
+    let own = figures
+        .footprints
+        .iter()
+        .find(|footprint| footprint.kind == Kind::Plumbline);
+    if let Some(own) = own {
+        let mut ready: Vec<f64> = figures
+            .ready
+            .iter()
+            .map(|ready| ready.as_secs_f64() * 1e3)
+            .collect();
+        ready.push(own.ready.as_secs_f64() * 1e3);
+        row("ready, ms".to_owned(), Bound::AtMost(150.0), Some(median(&ready)));
+        row(
+            "idle RSS, MB".to_owned(),
+            Bound::AtMost(60.0),
+            Some(own.idle_resident as f64 / 1e6),
+        );
+    }
+    format!("\n### Goals\n\n{}", table.text())
+}
+
+/// Which side of a goal is good.
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
 }
