@@ -287,9 +287,10 @@ impl<S: Runner> Scheduler<S> {
             if let Some(most_rows) = shared.gathers(&job) {
                 return shared.run_gathered(job, priority, most_rows).await;
             }
-            if let Some(lease) = shared.lease() {
-                return shared.run_here(lease, job);
-            }
+            return match shared.run_here(job) {
+                Ok(answer) => answer,
+                Err(job) => shared.enqueue(job, priority, true)?.answer(deadline).await,
+            };
         }
         shared.enqueue(job, priority, true)?.answer(deadline).await
     }
@@ -342,12 +343,6 @@ impl<S: Runner> Shared<S> {
         (most_rows >= 2 * job.rows).then_some(most_rows)
     }
 
-    /// A session, if one is idle and nobody waits.
-    fn lease(self: &Arc<Self>) -> Option<Lease<S>> {
-        let session = self.lock().idle.pop()?;
-        Some(self.lease_of(session))
-    }
-
     fn lease_of(self: &Arc<Self>, session: Option<S>) -> Lease<S> {
         Lease {
             session,
@@ -355,20 +350,31 @@ impl<S: Runner> Shared<S> {
         }
     }
 
-    /// Runs `job` on this thread.
-    fn run_here(self: &Arc<Self>, mut lease: Lease<S>, job: Job) -> Answer {
+    /// Runs `job` on this thread; gives it back if no session is idle, or its run was taken off the thread.
+    fn run_here(self: &Arc<Self>, job: Job) -> Result<Answer, Job> {
+        // While anybody waits, none is idle.
+        let Some(session) = self.lock().idle.pop() else {
+            return Err(job);
+        };
+        let mut lease = self.lease_of(session);
         let entry = Entry { job, slot: None };
-        let mut answers = self.hold_thread(&mut lease, std::slice::from_ref(&entry));
-        answers.pop().unwrap_or(Err(Refusal::Failed))
+        match self.hold_thread(&mut lease, std::slice::from_ref(&entry)) {
+            Some(mut answers) => Ok(answers.pop().unwrap_or(Err(Refusal::Failed))),
+            None => Err(entry.job),
+        }
     }
 
-    fn hold_thread(&self, lease: &mut Lease<S>, batch: &[Entry]) -> execute::Answers {
+    /// Runs `batch` on this thread. `None` if that took so long that it was ended, to begin again elsewhere.
+    fn hold_thread(&self, lease: &mut Lease<S>, batch: &[Entry]) -> Option<execute::Answers> {
         let began = Instant::now();
-        let held = self.compute.watch().begin(began);
-        let answers = self.execute(&mut lease.session, batch, None);
+        let execution = Execution::new(1);
+        let held = self.compute.watch().begin(began, &execution);
+        let answers = self.execute(&mut lease.session, batch, &execution);
         drop(held);
         self.trust.held(began.elapsed());
-        answers
+        let is_whole = |answer: &Answer| answer.as_ref().is_ok_and(|done| done.value.is_ok());
+        let is_cut_off = execution.is_ended() && !answers.iter().all(is_whole);
+        (!is_cut_off).then_some(answers)
     }
 
     /// Gives way once to requests that are there already, then runs all of them on this thread.
@@ -383,16 +389,21 @@ impl<S: Runner> Shared<S> {
             Joined::Full(gather) => Some(gather),
             Joined::Apart(Entry { job, .. }) => {
                 waiting.is_over = true;
-                return match self.lease() {
-                    Some(lease) => self.run_here(lease, job),
-                    None => self.enqueue(job, priority, true)?.answer(deadline).await,
+                return match self.run_here(job) {
+                    Ok(answer) => answer,
+                    Err(job) => self.enqueue(job, priority, true)?.answer(deadline).await,
                 };
             }
             Joined::Leads(id) => {
                 waiting.leads = Some(id);
                 tokio::task::yield_now().await;
                 waiting.leads = None;
-                self.lock().gathers.take(id)
+                let mut state = self.lock();
+                let mut gather = state.gathers.take(id);
+                if let Some(gather) = &mut gather {
+                    state.gathers.adopt(gather, Instant::now());
+                }
+                gather
             }
         };
         if let Some(gather) = gather {
@@ -433,16 +444,22 @@ impl<S: Runner> Shared<S> {
         drop(state);
         let mut lease = self.lease_of(session);
         let now = Instant::now();
-        let (late, batch): (Vec<Entry>, Vec<Entry>) = gather
+        let (late, in_time): (Vec<_>, Vec<_>) = gather
             .entries
             .into_iter()
-            .map(|(_, entry)| entry)
-            .partition(|entry| entry.job.is_late(now));
-        late.into_iter().for_each(answer_late);
+            .partition(|(_, entry)| entry.job.is_late(now));
+        late.into_iter().for_each(|(_, entry)| answer_late(entry));
+        let (keys, batch): (Vec<Key>, Vec<Entry>) = in_time.into_iter().unzip();
         if batch.is_empty() {
             return;
         }
-        let answers = self.hold_thread(&mut lease, &batch);
+        let Some(answers) = self.hold_thread(&mut lease, &batch) else {
+            let mut state = self.lock();
+            for (key, entry) in keys.into_iter().zip(batch) {
+                state.queue.push(key, entry);
+            }
+            return; // the lease is dropped after the lock, and goes to those who wait
+        };
         drop(lease);
         for (entry, answer) in batch.into_iter().zip(answers) {
             entry.answer(answer);
@@ -534,7 +551,7 @@ impl<S: Runner> Shared<S> {
         if picked.batch.is_empty() {
             return;
         }
-        let answers = self.execute(&mut lease.session, &picked.batch, Some(&execution));
+        let answers = self.execute(&mut lease.session, &picked.batch, &execution);
         // The session first: whoever gets an answer may ask again at once.
         drop(lease);
         for (entry, answer) in picked.batch.into_iter().zip(answers) {

@@ -15,7 +15,7 @@ pub(crate) struct ComputeThreads {
     queue: Arc<Queue>,
     count: usize,
     /// What runs elsewhere: on network threads.
-    watch: Watch,
+    watch: Arc<Watch>,
 }
 
 #[derive(Default)]
@@ -39,13 +39,16 @@ impl ComputeThreads {
         let threads = ComputeThreads {
             queue: Arc::default(),
             count: count.get(),
-            watch: Watch::default(),
+            watch: Arc::default(),
         };
         for index in 0..count.get() {
             let queue = Arc::clone(&threads.queue);
             let thread = std::thread::Builder::new().name(format!("compute-{index}"));
             thread.spawn(move || queue.work())?;
         }
+        let watch = Arc::clone(&threads.watch);
+        let thread = std::thread::Builder::new().name("watch".to_owned());
+        thread.spawn(move || watch.watch())?;
         Ok(threads)
     }
 
@@ -96,5 +99,6 @@ impl Drop for ComputeThreads {
         // Not waited for: an idle thread ends at once, and a run that outlasted the drain must not hold the process.
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
+        self.watch.finish();
     }
 }

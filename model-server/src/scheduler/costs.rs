@@ -98,9 +98,9 @@ mod tests {
         assert_eq!((small, large), (0, 3));
         assert_eq!(costs.class(&row(18), 2), 3);
         assert_eq!(costs.curve(large).estimate(1), None);
-        assert_eq!((costs.batch(small), costs.batch(large)), (64, 1));
+        assert_eq!((costs.batch(small), costs.batch(large)), (128, 1));
         costs.curve(large).observe(1, Duration::from_micros(800));
-        assert_eq!((costs.batch(small), costs.batch(large)), (64, 8));
+        assert_eq!((costs.batch(small), costs.batch(large)), (128, 16));
     }
 
     #[test]

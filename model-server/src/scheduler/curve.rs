@@ -156,18 +156,22 @@ impl Curve {
         let Some((1.0, alone)) = known.next() else {
             return 1;
         };
-        let (mut best, mut per_row) = (1, alone);
+        let (mut best, mut per_row, mut largest) = (1, alone, 1);
         for (rows, time) in known.take_while(|(rows, _)| *rows <= MOST_ROWS as f64) {
+            largest = rows as usize;
             if time / rows < per_row * WORTHWHILE {
                 (best, per_row) = (rows as usize, time / rows);
             } else if time / rows > per_row / WORTHWHILE {
                 break;
             }
         }
-        if alone - per_row - TOGETHER >= GAIN * alone {
-            best
-        } else {
+        if alone - per_row - TOGETHER < GAIN * alone {
             1
+        } else if best == largest {
+            // Twice the rows may be cheaper still, and are known once they have run.
+            (best * 2).min(MOST_ROWS)
+        } else {
+            best
         }
     }
 }
@@ -222,6 +226,10 @@ mod tests {
             (64, 90),
             (128, 140),
         ]);
+        assert_eq!(mlp.batch(), 256);
+        for _ in 0..REVIEW {
+            mlp.observe(256, Duration::from_micros(280));
+        }
         assert_eq!(mlp.batch(), 128);
         // 200 trees: nothing more after 8 rows.
         let trees = curve(&[(1, 17), (2, 25), (4, 34), (8, 57), (16, 114), (32, 235)]);
@@ -242,7 +250,7 @@ mod tests {
             curve.observe(8, Duration::from_micros(60));
             curve.observe(1, Duration::from_micros(40));
         }
-        assert_eq!(curve.batch(), 8);
+        assert_eq!(curve.batch(), 16);
         let eight = curve.estimate(8).unwrap().as_micros();
         assert!((58..=66).contains(&eight), "{eight}");
         // Rows that were never measured are known once they have run.

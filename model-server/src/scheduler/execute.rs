@@ -20,19 +20,16 @@ pub(super) type Answers = SmallVec<[Answer; 1]>;
 impl<S: Runner> Shared<S> {
     /// Runs `batch` as one execution; if that fails, each of it alone, so that nobody fails for another's values. The
     /// answers are in the order of the batch. A session that is lost is `None` afterwards.
-    pub(super) fn execute(
-        &self,
-        session: &mut Option<S>,
-        batch: &[Entry],
-        execution: Option<&Execution>,
-    ) -> Answers {
+    pub(super) fn execute(&self, session: &mut Option<S>, batch: &[Entry], execution: &Execution) -> Answers {
         if let [entry] = batch {
             return smallvec![self.alone(session, entry, execution)];
         }
         if let Some(answers) = self.together(session, batch, execution) {
             return answers;
         }
-        self.pause.store(PAUSE, Ordering::Relaxed);
+        if !execution.is_ended() {
+            self.pause.store(PAUSE, Ordering::Relaxed);
+        }
         let alone = |entry: &Entry| {
             if entry.is_wanted() {
                 self.alone(session, entry, execution)
@@ -43,7 +40,7 @@ impl<S: Runner> Shared<S> {
         batch.iter().map(alone).collect()
     }
 
-    fn alone(&self, session: &mut Option<S>, entry: &Entry, execution: Option<&Execution>) -> Answer {
+    fn alone(&self, session: &mut Option<S>, entry: &Entry, execution: &Execution) -> Answer {
         let job = &entry.job;
         let started = Instant::now();
         let (value, computed) = self.attempt(session, &job.inputs, &job.outputs, execution)?;
@@ -60,12 +57,7 @@ impl<S: Runner> Shared<S> {
     }
 
     /// `None` if the execution fails, or its outputs have other rows than its inputs.
-    fn together(
-        &self,
-        session: &mut Option<S>,
-        batch: &[Entry],
-        execution: Option<&Execution>,
-    ) -> Option<Answers> {
+    fn together(&self, session: &mut Option<S>, batch: &[Entry], execution: &Execution) -> Option<Answers> {
         let first = &batch.first()?.job;
         let started = Instant::now();
         let inputs = join(&batch.iter().map(|entry| &entry.job.inputs[..]))?;
@@ -106,7 +98,7 @@ impl<S: Runner> Shared<S> {
         session: &mut Option<S>,
         inputs: &[Tensor],
         outputs: &[usize],
-        execution: Option<&Execution>,
+        execution: &Execution,
     ) -> Result<(Result<Vec<Tensor>, RunError>, Duration), Refusal> {
         let mut runner = match session.take() {
             Some(runner) => runner,
@@ -116,9 +108,8 @@ impl<S: Runner> Shared<S> {
             })?,
         };
         let started = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| match execution {
-            None => Some(runner.run(inputs, outputs)),
-            Some(execution) => execution.run(runner.stop(), || runner.run(inputs, outputs)),
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            execution.run(runner.stop(), || runner.run(inputs, outputs))
         }));
         let computed = started.elapsed();
         let Ok(value) = outcome else {

@@ -7,9 +7,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use super::job::Entry;
 use super::queue::Key;
+
+/// A thread that goes on comes back to a gather within this time, mostly.
+const ABANDONED: Duration = Duration::from_micros(500);
 
 /// Requests that will be one execution.
 #[derive(Debug)]
@@ -73,6 +77,33 @@ impl Gathers {
     pub(super) fn take(&mut self, id: u64) -> Option<Gather> {
         let at = self.0.iter().position(|gather| gather.id == id)?;
         Some(self.0.swap_remove(at))
+    }
+
+    /// Adds to `gather` what other threads have had for too long, as far as it fits: the system runs something else
+    /// on them.
+    pub(super) fn adopt(&mut self, gather: &mut Gather, now: Instant) {
+        let mut at = 0;
+        while let Some(other) = self.0.get(at) {
+            let waits =
+                |(_, entry): &(Key, Entry)| now.saturating_duration_since(entry.job.arrived) > ABANDONED;
+            let first = other.entries.first().filter(|first| waits(first));
+            let goes = first
+                .zip(gather.entries.first())
+                .is_some_and(|((_, first), (_, own))| first.job.goes_with(&own.job));
+            if goes && gather.rows + other.rows <= gather.most_rows {
+                let other = self.0.swap_remove(at);
+                gather.rows += other.rows;
+                gather.entries.extend(other.entries);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_arrival(&mut self, at: Instant) {
+        let entries = self.0.iter_mut().flat_map(|gather| &mut gather.entries);
+        entries.for_each(|(_, entry)| entry.job.arrived = at);
     }
 
     /// Takes a request out.

@@ -1,8 +1,11 @@
 //! Which runs may happen on a network thread, and how that is kept from hurting the others.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use super::job::Execution;
 
 /// Runs up to this long happen on the network thread. Handing a run over and back costs about 10 to 20 µs of two
 /// threads' time; a network thread held for 100 µs delays its other connections by no more than a larger body does.
@@ -77,14 +80,31 @@ impl Trust {
     }
 }
 
+/// A run that holds a network thread for this long is ended and begins again on a compute thread.
+const TAKEN_OFF: Duration = Duration::from_millis(20);
+
+/// How often the runs on network threads are looked at, while there are any.
+const TICK: Duration = Duration::from_millis(10);
+
 /// The runs that hold a network thread now, of all models. While one is overdue, no further run may take a thread:
-/// those that are left keep serving the network.
+/// those that are left keep serving the network. One that goes on is taken off its thread.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// When the run of each thread began, in nanoseconds since [`EPOCH`]; 0 for none.
-    began: [AtomicU64; PLACES],
+    places: [Place; PLACES],
     /// Places that have ever been taken.
     used: AtomicUsize,
+    /// The watching thread sleeps until a run begins.
+    is_asleep: AtomicBool,
+    is_over: AtomicBool,
+    watcher: OnceLock<Thread>,
+}
+
+/// What runs on one network thread.
+#[derive(Debug, Default)]
+struct Place {
+    /// When it began, in nanoseconds since [`EPOCH`]; 0 for none.
+    began: AtomicU64,
+    execution: Mutex<Option<Arc<Execution>>>,
 }
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -97,8 +117,11 @@ thread_local! {
 impl Default for Watch {
     fn default() -> Watch {
         Watch {
-            began: std::array::from_fn(|_| AtomicU64::new(0)),
+            places: std::array::from_fn(|_| Place::default()),
             used: AtomicUsize::new(0),
+            is_asleep: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            watcher: OnceLock::new(),
         }
     }
 }
@@ -110,35 +133,103 @@ fn since_epoch(at: Instant) -> u64 {
         .max(1)
 }
 
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Execution>>> {
+        self.execution.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_run_for(&self, time: Duration, now: Instant) -> bool {
+        let began = self.began.load(Ordering::Relaxed);
+        began > 0 && u128::from(since_epoch(now).saturating_sub(began)) > time.as_nanos()
+    }
+}
+
 impl Watch {
-    /// Watches a run that begins now on this thread, until the guard is dropped.
-    pub(super) fn begin(&self, now: Instant) -> Held<'_> {
-        let place = PLACE.with(|place| *place);
-        if self.used.load(Ordering::Relaxed) <= place {
-            self.used.fetch_max(place + 1, Ordering::Relaxed);
+    /// Watches `execution`, which begins now on this thread, until the guard is dropped.
+    pub(super) fn begin(&self, now: Instant, execution: &Arc<Execution>) -> Held<'_> {
+        let index = PLACE.with(|place| *place);
+        if self.used.load(Ordering::Relaxed) <= index {
+            self.used.fetch_max(index + 1, Ordering::Relaxed);
         }
-        self.began[place].store(since_epoch(now), Ordering::Relaxed);
-        Held { watch: self, place }
+        let place = &self.places[index];
+        *place.lock() = Some(Arc::clone(execution));
+        // In one order with the watcher falling asleep: it sees the run, or is seen asleep.
+        place.began.store(since_epoch(now), Ordering::SeqCst);
+        if self.is_asleep.load(Ordering::SeqCst)
+            && self.is_asleep.swap(false, Ordering::SeqCst)
+            && let Some(watcher) = self.watcher.get()
+        {
+            watcher.unpark();
+        }
+        Held { place }
+    }
+
+    fn used(&self) -> &[Place] {
+        &self.places[..self.used.load(Ordering::Relaxed).min(PLACES)]
     }
 
     fn any_overdue(&self, now: Instant) -> bool {
-        let used = self.used.load(Ordering::Relaxed).min(PLACES);
-        self.began[..used].iter().any(|began| {
-            let began = began.load(Ordering::Relaxed);
-            began > 0 && since_epoch(now).saturating_sub(began) > OVERDUE.as_nanos() as u64
-        })
+        self.used().iter().any(|place| place.has_run_for(OVERDUE, now))
+    }
+
+    /// Ends the runs that have held a network thread for too long.
+    fn take_off(&self, now: Instant) {
+        for place in self.used() {
+            // Looked at again under the lock: the next run of the thread must not be ended for this one.
+            if place.has_run_for(TAKEN_OFF, now) {
+                let mut execution = place.lock();
+                if place.has_run_for(TAKEN_OFF, now)
+                    && let Some(execution) = execution.take()
+                {
+                    tracing::debug!("a run that holds a network thread is moved to a compute thread");
+                    execution.end();
+                }
+            }
+        }
+    }
+
+    /// Watches until [`Watch::finish`]; on a thread of its own.
+    pub(super) fn watch(&self) {
+        let _only_one = self.watcher.set(std::thread::current());
+        while !self.is_over.load(Ordering::Acquire) {
+            self.take_off(Instant::now());
+            let is_quiet = || {
+                self.used()
+                    .iter()
+                    .all(|place| place.began.load(Ordering::SeqCst) == 0)
+            };
+            if is_quiet() {
+                self.is_asleep.store(true, Ordering::SeqCst);
+                if is_quiet() && !self.is_over.load(Ordering::Acquire) {
+                    std::thread::park();
+                }
+                self.is_asleep.store(false, Ordering::SeqCst);
+            }
+            if !self.is_over.load(Ordering::Acquire) {
+                std::thread::park_timeout(TICK);
+            }
+        }
+    }
+
+    /// Ends [`Watch::watch`].
+    pub(super) fn finish(&self) {
+        self.is_over.store(true, Ordering::Release);
+        if let Some(watcher) = self.watcher.get() {
+            watcher.unpark();
+        }
     }
 }
 
 /// A run that holds a network thread.
 pub(super) struct Held<'a> {
-    watch: &'a Watch,
-    place: usize,
+    place: &'a Place,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.watch.began[self.place].store(0, Ordering::Relaxed);
+        let mut execution = self.place.lock();
+        self.place.began.store(0, Ordering::SeqCst);
+        *execution = None;
     }
 }
 
@@ -175,10 +266,27 @@ mod tests {
     fn while_a_run_is_overdue_no_other_takes_a_thread() {
         let (trust, watch) = (Trust::default(), Watch::default());
         let began = Instant::now();
-        let held = watch.begin(began);
+        let execution = Execution::new(1);
+        let held = watch.begin(began, &execution);
         assert!(trust.allows(&watch, began + OVERDUE));
         assert!(!trust.allows(&watch, began + OVERDUE * 2));
         drop(held);
         assert!(trust.allows(&watch, began + OVERDUE * 2));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_taken_off_its_thread_and_the_next_is_not() {
+        let watch = Watch::default();
+        let (one, next) = (Execution::new(1), Execution::new(1));
+        let began = Instant::now();
+        let held = watch.begin(began, &one);
+        watch.take_off(began + TAKEN_OFF);
+        assert!(!one.is_ended());
+        watch.take_off(began + TAKEN_OFF * 2);
+        assert!(one.is_ended());
+        drop(held);
+        let _held = watch.begin(began + TAKEN_OFF * 2, &next);
+        watch.take_off(began + TAKEN_OFF * 2);
+        assert!(!next.is_ended());
     }
 }

@@ -156,11 +156,26 @@ impl Execution {
 
     fn leave(&self) {
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let mut running = self.lock();
-            if let Some(stop) = &running.stop {
-                stop.stop();
-                running.was_stopped = true;
-            }
+            self.stop();
+        }
+    }
+
+    /// As if all had left.
+    pub(super) fn end(&self) {
+        self.waiting.store(0, Ordering::Release);
+        self.stop();
+    }
+
+    /// Whether all have left, or it was ended for them.
+    pub(super) fn is_ended(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    fn stop(&self) {
+        let mut running = self.lock();
+        if let Some(stop) = &running.stop {
+            stop.stop();
+            running.was_stopped = true;
         }
     }
 
@@ -169,7 +184,7 @@ impl Execution {
         {
             // The lock orders this with `leave`: it either sees the means to stop, or is seen here.
             let mut running = self.lock();
-            if self.waiting.load(Ordering::Acquire) == 0 {
+            if self.is_ended() {
                 return None;
             }
             running.stop = Some(stop);

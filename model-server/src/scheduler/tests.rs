@@ -396,6 +396,28 @@ async fn nobody_fails_for_the_values_of_another() {
 }
 
 #[tokio::test]
+async fn a_run_that_does_not_end_is_moved_from_the_network_thread_to_a_compute_thread() {
+    let here = std::thread::current().id();
+    for gathers in [false, true] {
+        let mut bench = bench(SHORT_RUN, |_| {});
+        if gathers {
+            bench.scheduler.shared.appetite.found(8);
+        }
+        bench.script.set_closed(true);
+        let (one, two) = (bench.spawn(request(&[1.0])), bench.spawn(request(&[2.0])));
+        // The test's thread is held until the watch ends the run.
+        let (_, thread) = bench.begun.recv().await.unwrap();
+        assert_eq!(thread, here);
+        let (rows, thread) = bench.begun.recv().await.unwrap();
+        assert_ne!(thread, here);
+        assert_eq!(rows.len(), if gathers { 2 } else { 1 });
+        bench.script.set_closed(false);
+        assert_eq!(rows_of(&one.await.unwrap().unwrap()), [1.0]);
+        assert_eq!(rows_of(&two.await.unwrap().unwrap()), [2.0]);
+    }
+}
+
+#[tokio::test]
 async fn a_panic_fails_one_request_and_its_session_is_replaced() {
     for cost in [SHORT_RUN, LONG_RUN] {
         let bench = bench(cost, |_| {});
@@ -459,6 +481,27 @@ async fn requests_that_are_there_at_the_same_time_are_gathered_on_their_thread()
     assert_eq!(order[0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     assert_eq!(order[1], [50.0]);
     assert_eq!(order[2], [8.0, 9.0, 10.0]);
+}
+
+#[tokio::test]
+async fn what_another_thread_does_not_come_back_to_is_run_here() {
+    let mut bench = bench(SHORT_RUN, |_| {});
+    bench.scheduler.shared.appetite.found(8);
+    let scheduler = Arc::clone(&bench.scheduler);
+    let mut elsewhere = std::thread::spawn(move || {
+        let mut run = Box::pin(async move { scheduler.run(request(&[1.0])).await });
+        assert!(poll_once(&mut run).is_none());
+        run
+    })
+    .join()
+    .unwrap();
+    // As if that had been a while ago.
+    let long_ago = Instant::now().checked_sub(LONG_RUN).unwrap();
+    bench.scheduler.shared.lock().gathers.set_arrival(long_ago);
+    let done = bench.scheduler.run(request(&[2.0])).await.unwrap();
+    assert_eq!((rows_of(&done), done.batch_rows), (vec![2.0], 2));
+    assert_eq!(bench.next().await, [2.0, 1.0]);
+    assert_eq!(rows_of(&poll_once(&mut elsewhere).unwrap().unwrap()), [1.0]);
 }
 
 #[tokio::test]
