@@ -1,11 +1,10 @@
 //! The model server as a whole: found library, loaded models, bound port.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use plumbline_service::{Listener, Process, ServeOptions, Tls};
+use plumbline_service::{Cpus, Listener, Process, ServeOptions, Tls};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -43,15 +42,22 @@ impl App {
         let chosen = config.onnxruntime.clone();
         let library = tokio::task::spawn_blocking(move || Library::open(chosen.as_deref()));
         let library = library.await.context("opening ONNX Runtime panicked")??;
-        // Follows the container's CPU quota: the standard library reads cgroup v1 and v2.
-        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        // Network threads run short models themselves, compute threads the long ones: either kind can use all that
+        // the process has, and while one is busy with models the other has little to do.
+        let Cpus {
+            allowed,
+            quota,
+            threads,
+        } = Cpus::of_process();
         tracing::info!(
             version = library.version(),
             path = %library.path().display(),
             "ONNX Runtime"
         );
         tracing::info!(
-            cpus = threads,
+            cpus = allowed,
+            cpu_quota = quota,
+            network_threads = threads,
             compute_threads = threads,
             intra_op_threads = 1,
             "threads"

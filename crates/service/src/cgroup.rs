@@ -98,6 +98,12 @@ impl Cgroup {
     }
 }
 
+/// CPUs that the quota of this process's cgroup is worth; `None` without one.
+pub(crate) fn quota_cores() -> Option<f64> {
+    let membership = std::fs::read_to_string(MEMBERSHIP).ok()?;
+    Cgroup::find(Path::new(MOUNT), &membership)?.read().quota_cores
+}
+
 /// Exports [`CpuStat`]; a value that the cgroup does not have has no series.
 #[derive(Debug)]
 pub(crate) struct CgroupCollector {

@@ -11,6 +11,7 @@ pub mod admin;
 #[cfg(target_os = "linux")]
 mod cgroup;
 pub mod config;
+mod cpus;
 mod error_chain;
 pub mod metrics;
 mod process;
@@ -24,6 +25,7 @@ mod trace;
 pub mod upstream;
 mod whole_body;
 
+pub use cpus::Cpus;
 pub use error_chain::error_chain;
 pub use process::{Part, Process, run};
 pub use readiness::{Readiness, ReadinessToken};

@@ -8,7 +8,7 @@ use crate::admin::Admin;
 use crate::config::{Common, Outcome, Reader, Setting, load};
 use crate::metrics::Metrics;
 use crate::serve::BindError;
-use crate::{Readiness, Shutdown, error_chain, telemetry};
+use crate::{Cpus, Readiness, Shutdown, error_chain, telemetry};
 
 /// Exit status for a configuration with problems.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -116,8 +116,11 @@ where
             &format!("{}: 1 problem in the configuration\n  {problem}", part.name),
         );
     }
-    // Worker threads follow the container's CPU quota: the standard library reads cgroup v1 and v2.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime
+        .worker_threads(Cpus::of_process().threads.get())
+        .enable_all();
+    let runtime = match runtime.build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("{}: cannot start threads: {error}", part.name)),
     };

@@ -2,6 +2,7 @@
 
 mod explicit;
 mod poll;
+mod process;
 mod start;
 mod under_load;
 

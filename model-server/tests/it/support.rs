@@ -269,7 +269,7 @@ async fn send_to(
 }
 
 /// A request's body, piece by piece.
-struct SentBody(mpsc::UnboundedReceiver<Bytes>);
+pub(crate) struct SentBody(pub(crate) mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for SentBody {
     type Data = Bytes;
