@@ -31,8 +31,8 @@ struct Arguments {
     /// Arrivals as a multiple of the peak.
     #[arg(long, default_value_t = 3.0)]
     times: f64,
-    /// Connections of the overload: more than the server's queue is long.
-    #[arg(long, default_value_t = 1_024)]
+    /// Connections of the overload: more than the server's queue is long, fewer than a usual limit of open files.
+    #[arg(long, default_value_t = 800)]
     connections: usize,
     /// Seconds of one measurement.
     #[arg(long, default_value_t = 4.0)]

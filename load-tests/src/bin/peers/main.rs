@@ -64,7 +64,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let _closed_pipe = writeln!(std::io::stderr(), "peers: {error:#}");
             ExitCode::FAILURE
@@ -72,7 +73,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Whether everything could be measured.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     if !arguments.no_pin {
         process::pin(&arguments.load_cpus)?;
     }
@@ -101,6 +103,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (rounds, seconds),
     )?;
     text += &report::model(&arguments.model, &figures, &cells);
+    let mut whole = figures.is_whole();
     let few: Vec<Kind> = kinds
         .into_iter()
         .filter(|kind| {
@@ -114,12 +117,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let cells = Cell::few();
         let figures = model(arguments, &place, name, &few, &cells, (rounds, seconds))?;
         text += &report::model(name, &figures, &cells);
+        whole &= figures.is_whole();
     }
     std::io::stdout().write_all(text.as_bytes())?;
     if let Some(output) = &arguments.output {
         std::fs::write(output, text).with_context(|| format!("cannot write {}", output.display()))?;
     }
-    Ok(())
+    Ok(whole)
 }
 
 /// Measures `cells` of every contender that speaks them, forwards and backwards in turn.
@@ -164,14 +168,18 @@ fn model(
                 order.reverse();
             }
             for running in order {
-                let report = cell
-                    .measure(running, requests, seconds)
-                    .with_context(|| format!("{}, {cell}", running.kind.label()))?;
-                figures.add(running.kind, *cell, &report);
+                match cell.measure(running, requests, seconds) {
+                    Ok(report) => figures.add(running.kind, *cell, &report),
+                    // What one server does not manage does not end a run of minutes.
+                    Err(error) => {
+                        progress(&format!("{}, {cell}: {error:#}", running.kind.label()));
+                        figures.failed(running.kind, *cell);
+                    }
+                }
             }
         }
     }
-    figures.finish(&running)?;
+    figures.finish(&running);
     Ok(figures)
 }
 

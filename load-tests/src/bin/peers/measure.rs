@@ -180,6 +180,8 @@ pub(crate) struct Figures {
     pub(crate) footprints: Vec<Footprint>,
     /// Further starts of ours.
     pub(crate) ready: Vec<Duration>,
+    /// Measurements that did not succeed.
+    failures: Vec<(Kind, Cell)>,
 }
 
 impl Figures {
@@ -190,6 +192,7 @@ impl Figures {
             floor: Vec::new(),
             footprints: Vec::new(),
             ready: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
@@ -208,17 +211,36 @@ impl Figures {
         }
     }
 
-    pub(crate) fn finish(&mut self, running: &[Running]) -> anyhow::Result<()> {
+    pub(crate) fn failed(&mut self, kind: Kind, cell: Cell) {
+        self.failures.push((kind, cell));
+    }
+
+    /// Whether every measurement succeeded.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Measurements that did not succeed, in words.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        self.failures
+            .iter()
+            .map(|(kind, cell)| format!("{}: {cell}", kind.label()))
+    }
+
+    pub(crate) fn finish(&mut self, running: &[Running]) {
         for running in running {
+            // One that ended under the load has no memory left to tell; its failures are told.
+            let Ok(loaded_memory) = proportional_memory(running.server.pid()) else {
+                continue;
+            };
             self.footprints.push(Footprint {
                 kind: running.kind,
                 ready: running.ready,
                 idle_memory: running.idle_memory,
                 idle_resident: running.idle_resident,
-                loaded_memory: proportional_memory(running.server.pid())?,
+                loaded_memory,
             });
         }
-        Ok(())
     }
 
     pub(crate) fn of(&self, kind: Kind, cell: Cell) -> Option<&Rounds> {

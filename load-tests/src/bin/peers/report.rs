@@ -51,6 +51,9 @@ pub(crate) fn model(name: &str, figures: &Figures, cells: &[Cell]) -> String {
             }
         }
     }
+    for failure in figures.failures() {
+        let _never = write!(text, "\nFAILED (requests failed, not counted above): {failure}\n");
+    }
     text += &floor_table(figures, cells);
     text += &footprint_table(figures);
     text += &goal_table(name, figures);
