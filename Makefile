@@ -133,7 +133,8 @@ format: setup-lint ## Formats Rust and Python
 
 .PHONY: bench
 bench: train ## Requests/s and CPU per request of each step of the path, and the criterion benchmarks
-	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server -p plumbline-sidecar -p plumbline-gateway
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server -p plumbline-sidecar -p plumbline-gateway \
+	  $(addprefix --bin ,path-cost constant-server plumbline-model-server plumbline-sidecar plumbline-gateway)
 	target/release/path-cost --model $(MODEL) --rows $(MODEL)/heldout.csv
 
 .PHONY: docs
@@ -151,30 +152,38 @@ $(LOAD_MODELS)/.stamp: load-tests/models/make.py model-source/requirements.lock
 	$(PYTHON_ENV) -W ignore $< $(LOAD_MODELS)
 	@touch $@
 
-.PHONY: load-programs
-load-programs: setup $(LOAD_MODELS)/.stamp
-	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server
+.PHONY: load-models
+load-models: $(LOAD_MODELS)/.stamp
+
+# Only what is needed: linking each of the programs takes half a minute.
+load_programs = $(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server \
+  $(addprefix --bin ,plumbline-model-server $(1))
 
 .PHONY: setup-peers
 setup-peers:
 	@scripts/setup-peers.sh
 
 .PHONY: peers
-peers: load-programs setup-peers ## Ours beside the KServe SDK, MLServer, FastAPI, Starlette and the floor, into load-tests/results/
+peers: setup load-models setup-peers ## Ours beside the KServe SDK, MLServer, FastAPI, Starlette and the floor, into load-tests/results/
+	$(call load_programs,peers constant-server ort-call)
 	target/release/peers $(if $(QUICK),--quick,--output $(RESULTS)-peers.md) $(PEERS_FLAGS)
 
 .PHONY: overload
-overload: load-programs ## Three times the peak, and the overhead at half of it, into load-tests/results/
+overload: setup load-models ## Three times the peak, and the overhead at half of it, into load-tests/results/
+	$(call load_programs,overload)
 	target/release/overload --output $(RESULTS)-overload.md $(OVERLOAD_FLAGS)
 
 .PHONY: soak
-soak: load-programs ## A million mixed requests; fails when one fails or memory grows by more than 2 %
+soak: setup load-models ## A million mixed requests; fails when one fails or memory grows by more than 2 %
+	$(call load_programs,soak)
 	target/release/soak --output $(RESULTS)-soak.md $(SOAK_FLAGS)
 
 .PHONY: reload
-reload: load-programs ## 100 reloads by polling, 100 by request, and rolling restarts under load; fails when a request fails
+reload: setup load-models ## 100 reloads by polling, 100 by request, and rolling restarts under load; fails when a request fails
+	$(call load_programs,reload)
 	target/release/reload --output $(RESULTS)-reload.md $(RELOAD_FLAGS)
 
 .PHONY: generator
-generator: load-programs ## The load generator beside wrk (Debian's package) on the constant-answer server
+generator: setup ## The load generator beside wrk (Debian's package) on the constant-answer server
+	$(call load_programs,constant-server plumbline-load)
 	load-tests/against-wrk.sh $(RESULTS)-generator.md
