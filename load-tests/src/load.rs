@@ -45,6 +45,8 @@ pub struct Plan {
     pub expect: Expect,
     /// Processes whose CPU time is told.
     pub processes: Vec<u32>,
+    /// How an open loop waits for the next request.
+    pub wait: Wait,
     /// Ends an open loop earlier, from outside.
     pub stop: Arc<AtomicBool>,
 }
@@ -66,9 +68,19 @@ impl Plan {
             seed: 1,
             expect: Expect::default(),
             processes: Vec::new(),
+            wait: Wait::Spin,
             stop: Arc::default(),
         }
     }
+}
+
+/// How an open loop waits for the time at which the next request is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Looks for answers all the time: in time to some microseconds, at the price of a CPU.
+    Spin,
+    /// Sleeps: up to two milliseconds late, for a load that shares its CPUs with the server.
+    Sleep,
 }
 
 /// What a load came to.

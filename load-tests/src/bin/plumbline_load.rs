@@ -12,7 +12,7 @@ use clap::Parser;
 use http::{Method, Uri};
 use plumbline_load_tests::client::{Http, Targets, Transport, Trust, tls_config};
 use plumbline_load_tests::inputs::{self, InputSpec, Table};
-use plumbline_load_tests::load::{self, Plan};
+use plumbline_load_tests::load::{self, Plan, Wait};
 use plumbline_load_tests::request::{Encoding, Request};
 use plumbline_load_tests::schedule::Arrivals;
 
@@ -42,6 +42,10 @@ struct Arguments {
     /// Random arrivals (a Poisson process) at the rate instead of evenly spaced ones.
     #[arg(long, requires = "rate")]
     poisson: bool,
+    /// Sleep until the next request is due instead of spinning: up to 2 ms late, for a generator that shares its CPUs
+    /// with the server.
+    #[arg(long, requires = "rate")]
+    sleep: bool,
     /// Connections, each with one request in flight.
     #[arg(long, short, default_value_t = 16)]
     connections: usize,
@@ -151,6 +155,7 @@ fn plan(arguments: &Arguments) -> anyhow::Result<Plan> {
         count: arguments.requests,
         timeout: seconds("--timeout", arguments.timeout)?,
         seed: arguments.seed,
+        wait: if arguments.sleep { Wait::Sleep } else { Wait::Spin },
         processes: arguments.pid.clone(),
         ..Plan::new(Targets::new(vec![address]), transport, requests)
     };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, yield_now};
 
-use super::Plan;
+use super::{Plan, Wait};
 use crate::client::{Answer, Client};
 use crate::schedule::{Arrivals, Schedule};
 use crate::tally::{Fault, LATE, Outcome, Tally};
@@ -187,6 +187,7 @@ impl Thread {
                     break;
                 }
                 match early.checked_sub(TIMER) {
+                    _ if self.plan.wait == Wait::Sleep => tokio::time::sleep(early).await,
                     Some(long) if long > TIMER => tokio::time::sleep(long).await,
                     // Lets the connections run and looks for answers.
                     _ => yield_now().await,

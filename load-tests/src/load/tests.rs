@@ -153,18 +153,31 @@ fn an_answer_that_never_comes_is_a_failure() {
 
 #[test]
 fn endpoints_can_change_while_a_load_runs() {
-    let (old, new) = (server(|_| (200, GOOD)), server(|_| (500, "new")));
+    let (asked_new, new_was_asked) = std::sync::mpsc::channel();
+    let old = server(|_| (200, GOOD));
+    let new = server(move |_| {
+        // Nobody listens any more after the first.
+        let _first = asked_new.send(());
+        (500, "new")
+    });
     let asked = Plan {
         connections: 2,
         arrivals: Arrivals::Constant(1_000.0),
-        duration: Duration::from_millis(200),
+        wait: Wait::Sleep,
         ..plan(old, Http::One)
     };
-    let targets = Arc::clone(&asked.targets);
-    let change = std::thread::spawn(move || targets.set(vec![new]));
+    let (targets, stop) = (Arc::clone(&asked.targets), Arc::clone(&asked.stop));
+    let change = std::thread::spawn(move || {
+        targets.set(vec![new]);
+        let reached = new_was_asked.recv_timeout(Duration::from_secs(20));
+        stop.store(true, Ordering::Relaxed);
+        reached
+    });
     let tally = run(&asked).expect("answers").tally;
-    change.join().expect("set");
-    // Whatever was sent before the change, the last answers come from the new endpoint.
+    change
+        .join()
+        .expect("no panic")
+        .expect("the new endpoint was asked");
     assert!(
         tally.faults.contains_key(&Fault::Status(500)),
         "{:?}",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plumbline_load_tests::client::{Http, Targets, Transport};
 use plumbline_load_tests::inputs::{self, InputSpec};
-use plumbline_load_tests::load::{self, Plan, Report};
+use plumbline_load_tests::load::{self, Plan, Report, Wait};
 use plumbline_load_tests::request::Encoding;
 use plumbline_load_tests::schedule::Arrivals;
 
@@ -38,6 +38,8 @@ impl Background {
                     connections: arguments.connections,
                     warm_up: Duration::ZERO,
                     duration: LONGEST,
+                    // The servers are on the same CPUs, and latency is not what this is about.
+                    wait: Wait::Sleep,
                     stop: Arc::clone(&stop),
                     ..Plan::new(Arc::clone(targets), Transport::plain(http), requests)
                 };
