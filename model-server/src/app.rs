@@ -63,6 +63,9 @@ impl App {
             "threads"
         );
         let metrics = Metrics::declare(process.metrics());
+        if config.triton_metrics {
+            metrics.declare_triton_names(process.metrics());
+        }
         let loader = Loader {
             library,
             metrics: metrics.clone(),

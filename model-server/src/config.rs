@@ -71,6 +71,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::new(
+        "triton_metrics",
+        "BOOL",
+        "Whether what is counted is exported under Triton's names (nv_inference_*), too, for its dashboards.",
+    )
+    .default("false"),
+    Setting::new(
         "instances",
         "N",
         "Sessions per model: requests that run side by side. Without it: one per CPU that the process may use, as \
@@ -130,6 +136,8 @@ pub struct Config {
     pub onnxruntime: Option<PathBuf>,
     /// Name in the server's metadata.
     pub server_name: String,
+    /// Whether the metrics have Triton's names, too.
+    pub triton_metrics: bool,
     /// Sessions per model; `None` follows the CPUs.
     pub instances: Option<NonZeroUsize>,
     /// Requests per model that may wait.
@@ -332,6 +340,7 @@ impl Config {
             repository: RepositoryConfig::read(reader),
             onnxruntime: reader.optional("onnxruntime"),
             server_name: reader.value("server_name"),
+            triton_metrics: reader.value("triton_metrics"),
             instances: reader.optional("instances"),
             max_queue: reader.value("max_queue"),
             request_timeout: reader.optional("request_timeout"),
@@ -361,6 +370,7 @@ impl Config {
             repository: RepositoryConfig::fixed(models),
             onnxruntime: None,
             server_name: "plumbline".to_owned(),
+            triton_metrics: false,
             instances: None,
             max_queue: 256,
             request_timeout: None,

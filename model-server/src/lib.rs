@@ -7,6 +7,7 @@
 
 mod app;
 mod check;
+mod classification;
 mod config;
 mod library;
 mod metrics;
@@ -16,6 +17,7 @@ mod repository;
 mod scheduler;
 mod server;
 mod session;
+mod statistics;
 
 use plumbline_service::Part;
 

@@ -1,7 +1,13 @@
 //! Every series that the model server exports. A name, label or bucket is written here or nowhere.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+mod triton;
+
+use std::collections::BTreeMap;
+use std::iter::Sum;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use plumbline_inference_protocol::GrpcCode;
@@ -30,6 +36,8 @@ pub(crate) struct Metrics {
     rejected: IntCounterVec,
     batch_rows: HistogramVec,
     model_ready: IntGaugeVec,
+    in_flight: IntGaugeVec,
+    models: triton::Models,
     load_duration: HistogramVec,
     load_failures: IntCounterVec,
     update_failed: IntGaugeVec,
@@ -64,6 +72,7 @@ pub(crate) enum Rejected {
     QueueFull,
     Deadline,
     BodyTooLarge,
+    Abandoned,
 }
 
 /// HTTP statuses that an inference request can get; any other is counted as the last.
@@ -82,13 +91,19 @@ impl Protocol {
 }
 
 impl Rejected {
-    const ALL: [Rejected; 3] = [Rejected::QueueFull, Rejected::Deadline, Rejected::BodyTooLarge];
+    const ALL: [Rejected; 4] = [
+        Rejected::QueueFull,
+        Rejected::Deadline,
+        Rejected::BodyTooLarge,
+        Rejected::Abandoned,
+    ];
 
     const fn label(self) -> &'static str {
         match self {
             Rejected::QueueFull => "queue_full",
             Rejected::Deadline => "deadline",
             Rejected::BodyTooLarge => "body_too_large",
+            Rejected::Abandoned => "abandoned",
         }
     }
 }
@@ -119,7 +134,7 @@ impl Metrics {
             ),
             rejected: metrics.counter_vec(
                 "plumbline_server_requests_rejected_total",
-                "Requests that were not run: queue_full, deadline, body_too_large.",
+                "Requests that were not answered by a run: queue_full, deadline, body_too_large, abandoned (the client left).",
                 &["model", "reason"],
             ),
             batch_rows: metrics.histogram_vec(
@@ -133,6 +148,12 @@ impl Metrics {
                 "1 when the model is loaded, warm and served.",
                 model,
             ),
+            in_flight: metrics.int_gauge_vec(
+                "plumbline_server_requests_in_flight",
+                "Requests that wait for a run or are in one.",
+                model,
+            ),
+            models: triton::Models::default(),
             load_duration: metrics.histogram_vec(
                 "plumbline_server_model_load_duration_seconds",
                 "Time from a file's bytes to a model that is warm, or to the reason why not.",
@@ -152,17 +173,40 @@ impl Metrics {
         }
     }
 
-    /// The series of one version of a model.
+    /// Exports what is counted under Triton's names as well.
+    pub(crate) fn declare_triton_names(&self, metrics: &plumbline_service::metrics::Metrics) {
+        triton::declare(metrics, Arc::clone(&self.models));
+    }
+
+    /// The series of one version of a model. One that is loaded again while it is still there goes on counting.
     pub(crate) fn model(&self, model: &str, version: &str) -> ModelMetrics {
         let labels = &[model, version];
-        let metrics = ModelMetrics {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.retain(|series| series.strong_count() > 0);
+        let known = models
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|series| series.labels() == *labels);
+        if let Some(series) = known {
+            return ModelMetrics(series);
+        }
+        let series = Series {
+            model: model.to_owned(),
+            version: version.to_owned(),
             requests: Requests::new(&self.request_duration, model, version),
             queue: self.queue_duration.with_label_values(labels),
             compute: self.compute_duration.with_label_values(labels),
             rejected: Rejected::ALL.map(|reason| self.rejected.with_label_values(&[model, reason.label()])),
             rows: self.batch_rows.with_label_values(labels),
             ready: self.model_ready.with_label_values(labels),
+            in_flight: self.in_flight.with_label_values(labels),
+            compute_ns: AtomicU64::new(0),
+            last_ran_ms: AtomicU64::new(0),
+            by_rows: Mutex::default(),
         };
+        let metrics = ModelMetrics(Arc::new(series));
+        models.push(Arc::downgrade(&metrics.0));
+        drop(models);
         // Zero has to be visible before the first request.
         for protocol in Protocol::ALL {
             metrics.requests.series(protocol, StatusCode::OK, GrpcCode::Ok);
@@ -207,7 +251,9 @@ impl Metrics {
         for histogram in [&self.queue_duration, &self.compute_duration, &self.batch_rows] {
             let _never_met = histogram.remove_label_values(labels);
         }
-        let _never_met = self.model_ready.remove_label_values(labels);
+        for gauge in [&self.model_ready, &self.in_flight] {
+            let _never_met = gauge.remove_label_values(labels);
+        }
     }
 
     /// Removes the series of a model that has no version any more.
@@ -273,24 +319,164 @@ impl Requests {
     }
 }
 
-/// The series of one version of a model, resolved when it is loaded.
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    /// Not run: too many, too late, too large.
+    Rejected,
+    /// The client left.
+    Cancelled,
+    /// A run that failed, or a mistake of the server.
+    Backend,
+    /// What the client can change.
+    Other,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Outcome; 5] = [
+        Outcome::Success,
+        Outcome::Rejected,
+        Outcome::Cancelled,
+        Outcome::Backend,
+        Outcome::Other,
+    ];
+
+    const fn of_status(status: u16) -> Outcome {
+        match status {
+            200 => Outcome::Success,
+            413 | 429 | 503 | 504 => Outcome::Rejected,
+            500 => Outcome::Backend,
+            _ => Outcome::Other,
+        }
+    }
+
+    const fn of_code(code: GrpcCode) -> Outcome {
+        match code {
+            GrpcCode::Ok => Outcome::Success,
+            GrpcCode::ResourceExhausted | GrpcCode::Unavailable | GrpcCode::DeadlineExceeded => {
+                Outcome::Rejected
+            }
+            GrpcCode::Cancelled => Outcome::Cancelled,
+            GrpcCode::Internal | GrpcCode::Unknown | GrpcCode::DataLoss => Outcome::Backend,
+            _ => Outcome::Other,
+        }
+    }
+}
+
+/// How often something happened and the time that it took in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) count: u64,
+    pub(crate) ns: u64,
+}
+
+impl Spent {
+    fn of(histogram: &Histogram) -> Spent {
+        Spent {
+            count: histogram.get_sample_count(),
+            ns: (histogram.get_sample_sum() * 1e9) as u64,
+        }
+    }
+
+    pub(crate) fn micros(self) -> f64 {
+        self.ns as f64 / 1e3
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Spent>>(all: I) -> Spent {
+        all.fold(Spent::default(), |sum, one| Spent {
+            count: sum.count + one.count,
+            ns: sum.ns + one.ns,
+        })
+    }
+}
+
+impl Requests {
+    /// Requests so far by what became of them, in the order of [`Outcome::ALL`].
+    pub(crate) fn outcomes(&self) -> [Spent; Outcome::ALL.len()] {
+        let mut outcomes = [Spent::default(); Outcome::ALL.len()];
+        let mut add = |outcome: Outcome, series: &OnceLock<Histogram>| {
+            if let Some(histogram) = series.get() {
+                let so_far = outcomes[outcome as usize];
+                outcomes[outcome as usize] = [so_far, Spent::of(histogram)].into_iter().sum();
+            }
+        };
+        for protocol in &self.rest {
+            for (status, series) in STATUSES.into_iter().zip(protocol) {
+                add(Outcome::of_status(status), series);
+            }
+        }
+        for (code, series) in GrpcCode::ALL.into_iter().zip(&self.grpc) {
+            add(Outcome::of_code(code), series);
+        }
+        outcomes
+    }
+}
+
+/// Different numbers of rows that executions are told apart by; those of further ones are counted in the sums alone.
+const MOST_SIZES: usize = 256;
+
+/// The series of one version of a model, resolved when it is loaded. Whoever else wants to know what happened reads
+/// them, so that an event is counted once.
 #[derive(Debug)]
-pub(crate) struct ModelMetrics {
+pub(crate) struct ModelMetrics(Arc<Series>);
+
+impl Deref for ModelMetrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        &self.0
+    }
+}
+
+/// See [`ModelMetrics`].
+#[derive(Debug)]
+pub(crate) struct Series {
+    model: String,
+    version: String,
     pub(crate) requests: Requests,
     queue: Histogram,
     compute: Histogram,
     rejected: [IntCounter; Rejected::ALL.len()],
     rows: Histogram,
     ready: IntGauge,
+    in_flight: IntGauge,
+    /// Time of executions, counted for each request that they carried.
+    compute_ns: AtomicU64,
+    /// Milliseconds since the epoch; 0 before the first run.
+    last_ran_ms: AtomicU64,
+    /// Executions by their rows.
+    by_rows: Mutex<BTreeMap<usize, Spent>>,
 }
 
-impl ModelMetrics {
+impl Series {
+    /// A request waits for a run from here on, until the guard is told that it ended.
+    pub(crate) fn enter(&self) -> InFlight<'_> {
+        self.in_flight.inc();
+        InFlight {
+            series: self,
+            is_answered: false,
+        }
+    }
+
     /// A request was run. Executions are counted by the request that leads each.
     pub(crate) fn ran(&self, ran: &Ran) {
         self.queue.observe(ran.queued.as_secs_f64());
+        let ns = u64::try_from(ran.computed.as_nanos()).unwrap_or(u64::MAX);
+        self.compute_ns.fetch_add(ns, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        self.last_ran_ms.store(now, Ordering::Relaxed);
         if ran.leads {
             self.compute.observe(ran.computed.as_secs_f64());
             self.rows.observe(ran.batch_rows as f64);
+            let mut by_rows = self.by_rows.lock().unwrap_or_else(PoisonError::into_inner);
+            if by_rows.len() < MOST_SIZES || by_rows.contains_key(&ran.batch_rows) {
+                let spent = by_rows.entry(ran.batch_rows).or_default();
+                *spent = [*spent, Spent { count: 1, ns }].into_iter().sum();
+            }
         }
     }
 
@@ -303,6 +489,77 @@ impl ModelMetrics {
     pub(crate) fn set_ready(&self, ready: bool) {
         self.ready.set(i64::from(ready));
     }
+
+    /// Requests that were run, and the time that they waited before.
+    pub(crate) fn queued(&self) -> Spent {
+        Spent::of(&self.queue)
+    }
+
+    /// Requests that were run, and the time of the executions that carried them.
+    pub(crate) fn computed(&self) -> Spent {
+        Spent {
+            count: self.queue.get_sample_count(),
+            ns: self.compute_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Executions and their time.
+    pub(crate) fn executions(&self) -> Spent {
+        Spent::of(&self.compute)
+    }
+
+    /// Executions by their rows, of which the first 256 different numbers are told apart.
+    pub(crate) fn by_rows(&self) -> BTreeMap<usize, Spent> {
+        self.by_rows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Rows of all executions.
+    pub(crate) fn rows_run(&self) -> u64 {
+        self.rows.get_sample_sum() as u64
+    }
+
+    /// When a request was last run, in milliseconds since the epoch; 0 before the first.
+    pub(crate) fn last_ran_ms(&self) -> u64 {
+        self.last_ran_ms.load(Ordering::Relaxed)
+    }
+
+    fn labels(&self) -> [&str; 2] {
+        [&self.model, &self.version]
+    }
+
+    fn in_flight(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    fn abandoned(&self) -> u64 {
+        self.rejected[Rejected::Abandoned as usize].get()
+    }
+}
+
+/// A request that waits for a run or is in one. Dropped without an answer, its client has left.
+#[derive(Debug)]
+pub(crate) struct InFlight<'a> {
+    series: &'a Series,
+    is_answered: bool,
+}
+
+impl InFlight<'_> {
+    /// The request has an answer, if only a refusal.
+    pub(crate) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.series.in_flight.dec();
+        if !self.is_answered {
+            self.series.rejected(Rejected::Abandoned);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -312,7 +569,7 @@ mod tests {
     #[test]
     fn every_series_is_documented() {
         let registry = plumbline_service::metrics::Metrics::default();
-        Metrics::declare(&registry);
+        Metrics::declare(&registry).declare_triton_names(&registry);
         plumbline_testkit::documentation::assert_metrics_documented(
             "model-server",
             &registry.documentation(),
@@ -364,5 +621,75 @@ mod tests {
             let line = format!("plumbline_server_{series} {count}\n");
             assert!(text.contains(&line), "missing {line} in:\n{text}");
         }
+    }
+
+    #[test]
+    fn what_ran_is_counted_once_and_read_under_every_name() {
+        let registry = plumbline_service::metrics::Metrics::default();
+        let metrics = Metrics::declare(&registry);
+        metrics.declare_triton_names(&registry);
+        let model = metrics.model("churn", "1");
+        let (micros, time) = (Duration::from_micros, Duration::from_millis(2));
+        // Two requests in one execution, one alone, one that failed, one whose client left.
+        for (rows, batch_rows, leads) in [(1, 3, true), (2, 3, false), (4, 4, true)] {
+            let waiting = model.enter();
+            assert_eq!(model.in_flight(), 1);
+            model.ran(&Ran {
+                rows,
+                queued: micros(10),
+                computed: micros(100),
+                batch_rows,
+                leads,
+            });
+            waiting.answered();
+            model
+                .requests
+                .observe(Protocol::V2, StatusCode::OK, GrpcCode::Ok, time);
+        }
+        let invalid = (StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument);
+        model.requests.observe(Protocol::Grpc, invalid.0, invalid.1, time);
+        let late = (StatusCode::GATEWAY_TIMEOUT, GrpcCode::DeadlineExceeded);
+        model.requests.observe(Protocol::V1, late.0, late.1, time);
+        drop(model.enter());
+
+        let told = crate::statistics::of("churn", "1", &model);
+        assert_eq!((told.inference_count, told.execution_count), (7, 2));
+        let stats = told.inference_stats.unwrap();
+        let count = |of: &Option<plumbline_inference_protocol::grpc::proto::StatisticDuration>| {
+            let of = of.unwrap();
+            (of.count, of.ns)
+        };
+        assert_eq!(count(&stats.success), (3, 6_000_000));
+        assert_eq!(count(&stats.fail), (2, 4_000_000));
+        assert_eq!(count(&stats.compute_infer), (3, 300_000));
+        assert!(count(&stats.queue).1.abs_diff(30_000) <= 1);
+        let batches: Vec<_> = told
+            .batch_stats
+            .iter()
+            .map(|batch| (batch.batch_size, count(&batch.compute_infer)))
+            .collect();
+        assert_eq!(batches, [(3, (1, 100_000)), (4, (1, 100_000))]);
+        assert!(told.last_inference > 1_600_000_000_000);
+
+        let text = String::from_utf8(registry.render()).unwrap();
+        for line in [
+            "nv_inference_request_success{model=\"churn\",version=\"1\"} 3",
+            "nv_inference_request_failure{model=\"churn\",reason=\"REJECTED\",version=\"1\"} 1",
+            "nv_inference_request_failure{model=\"churn\",reason=\"CANCELED\",version=\"1\"} 1",
+            "nv_inference_request_failure{model=\"churn\",reason=\"BACKEND\",version=\"1\"} 0",
+            "nv_inference_request_failure{model=\"churn\",reason=\"OTHER\",version=\"1\"} 1",
+            "nv_inference_count{model=\"churn\",version=\"1\"} 7",
+            "nv_inference_exec_count{model=\"churn\",version=\"1\"} 2",
+            "nv_inference_request_duration_us{model=\"churn\",version=\"1\"} 6000",
+            "nv_inference_compute_infer_duration_us{model=\"churn\",version=\"1\"} 300",
+            "nv_inference_compute_input_duration_us{model=\"churn\",version=\"1\"} 0",
+            "nv_inference_pending_request_count{model=\"churn\",version=\"1\"} 0",
+            "plumbline_server_requests_rejected_total{model=\"churn\",reason=\"abandoned\"} 1",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "missing {line} in:\n{text}");
+        }
+        drop(model);
+        let text = String::from_utf8(registry.render()).unwrap();
+        assert!(!text.contains("nv_inference_count{"), "{text}");
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use plumbline_inference_protocol::metadata::ModelMetadata;
 use plumbline_inference_protocol::{
     CLASS_LABELS, Datatype, InferRequest, InferResponse, ModelSignature, ParameterValue, Parameters,
-    ProtocolError, RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
+    ProtocolError, RequestedOutput, RequestedOutputs, Role, Shape, Tensor, TensorLabel, TensorSpec,
 };
 
+use crate::classification::classify;
 use crate::metrics::{ModelMetrics, Ran, Rejected};
 use crate::onnx::{Mapping, OnnxModel};
 use crate::scheduler::{Deadline, Description, Refusal, Request, Scheduler};
@@ -26,6 +27,8 @@ pub(crate) struct Model {
     /// Set when the outputs are those of a classifier.
     pub(crate) classifier: Option<Classifier>,
     pub(crate) metrics: ModelMetrics,
+    /// Sessions: requests that run side by side.
+    pub(crate) instances: NonZeroUsize,
     scheduler: Scheduler<Session>,
     /// Inputs that a request may leave out, as the text of a property.
     optional_inputs: Option<String>,
@@ -141,6 +144,7 @@ impl Model {
             signature,
             outputs,
             metrics,
+            instances: NonZeroUsize::MIN,
             scheduler,
             rows_agree,
         }
@@ -246,9 +250,20 @@ impl Model {
         let mut outputs = self.run(inputs, positions.clone(), priority, deadline).await?;
         if self.has_sequences() {
             // A sequence may be several tensors, so that positions do not count; labels it has none.
+            if wanted.list.iter().any(|output| output.classes().is_some()) {
+                return Err(ProtocolError::InvalidArgument {
+                    reason: format!(
+                        "model `{}`: outputs that are sequences cannot be classified",
+                        self.name
+                    )
+                    .into(),
+                });
+            }
         } else {
             for (tensor, &position) in outputs.iter_mut().zip(&positions) {
-                if let Some(labels) = &self.outputs[position].class_labels_parameter {
+                if let Some(count) = wanted.get(tensor.name()).and_then(RequestedOutput::classes) {
+                    *tensor = self.classified(tensor, position, count)?;
+                } else if let Some(labels) = &self.outputs[position].class_labels_parameter {
                     let labels = ParameterValue::String(labels.clone());
                     tensor.parameters.set(CLASS_LABELS, labels);
                 }
@@ -297,11 +312,10 @@ impl Model {
             priority,
             deadline,
         };
-        let done = self
-            .scheduler
-            .run(request)
-            .await
-            .map_err(|refusal| self.refused(refusal))?;
+        let in_flight = self.metrics.enter();
+        let done = self.scheduler.run(request).await;
+        in_flight.answered();
+        let done = done.map_err(|refusal| self.refused(refusal))?;
         self.metrics.ran(&Ran {
             rows,
             queued: done.queued,
@@ -310,6 +324,12 @@ impl Model {
             leads: done.leads,
         });
         done.value.map_err(|error| self.failed(error, different_rows))
+    }
+
+    fn classified(&self, output: &Tensor, position: usize, count: u32) -> Result<Tensor, ProtocolError> {
+        let labels = self.outputs[position].class_labels.as_deref();
+        let has_rows = self.signature.outputs[position].shape.rows() == Some(-1);
+        classify(&self.name, output, count, labels, has_rows)
     }
 
     fn positions(&self, requested: &RequestedOutputs) -> Result<Vec<usize>, ProtocolError> {

@@ -30,7 +30,7 @@ use http::StatusCode;
 use plumbline_inference_protocol::{ModelRef, ProtocolError};
 use plumbline_service::admin::{self, Page};
 use plumbline_service::{Readiness, ReadinessToken};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::keeper::{Command, Keeper};
 use self::snapshot::Snapshot;
@@ -45,7 +45,6 @@ pub use self::policy::VersionPolicy;
 pub(crate) use self::scan::{Source, SourceKind};
 pub use self::signature::Unservable;
 pub(crate) use self::signature::{labels_of, problems_of};
-#[allow(unused_imports, reason = "for the handlers of the model_repository extension")]
 pub(crate) use self::snapshot::{IndexEntry, ModelState, Served};
 
 /// Orders that may wait for the keeper; a load takes long, and each may carry files.
@@ -62,6 +61,8 @@ pub(crate) struct Repository {
 /// What the keeper writes and requests read.
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
+    /// Told of each new snapshot.
+    changed: watch::Sender<()>,
 }
 
 impl Shared {
@@ -101,6 +102,7 @@ impl Repository {
         };
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(first),
+            changed: watch::Sender::new(()),
         });
         let control = config.control;
         let keeper = Keeper::new(loader, config, Arc::clone(&shared), readiness, unready);
@@ -126,6 +128,16 @@ impl Repository {
         self.shared.snapshot.load().find(reference).cloned()
     }
 
+    /// Changes whenever a model comes, goes, or is in another state.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Whether models are loaded and unloaded by request.
+    pub(crate) fn is_explicit(&self) -> bool {
+        self.control == ModelControl::Explicit
+    }
+
     /// Names of all models that are served, in order.
     pub(crate) fn names(&self) -> Vec<String> {
         let snapshot = self.shared.snapshot.load();
@@ -139,7 +151,6 @@ impl Repository {
     }
 
     /// Every model that is known, in the order of names and versions.
-    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
     pub(crate) fn index(&self) -> Vec<IndexEntry> {
         self.shared.index()
     }
@@ -164,7 +175,6 @@ impl Repository {
     /// # Errors
     /// [`ProtocolError::Unsupported`] unless models are controlled by request; [`ProtocolError::UnknownModel`];
     /// [`ProtocolError::LoadFailed`], and what was served before still is.
-    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
     pub(crate) async fn load(&self, name: &str, parameters: LoadParameters) -> Result<(), ProtocolError> {
         let name = name.to_owned();
         self.order(|reply| Command::Load {
@@ -180,7 +190,6 @@ impl Repository {
     ///
     /// # Errors
     /// [`ProtocolError::Unsupported`] unless models are controlled by request; [`ProtocolError::UnknownModel`].
-    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
     pub(crate) async fn unload(&self, name: &str, _unload_dependents: bool) -> Result<(), ProtocolError> {
         let name = name.to_owned();
         self.order(|reply| Command::Unload { name, reply }).await

@@ -1,12 +1,20 @@
 //! The data port: V1, V2 REST and V2 gRPC on one port, each request answered whatever happens to it.
 
 mod body;
+mod cloud_event;
 mod compress;
 mod grpc;
+mod health;
+mod model_config;
+mod parameters;
+mod reflection;
 mod reply;
 mod reply_body;
+mod repository_api;
 mod rest;
+mod settings;
 mod stream;
+mod v1_status;
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +37,22 @@ use crate::scheduler::Deadline;
 pub(crate) use self::reply_body::ReplyBody;
 
 /// Extensions of the protocol that this server has, in the words of Triton's server metadata.
-const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "non_tensor_outputs", "parameters"];
+const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "non_tensor_outputs",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
+
+/// Those that it has only where models are loaded by request; the second is KServe's name.
+const EXPLICIT_EXTENSIONS: [&str; 2] = [
+    "model_repository(unload_dependents)",
+    "model_repository_extension",
+];
 
 /// The request service. Cloned for each connection.
 #[derive(Clone)]
@@ -41,6 +64,7 @@ struct State {
     shutdown: Shutdown,
     limits: Limits,
     server_name: String,
+    extensions: Vec<&'static str>,
     /// Body of `GET /v2`.
     server_metadata: Bytes,
     unknown_model: Requests,
@@ -65,7 +89,11 @@ impl Server {
         server_name: String,
         limits: Limits,
     ) -> Server {
-        let server_metadata = metadata::server(&server_name, env!("CARGO_PKG_VERSION"), &EXTENSIONS);
+        let mut extensions = EXTENSIONS.to_vec();
+        if repository.is_explicit() {
+            extensions.extend(EXPLICIT_EXTENSIONS);
+        }
+        let server_metadata = metadata::server(&server_name, env!("CARGO_PKG_VERSION"), &extensions);
         let unknown_model = metrics.unknown_model();
         Server(Arc::new(State {
             repository,
@@ -73,6 +101,7 @@ impl Server {
             shutdown: process.shutdown().clone(),
             limits,
             server_name,
+            extensions,
             server_metadata,
             unknown_model,
         }))
@@ -179,6 +208,7 @@ fn deadline_of(
 ) -> Result<Option<Deadline>, ProtocolError> {
     use plumbline_inference_protocol::ParameterValue as Value;
 
+    parameters::check(parameters)?;
     let micros = match parameters.get("timeout") {
         None => return Ok(None),
         Some(Value::Int(micros)) => u64::try_from(*micros).ok(),

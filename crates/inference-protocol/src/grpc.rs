@@ -6,6 +6,7 @@ mod frame;
 mod metadata;
 mod method;
 mod peek;
+pub mod reflection;
 mod stream;
 
 pub use self::{

@@ -112,6 +112,13 @@ pub struct RequestedOutput {
     pub parameters: Parameters,
 }
 
+impl RequestedOutput {
+    /// How many classes the client wants to be told instead of the values; 0 in `classification` is none.
+    pub fn classes(&self) -> Option<u32> {
+        self.classification.filter(|&count| count > 0)
+    }
+}
+
 /// Which outputs the client wants, and how encoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RequestedOutputs {

@@ -26,7 +26,7 @@ pub use self::{
         InferRequest, InferResponse, ModelRef, NanPolicy, ParameterValue, Parameters, RequestedOutput,
         RequestedOutputs,
     },
-    route::Route,
+    route::{Access, Route, SharedMemory},
     shape::{Shape, ShapeError},
     signature::{ModelSignature, TensorSpec},
     tensor::{CLASS_LABELS, Element, F64Iter, StringData, StringDataBuilder, StringIter, Tensor, TensorData},

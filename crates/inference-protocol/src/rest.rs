@@ -8,6 +8,8 @@ mod tensors;
 
 use bytes::Bytes;
 
+use crate::{ProtocolError, Role, TensorLabel};
+
 pub use self::{
     decode::{decode_request, decode_request_for, decode_response, observe_request},
     encode::{encode_request, encode_response},
@@ -35,6 +37,16 @@ pub(crate) const BINARY_DATA: &str = "binary_data";
 const BINARY_DATA_SIZE: &str = "binary_data_size";
 /// Parameter of a requested output: the number of classes to name.
 pub(crate) const CLASSIFICATION: &str = "classification";
+
+/// Parameter of a tensor: its values are, or shall be, in memory that client and server share.
+pub(crate) const SHARED_MEMORY_REGION: &str = "shared_memory_region";
+
+/// The answer to a tensor in shared memory.
+pub(crate) fn shared_memory(role: Role, name: &str) -> ProtocolError {
+    ProtocolError::Unsupported {
+        what: format!("{}: shared memory", TensorLabel::new(role, name)).into(),
+    }
+}
 
 /// How tensors of a request are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,15 @@ pub enum Route {
     V1List,
     /// `GET /v1/models/{m}`: V1 readiness of a model.
     V1Model(ModelRef),
+    /// `GET /v1/models/{m}[/versions/{v}]/metadata`.
+    V1Metadata(ModelRef),
+    /// Any of V1's endpoints with `/labels/{label}` where a version may stand.
+    V1Label {
+        /// The model.
+        model: ModelRef,
+        /// TensorFlow Serving's name for a version, which a configuration gives.
+        label: String,
+    },
     /// `POST /v1/models/{m}:predict`.
     V1Predict(ModelRef),
     /// `POST /v1/models/{m}:explain`.
@@ -56,12 +65,49 @@ pub enum Route {
         /// The model.
         model: String,
     },
+    /// `/v2/trace/setting`, `/v2/models/{m}/trace/setting`.
+    TraceSetting {
+        /// The model, if the path names one.
+        model: Option<ModelRef>,
+        /// Whether it is to be changed (`POST`) or shown (`GET`).
+        access: Access,
+    },
+    /// `/v2/logging`.
+    Logging(Access),
+    /// `/v2/systemsharedmemory[/region/{r}]/{action}`, `/v2/cudasharedmemory[/region/{r}]/{action}`.
+    SharedMemory {
+        /// The region, if the path names one.
+        region: Option<String>,
+        /// What to do with it.
+        action: SharedMemory,
+    },
     /// `POST /{service}/{rpc}`.
     Grpc(grpc::Method),
 }
 
+/// What a request does with settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Looks at them.
+    Show,
+    /// Changes them.
+    Change,
+}
+
+/// What a request does with regions of shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedMemory {
+    /// Looks at them.
+    Status,
+    /// Adds one.
+    Register,
+    /// Removes one, or all.
+    Unregister,
+}
+
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const GET_OR_POST: &str = "GET, HEAD, POST";
 
 impl Route {
     /// The endpoint that `method` and `path` mean. A query and one trailing slash are ignored; names are
@@ -72,12 +118,11 @@ impl Route {
     /// method, [`ProtocolError::UnknownRpc`] for an unknown RPC of a known service.
     pub fn parse(method: &http::Method, path: &str) -> Result<Route, ProtocolError> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
-        let (route, allow) = Route::find(path)?;
-        let allowed = match allow {
-            GET => method == http::Method::GET || method == http::Method::HEAD,
-            _ => method == http::Method::POST,
-        };
-        if allowed {
+        let reads = method == http::Method::GET || method == http::Method::HEAD;
+        let access = if reads { Access::Show } else { Access::Change };
+        let (route, allow) = Route::find(path, access)?;
+        let posts = method == http::Method::POST;
+        if (reads && allow != POST) || (posts && allow != GET) {
             Ok(route)
         } else {
             Err(ProtocolError::MethodNotAllowed { allow })
@@ -88,6 +133,8 @@ impl Route {
     pub fn model(&self) -> Option<&ModelRef> {
         match self {
             Route::V1Model(model)
+            | Route::V1Metadata(model)
+            | Route::V1Label { model, .. }
             | Route::V1Predict(model)
             | Route::V1Explain(model)
             | Route::ModelMetadata(model)
@@ -95,6 +142,7 @@ impl Route {
             | Route::Infer(model)
             | Route::ModelConfig(model)
             | Route::ModelStats(model) => Some(model),
+            Route::TraceSetting { model, .. } => model.as_ref(),
             Route::V1Alive
             | Route::V1List
             | Route::ServerMetadata
@@ -104,6 +152,8 @@ impl Route {
             | Route::RepositoryIndex { .. }
             | Route::RepositoryLoad { .. }
             | Route::RepositoryUnload { .. }
+            | Route::Logging(_)
+            | Route::SharedMemory { .. }
             | Route::Grpc(_) => None,
         }
     }
@@ -118,7 +168,7 @@ impl Route {
         )
     }
 
-    fn find(path: &str) -> Result<(Route, &'static str), ProtocolError> {
+    fn find(path: &str, access: Access) -> Result<(Route, &'static str), ProtocolError> {
         let path = path.strip_prefix('/').ok_or(ProtocolError::NotFound)?;
         if path.is_empty() {
             return Ok((Route::V1Alive, GET));
@@ -127,9 +177,15 @@ impl Route {
         let mut segments = path.split('/');
         let first = segments.next().unwrap_or_default();
         match first {
-            "v2" => v2(&segments.collect::<smallvec::SmallVec<[&str; 8]>>()).ok_or(ProtocolError::NotFound),
+            "v2" => {
+                let segments = segments.collect::<smallvec::SmallVec<[&str; 8]>>();
+                v2(&segments, access).ok_or(ProtocolError::NotFound)
+            }
             "v1" => v1(&segments.collect::<smallvec::SmallVec<[&str; 8]>>()).ok_or(ProtocolError::NotFound),
-            "inference.GRPCInferenceService" | "grpc.health.v1.Health" => {
+            "inference.GRPCInferenceService"
+            | "grpc.health.v1.Health"
+            | "grpc.reflection.v1.ServerReflection"
+            | "grpc.reflection.v1alpha.ServerReflection" => {
                 let rpc = grpc::Method::ALL.into_iter().find(|rpc| &rpc.path()[1..] == path);
                 match rpc {
                     Some(rpc) => Ok((Route::Grpc(rpc), POST)),
@@ -157,12 +213,25 @@ fn model(name: &str, version: Option<&str>) -> Option<ModelRef> {
     })
 }
 
-fn v2(segments: &[&str]) -> Option<(Route, &'static str)> {
+fn v2(segments: &[&str], access: Access) -> Option<(Route, &'static str)> {
     Some(match segments {
         [] => (Route::ServerMetadata, GET),
         ["health", "live"] => (Route::ServerLive, GET),
         ["health", "ready"] => (Route::ServerReady, GET),
         ["models", "stats"] => (Route::AllStats, GET),
+        ["logging"] => (Route::Logging(access), GET_OR_POST),
+        ["trace", "setting"] => (Route::TraceSetting { model: None, access }, GET_OR_POST),
+        ["models", name, "trace", "setting"] => {
+            let model = Some(model(name, None)?);
+            (Route::TraceSetting { model, access }, GET_OR_POST)
+        }
+        ["systemsharedmemory" | "cudasharedmemory", action] => shared_memory(None, action)?,
+        [
+            "systemsharedmemory" | "cudasharedmemory",
+            "region",
+            region,
+            action,
+        ] => shared_memory(Some(decoded(region)?), action)?,
         ["models", name] => (Route::ModelMetadata(model(name, None)?), GET),
         ["models", name, "versions", version] => (Route::ModelMetadata(model(name, Some(version))?), GET),
         ["models", name, action] => of_model(model(name, None)?, action)?,
@@ -201,27 +270,58 @@ fn of_repository(repository: Option<String>, name: &str, action: &str) -> Option
     })
 }
 
-/// V1 writes the verb after a colon, which a model's name may contain as well: only a known verb is one.
-fn v1(segments: &[&str]) -> Option<(Route, &'static str)> {
-    let (name, version, last) = match segments {
-        ["models"] => return Some((Route::V1List, GET)),
-        ["models", name] => (*name, None, *name),
-        ["models", name, "versions", version] => (*name, Some(*version), *version),
+fn shared_memory(region: Option<String>, action: &str) -> Option<(Route, &'static str)> {
+    let (action, allow) = match action {
+        "status" => (SharedMemory::Status, GET),
+        "register" => (SharedMemory::Register, POST),
+        "unregister" => (SharedMemory::Unregister, POST),
         _ => return None,
     };
-    let (stem, verb) = match last.rsplit_once(':') {
-        Some((stem, verb @ ("predict" | "explain"))) => (stem, Some(verb)),
-        _ => (last, None),
-    };
-    let model = match version {
-        None => model(stem, None)?,
-        Some(_) => model(name, Some(stem))?,
-    };
-    Some(match verb {
+    Some((Route::SharedMemory { region, action }, allow))
+}
+
+/// V1 writes the verb after a colon, which a model's name may contain as well: only a known verb is one.
+fn v1(segments: &[&str]) -> Option<(Route, &'static str)> {
+    fn split(last: &str) -> (&str, Option<&str>) {
+        match last.rsplit_once(':') {
+            Some((stem, verb @ ("predict" | "explain"))) => (stem, Some(verb)),
+            _ => (last, None),
+        }
+    }
+    match segments {
+        ["models"] => Some((Route::V1List, GET)),
+        ["models", name, "metadata"] => Some((Route::V1Metadata(model(name, None)?), GET)),
+        ["models", name, "versions", version, "metadata"] => {
+            Some((Route::V1Metadata(model(name, Some(version))?), GET))
+        }
+        ["models", name, "labels", label, rest @ ..] => {
+            let (label, verb) = split(label);
+            let allow = match (rest, verb) {
+                ([], Some(_)) => POST,
+                ([] | ["metadata"], None) => GET,
+                _ => return None,
+            };
+            let (model, label) = (model(name, None)?, decoded(label)?);
+            Some((Route::V1Label { model, label }, allow))
+        }
+        ["models", name] => {
+            let (name, verb) = split(name);
+            Some(v1_of(model(name, None)?, verb))
+        }
+        ["models", name, "versions", version] => {
+            let (version, verb) = split(version);
+            Some(v1_of(model(name, Some(version))?, verb))
+        }
+        _ => None,
+    }
+}
+
+fn v1_of(model: ModelRef, verb: Option<&str>) -> (Route, &'static str) {
+    match verb {
         Some("predict") => (Route::V1Predict(model), POST),
         Some(_) => (Route::V1Explain(model), POST),
         None => (Route::V1Model(model), GET),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -245,10 +345,19 @@ mod tests {
         }
     }
 
+    fn churn() -> ModelRef {
+        ModelRef::new("churn")
+    }
+
+    fn label(label: &str) -> Route {
+        Route::V1Label {
+            model: churn(),
+            label: label.to_owned(),
+        }
+    }
+
     #[test]
-    fn every_endpoint_has_its_route() {
-        let churn = || ModelRef::new("churn");
-        let some = |name: &str| Some(name.to_owned());
+    fn every_endpoint_that_is_read_has_its_route() {
         for (path, route) in [
             ("/", Route::V1Alive),
             ("/v1/models", Route::V1List),
@@ -274,6 +383,20 @@ mod tests {
             ("/v2/models/churn/config", Route::ModelConfig(churn())),
             ("/v2/models/churn/stats", Route::ModelStats(churn())),
             ("/v2/models/stats", Route::AllStats),
+            ("/v1/models/churn/metadata", Route::V1Metadata(churn())),
+            (
+                "/v1/models/churn/versions/2/metadata",
+                Route::V1Metadata(versioned("churn", "2")),
+            ),
+            ("/v1/models/churn/labels/stable", label("stable")),
+            ("/v1/models/churn/labels/a%20b/metadata", label("a b")),
+            (
+                "/v2/systemsharedmemory/status",
+                Route::SharedMemory {
+                    region: None,
+                    action: SharedMemory::Status,
+                },
+            ),
             (
                 "/v2/models/a%2Fb%20c",
                 Route::ModelMetadata(ModelRef::new("a/b c")),
@@ -287,6 +410,10 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn every_endpoint_that_is_posted_to_has_its_route() {
         for (path, route) in [
             ("/v1/models/churn:predict", Route::V1Predict(churn())),
             ("/v1/models/a:b:predict", Route::V1Predict(ModelRef::new("a:b"))),
@@ -295,6 +422,25 @@ mod tests {
                 Route::V1Predict(versioned("churn", "2")),
             ),
             ("/v1/models/churn:explain", Route::V1Explain(churn())),
+            ("/v1/models/churn/labels/stable:predict", label("stable")),
+            (
+                "/v2/cudasharedmemory/region/r/register",
+                Route::SharedMemory {
+                    region: Some("r".to_owned()),
+                    action: SharedMemory::Register,
+                },
+            ),
+            (
+                "/v2/systemsharedmemory/unregister",
+                Route::SharedMemory {
+                    region: None,
+                    action: SharedMemory::Unregister,
+                },
+            ),
+            (
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                Route::Grpc(grpc::Method::Reflection),
+            ),
             ("/v2/models/churn/infer", Route::Infer(churn())),
             (
                 "/v2/models/churn/versions/2/infer",
@@ -307,7 +453,7 @@ mod tests {
             (
                 "/v2/repository/r/index",
                 Route::RepositoryIndex {
-                    repository: some("r"),
+                    repository: Some("r".to_owned()),
                 },
             ),
             (
@@ -320,7 +466,7 @@ mod tests {
             (
                 "/v2/repository/r/models/churn/unload",
                 Route::RepositoryUnload {
-                    repository: some("r"),
+                    repository: Some("r".to_owned()),
                     model: "churn".to_owned(),
                 },
             ),
@@ -343,6 +489,25 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_shown_and_changed_at_one_path() {
+        let setting = |access| Route::TraceSetting {
+            model: Some(ModelRef::new("churn")),
+            access,
+        };
+        let path = "/v2/models/churn/trace/setting";
+        assert_eq!(get(path), Ok(setting(Access::Show)));
+        assert_eq!(post(path), Ok(setting(Access::Change)));
+        assert_eq!(get("/v2/logging"), Ok(Route::Logging(Access::Show)));
+        assert_eq!(post("/v2/logging"), Ok(Route::Logging(Access::Change)));
+        assert_eq!(
+            Route::parse(&Method::PUT, "/v2/logging"),
+            Err(ProtocolError::MethodNotAllowed {
+                allow: "GET, HEAD, POST"
+            })
+        );
+    }
+
+    #[test]
     fn other_paths_are_not_found() {
         for path in [
             "",
@@ -361,6 +526,9 @@ mod tests {
             "/v1/models/churn/versions/x:predict",
             "/v2/models/%ff/infer",
             "/v1",
+            "/v1/models/churn/labels/stable/infer",
+            "/v1/models/churn/labels/",
+            "/v2/systemsharedmemory/region/r",
             "/v2/models/churn/infer/more",
             "/inference.Other/ModelInfer",
         ] {

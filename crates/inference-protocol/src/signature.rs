@@ -3,6 +3,7 @@
 use crate::{
     Datatype, InferRequest, Names, ProtocolError, RequestedOutputs, Role, Shape, Tensor, TensorLabel,
     error::shown,
+    rest::{SHARED_MEMORY_REGION, shared_memory},
 };
 
 /// One input or output of a model.
@@ -146,6 +147,9 @@ impl ModelSignature {
             {
                 let tensor = TensorLabel::new(Role::Output, &output.name);
                 return Err(ProtocolError::DuplicateTensor { tensor }.in_model(&self.model));
+            }
+            if output.parameters.get(SHARED_MEMORY_REGION).is_some() {
+                return Err(shared_memory(Role::Output, &output.name));
             }
         }
         Ok(())

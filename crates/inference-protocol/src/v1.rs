@@ -9,11 +9,13 @@
 
 mod decode;
 mod encode;
+mod event;
 mod observe;
 
 pub use self::{
     decode::decode_request,
     encode::{encode_classification, encode_request, encode_response},
+    event::{data_of_event, event_with_data},
     observe::{observe_request, observe_response},
 };
 

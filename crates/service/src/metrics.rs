@@ -88,6 +88,20 @@ impl Metrics {
         self.register(metric, name, help, "histogram", labels)
     }
 
+    /// Declares series whose values are read when they are scraped: `collector` has those of `declared`, each with name,
+    /// kind, labels and what `# HELP` says.
+    ///
+    /// # Panics
+    /// When a name is declared twice: a mistake in the program.
+    pub fn collector(&self, collector: Box<dyn Collector>, declared: &[(&str, &'static str, &[&str], &str)]) {
+        self.registry
+            .register(collector)
+            .expect("each metric is declared once");
+        for (name, kind, labels, help) in declared {
+            self.declare(name, help, kind, labels);
+        }
+    }
+
     /// Everything declared so far, by name; series without a value yet are in it.
     pub fn declared(&self) -> Vec<Declaration> {
         self.declared
@@ -158,6 +172,11 @@ impl Metrics {
         self.registry
             .register(Box::new(metric.clone()))
             .expect("each metric is declared once");
+        self.declare(name, help, kind, labels);
+        metric
+    }
+
+    fn declare(&self, name: &str, help: &str, kind: &'static str, labels: &[&str]) {
         let labels = labels.iter().map(ToString::to_string).collect();
         let declaration = Declaration {
             name: name.to_owned(),
@@ -167,7 +186,6 @@ impl Metrics {
         };
         let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
         declared.insert(name.to_owned(), declaration);
-        metric
     }
 }
 

@@ -3,9 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
+
 /// Why a process is not ready; shared by the admin port and by whoever must wait for something.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<Waiting>>);
+pub struct Readiness(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    changed: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -22,6 +30,8 @@ impl Readiness {
         let key = waiting.next;
         waiting.next += 1;
         waiting.reasons.insert(key, reason.into());
+        drop(waiting);
+        self.0.changed.send_replace(());
         ReadinessToken {
             key,
             readiness: self.clone(),
@@ -31,12 +41,18 @@ impl Readiness {
     /// Not ready from here on: endpoints must stop sending before the listener closes.
     pub(crate) fn drain(&self) {
         self.lock().draining = true;
+        self.0.changed.send_replace(());
     }
 
     /// Whether requests should be sent here.
     pub fn is_ready(&self) -> bool {
         let waiting = self.lock();
         !waiting.draining && waiting.reasons.is_empty()
+    }
+
+    /// Changes whenever a wait begins or ends, so that others can be told.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// What is being waited for, in the order in which the waits began; empty when ready.
@@ -51,7 +67,7 @@ impl Readiness {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         // A panic elsewhere cannot leave a map insert half done; keep answering probes.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,6 +88,7 @@ impl ReadinessToken {
 impl Drop for ReadinessToken {
     fn drop(&mut self) {
         self.readiness.lock().reasons.remove(&self.key);
+        self.readiness.0.changed.send_replace(());
     }
 }
 
@@ -94,6 +111,20 @@ mod tests {
         assert!(!readiness.is_ready());
         drop(routes);
         assert!(readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_to_whoever_watches() {
+        let readiness = Readiness::default();
+        let mut watch = readiness.watch();
+        let token = readiness.wait_for("model");
+        watch.changed().await.expect("a change");
+        token.update("another reason");
+        assert!(!watch.has_changed().expect("open"));
+        drop(token);
+        watch.changed().await.expect("a change");
+        readiness.drain();
+        watch.changed().await.expect("a change");
     }
 
     #[test]

@@ -140,6 +140,8 @@ impl Server {
         let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone())));
         match &endpoint {
             Endpoint::V1Model(model)
+            | Endpoint::V1Metadata(model)
+            | Endpoint::V1Label { model, .. }
             | Endpoint::V1Predict(model)
             | Endpoint::V1Explain(model)
             | Endpoint::ModelMetadata(model)
@@ -165,6 +167,9 @@ impl Server {
             Endpoint::RepositoryIndex { .. }
             | Endpoint::RepositoryLoad { .. }
             | Endpoint::RepositoryUnload { .. } => not_served("the model repository"),
+            Endpoint::TraceSetting { .. } | Endpoint::Logging(_) | Endpoint::SharedMemory { .. } => {
+                not_served("traces, logging and shared memory")
+            }
         }
     }
 
@@ -208,6 +213,15 @@ impl Server {
             Method::RepositoryIndex | Method::RepositoryModelLoad | Method::RepositoryModelUnload => {
                 not_served("the model repository")
             }
+            Method::TraceSetting
+            | Method::LogSettings
+            | Method::SystemSharedMemoryStatus
+            | Method::SystemSharedMemoryRegister
+            | Method::SystemSharedMemoryUnregister
+            | Method::CudaSharedMemoryStatus
+            | Method::CudaSharedMemoryRegister
+            | Method::CudaSharedMemoryUnregister => not_served("traces, logging and shared memory"),
+            Method::Reflection | Method::ReflectionAlpha => not_served("reflection"),
         }
     }
 

@@ -211,6 +211,7 @@ impl Keeper {
                 record.versions.entry(version).or_default().is_loading = true;
             }
         }
+        record.policy = Arc::new(policy);
         self.records.insert(name.to_owned(), record);
     }
 

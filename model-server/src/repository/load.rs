@@ -165,7 +165,8 @@ impl Loader {
         let version = version.to_string();
         let metrics = self.metrics.model(name, &version);
         let rows_agree = rows_agree(&description.inputs);
-        let model = Model::new(version, signature, infos, rows_agree, scheduler, metrics);
+        let mut model = Model::new(version, signature, infos, rows_agree, scheduler, metrics);
+        model.instances = instances;
         model.log_loaded(instances, &description);
         Ok(model)
     }

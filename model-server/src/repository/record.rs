@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::content::Digest;
+use super::policy::VersionPolicy;
 use super::snapshot::{Absence, Entry, IndexEntry, ModelState, Served};
 use super::stamp::Watch;
 use crate::model::Model;
@@ -16,6 +17,8 @@ pub(super) struct Record {
     pub(super) source: Option<usize>,
     /// Whether it is to be served.
     pub(super) wanted: bool,
+    /// Which of its versions are served.
+    pub(super) policy: Arc<VersionPolicy>,
     /// Those that were tried.
     pub(super) versions: BTreeMap<u64, Version>,
     /// What is wrong with the model as a whole.
@@ -112,7 +115,7 @@ impl Record {
             problem: self.problem.clone().filter(|_| self.wanted),
             index: self.index(name),
             served: served()
-                .map(|(number, model)| (number, Served::new(&model, &versions)))
+                .map(|(number, model)| (number, Served::new(&model, &versions, &self.policy)))
                 .collect(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use plumbline_inference_protocol::{ModelRef, ProtocolError};
 
+use super::policy::VersionPolicy;
 use crate::model::Model;
 
 /// One state of the repository. A request reads one and keeps its model to the end.
@@ -37,6 +38,8 @@ pub(crate) struct Served {
     pub(crate) metadata: Bytes,
     /// Every served version of this model, as the metadata lists them.
     pub(crate) versions: Arc<[String]>,
+    /// Which versions are served.
+    pub(crate) policy: Arc<VersionPolicy>,
 }
 
 /// Why a version is not served.
@@ -71,7 +74,6 @@ pub(crate) enum ModelState {
 
 impl ModelState {
     /// As the index spells it.
-    #[allow(dead_code, reason = "for the handlers of the model_repository extension")]
     pub(crate) const fn name(self) -> &'static str {
         match self {
             ModelState::Unknown => "UNKNOWN",
@@ -148,11 +150,12 @@ fn unknown_model(reference: &ModelRef) -> ProtocolError {
 
 impl Served {
     /// A model among its versions.
-    pub(super) fn new(model: &Arc<Model>, versions: &Arc<[String]>) -> Served {
+    pub(super) fn new(model: &Arc<Model>, versions: &Arc<[String]>, policy: &Arc<VersionPolicy>) -> Served {
         Served {
             model: Arc::clone(model),
             metadata: metadata(model, versions),
             versions: Arc::clone(versions),
+            policy: Arc::clone(policy),
         }
     }
 }

@@ -1,4 +1,6 @@
-//! V2 over gRPC, and `grpc.health.v1`.
+//! V2 over gRPC, and the services that gRPC's tools expect.
+
+mod describe;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,15 +9,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Version};
 use hyper::body::Incoming;
-use plumbline_inference_protocol::grpc::health::{
-    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
-};
 use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
 
 use super::reply::WholeReply;
+use super::stream::Requests;
 use super::{
-    EXTENSIONS, Limits, Reply, ReplyBody, State, body, compress, deadline_of, earlier, record, reply, stream,
+    Limits, Reply, ReplyBody, State, body, compress, deadline_of, earlier, health, record, reflection, reply,
+    stream,
 };
 use crate::metrics::{Protocol, Rejected};
 use crate::repository::Served;
@@ -60,51 +61,18 @@ async fn call(
         let deadline = call_deadline(&head.headers, arrived)?;
         return Ok(reply::stream(stream::infer(state, head.headers, body, deadline)));
     }
+    if matches!(method, Method::Reflection | Method::ReflectionAlpha) {
+        let deadline = call_deadline(&head.headers, arrived)?;
+        let requests = Requests::new(body, state.limits.max_body_bytes, deadline);
+        return Ok(reply::stream(reflection::answer(state, requests)));
+    }
     let frame = read(state, &head.headers, body).await?;
-    let frame = match method {
-        Method::ServerLive => grpc::encode_frame(&proto::ServerLiveResponse { live: true }),
-        Method::ServerReady => grpc::encode_frame(&proto::ServerReadyResponse {
-            ready: state.readiness.is_ready(),
-        }),
-        Method::ModelReady => {
-            let proto::ModelReadyRequest { name, version } = grpc::decode_frame(&frame)?;
-            let ready = match state.repository.find(&reference(name, version)) {
-                Ok(_) => true,
-                Err(ProtocolError::ModelNotReady { .. }) => false,
-                Err(error) => return Err(error),
-            };
-            grpc::encode_frame(&proto::ModelReadyResponse { ready })
-        }
-        Method::ServerMetadata => grpc::encode_frame(&proto::ServerMetadataResponse {
-            name: state.server_name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
-        }),
-        Method::ModelMetadata => {
-            let proto::ModelMetadataRequest { name, version } = grpc::decode_frame(&frame)?;
-            grpc::encode_frame(&metadata(&state.repository.find(&reference(name, version))?))
-        }
-        Method::HealthCheck => {
-            let HealthCheckRequest { service } = grpc::decode_frame(&frame)?;
-            let status = serving(state, &service)?;
-            grpc::encode_frame(&HealthCheckResponse {
-                status: status.into(),
-            })
-        }
-        Method::ModelInfer
-        | Method::ModelStreamInfer
-        | Method::ModelConfig
-        | Method::ModelStatistics
-        | Method::RepositoryIndex
-        | Method::RepositoryModelLoad
-        | Method::RepositoryModelUnload
-        | Method::HealthList
-        | Method::HealthWatch => {
-            return Err(ProtocolError::Unsupported {
-                what: method.path().trim_start_matches('/').into(),
-            });
-        }
-    };
+    if method == Method::HealthWatch {
+        let deadline = call_deadline(&head.headers, arrived)?;
+        let request = grpc::decode_frame(&frame)?;
+        return Ok(reply::stream(health::watch(state, request, deadline)));
+    }
+    let frame = describe::answer(state, method, &frame).await?;
     Ok(reply::message(frame).map(ReplyBody::Whole))
 }
 
@@ -202,34 +170,5 @@ fn reference(name: String, version: String) -> ModelRef {
     ModelRef {
         name,
         version: Some(version).filter(|version| !version.is_empty()),
-    }
-}
-
-fn metadata(served: &Served) -> proto::ModelMetadataResponse {
-    let mut message = served.model.metadata(served.versions.to_vec()).to_proto();
-    message.properties = served
-        .model
-        .properties()
-        .map(|(name, labels)| (name, labels.to_owned()))
-        .collect();
-    message
-}
-
-/// The whole server is the empty name or the inference service; a model has a status of its own.
-fn serving(state: &State, service: &str) -> Result<ServingStatus, ProtocolError> {
-    let ready = |ready| {
-        if ready {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        }
-    };
-    match service {
-        "" | "inference.GRPCInferenceService" => Ok(ready(state.readiness.is_ready())),
-        model => match state.repository.find(&ModelRef::new(model)) {
-            Ok(_) => Ok(ServingStatus::Serving),
-            Err(ProtocolError::ModelNotReady { .. }) => Ok(ServingStatus::NotServing),
-            Err(error) => Err(error),
-        },
     }
 }

@@ -79,10 +79,6 @@ impl<T> Drop for Owned<T> {
 #[derive(Debug)]
 pub(crate) enum Item {
     /// A message with its prefix.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the RPCs that stream what they watch")
-    )]
     Message(Bytes),
     /// A message that is still being made; those after it wait for it.
     Coming(Owned<Bytes>),

@@ -1,13 +1,17 @@
 //! V1 and V2 over HTTP.
 
+mod describe;
+
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use hyper::body::Incoming;
-use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, metadata, rest, v1};
+use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, rest, v1};
 use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 
+pub(super) use self::describe::all_statistics;
+use super::cloud_event::CloudEvent;
 use super::reply::WholeReply as Reply;
 use super::{State, body, compress, deadline_of, earlier, record, reply};
 use crate::metrics::{Protocol, Rejected};
@@ -21,7 +25,14 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: I
     let reply = match Route::parse(request.method(), request.uri().path()) {
         Ok(Route::Infer(model)) => infer(state, request, &model, Protocol::V2, arrived).await,
         Ok(Route::V1Predict(model)) => infer(state, request, &model, Protocol::V1, arrived).await,
-        Ok(route) => describe(state, &route).unwrap_or_else(|error| reply::rest_error(&error)),
+        Ok(
+            route @ (Route::RepositoryIndex { .. }
+            | Route::RepositoryLoad { .. }
+            | Route::RepositoryUnload { .. }),
+        ) => describe::repository(state, &route, request)
+            .await
+            .unwrap_or_else(|error| reply::rest_error(&error)),
+        Ok(route) => describe::describe(state, &route).unwrap_or_else(|error| reply::rest_error(&error)),
         Err(error) => reply::rest_error(&error),
     };
     let reply = match accepted {
@@ -29,51 +40,6 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: I
         None => reply,
     };
     if is_head { reply::head_only(reply) } else { reply }
-}
-
-/// Everything that is answered without running a model.
-fn describe(state: &State, route: &Route) -> Result<Reply, ProtocolError> {
-    let ok = |body: Bytes| Ok(reply::json(StatusCode::OK, body));
-    match route {
-        Route::V1Alive => ok(metadata::v1_alive()),
-        Route::V1List => ok(metadata::v1_list(&state.repository.names())),
-        Route::V1Model(model) | Route::ModelReady(model) => match state.repository.find(model) {
-            Ok(served) => ok(metadata::model_ready(&served.model.name, true, None)),
-            Err(error @ ProtocolError::ModelNotReady { .. }) => {
-                let text = error.to_string();
-                let body = metadata::model_ready(&model.name, false, Some(&text));
-                Ok(reply::unready(error.http_status(), body))
-            }
-            Err(error) => Err(error),
-        },
-        Route::ServerMetadata => ok(state.server_metadata.clone()),
-        Route::ServerLive => ok(metadata::health(true, state.readiness.is_ready())),
-        Route::ServerReady => {
-            let ready = state.readiness.is_ready();
-            let status = if ready {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            };
-            Ok(reply::json(status, metadata::health(true, ready)))
-        }
-        Route::ModelMetadata(model) => ok(state.repository.find(model)?.metadata),
-        Route::V1Explain(_) => unsupported("V1 explain"),
-        Route::ModelConfig(_) => unsupported("the extension model_configuration"),
-        Route::ModelStats(_) | Route::AllStats => unsupported("the extension statistics"),
-        Route::RepositoryIndex { .. } | Route::RepositoryLoad { .. } | Route::RepositoryUnload { .. } => {
-            unsupported("the extension model_repository")
-        }
-        // Without the content type of gRPC there is nobody to read such an answer.
-        Route::Grpc(_) => Err(ProtocolError::InvalidArgument {
-            reason: "an RPC needs the content type application/grpc".into(),
-        }),
-        Route::Infer(_) | Route::V1Predict(_) => Err(ProtocolError::Internal), // answered by `infer`
-    }
-}
-
-fn unsupported(what: &str) -> Result<Reply, ProtocolError> {
-    Err(ProtocolError::Unsupported { what: what.into() })
 }
 
 async fn infer(
@@ -112,7 +78,16 @@ async fn run(
     match protocol {
         Protocol::V1 => {
             let deadline = header_deadline(&head.headers, arrived)?;
-            predict(state, model, &body, deadline).await
+            let event = CloudEvent::of(&head.headers);
+            let body = match event {
+                Some(event) => event.data(body).map_err(|error| error.in_model(&model.name))?,
+                None => body,
+            };
+            let body = predict(state, model, &body, deadline).await?;
+            Ok(match event {
+                Some(event) => event.answer(&model.name, body),
+                None => reply::json(StatusCode::OK, body),
+            })
         }
         Protocol::V2 | Protocol::Grpc => {
             let header = head
@@ -151,7 +126,7 @@ async fn predict(
     model: &Model,
     body: &Bytes,
     deadline: Option<Deadline>,
-) -> Result<Reply, ProtocolError> {
+) -> Result<Bytes, ProtocolError> {
     let v1::V1Request { inputs, form } = v1::decode_request(&model.signature, body)?;
     let outputs = model.run_all(inputs, deadline).await?;
     let nan = state.limits.nan_policy;
@@ -170,8 +145,5 @@ async fn predict(
         }),
         None => v1::encode_response(&outputs, form, nan),
     };
-    Ok(reply::json(
-        StatusCode::OK,
-        body.map_err(|error| error.in_model(&model.name))?,
-    ))
+    body.map_err(|error| error.in_model(&model.name))
 }

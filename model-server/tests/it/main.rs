@@ -4,11 +4,13 @@
 mod body;
 mod check;
 mod errors;
+mod extensions;
 mod grpc;
 mod lifecycle;
 mod models;
 mod outputs;
 mod rest;
+mod services;
 mod start;
 mod stream;
 mod support;

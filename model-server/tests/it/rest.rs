@@ -384,7 +384,16 @@ async fn health_and_metadata() {
     assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
         metadata["extensions"],
-        json!(["binary_tensor_data", "non_tensor_outputs", "parameters"])
+        json!([
+            "binary_tensor_data",
+            "classification",
+            "model_configuration",
+            "model_repository",
+            "non_tensor_outputs",
+            "parameters",
+            "schedule_policy",
+            "statistics",
+        ])
     );
     let ready = server.get("/v2/models/odd%20name%25/ready").await;
     assert_eq!(

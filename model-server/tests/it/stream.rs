@@ -15,7 +15,7 @@ async fn server() -> TestServer {
 }
 
 async fn open(server: &TestServer, headers: &[(&str, &str)]) -> Call {
-    server.open(Method::ModelStreamInfer.path(), headers).await
+    server.open(Method::ModelStreamInfer.path(), headers, None).await
 }
 
 fn request(model: &str, id: usize) -> Bytes {

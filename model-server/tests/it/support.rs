@@ -199,8 +199,8 @@ impl TestServer {
         })
     }
 
-    /// Opens a streaming RPC.
-    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)]) -> Call {
+    /// Opens a streaming RPC. An RPC that takes one message is sent it as `whole`, and nothing after it.
+    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)], whole: Option<Bytes>) -> Call {
         let tcp = TcpStream::connect(self.address).await.expect("connected");
         let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tcp))
             .await
@@ -213,12 +213,17 @@ impl TestServer {
             request = request.header(*name, *value);
         }
         let (sender, body) = mpsc::unbounded_channel();
+        let mut sender = Some(sender);
+        if let Some(whole) = whole {
+            let sender = sender.take().expect("made above");
+            sender.send(whole).expect("the body is there");
+        }
         let request = request.body(SentBody(body)).expect("a request");
         let answer = client.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK);
         let (head, body) = answer.into_parts();
         Call {
-            sender: Some(sender),
+            sender,
             head: head.headers,
             body,
             parser: grpc::FrameParser::new(1 << 20),

@@ -58,16 +58,111 @@ async fn status_and_list() {
     // A directory with a file of its own is one model; its directories are not looked at.
     assert_eq!(server.get("/").await.json(), json!({"status": "alive"}));
     assert_eq!(server.get("/v1/models").await.json(), json!({"models": ["a"]}));
-    assert_eq!(
-        server.get("/v1/models/a").await.json(),
-        json!({"name": "a", "ready": true})
-    );
+    let available = json!([{
+        "version": "1",
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }]);
+    for path in ["/v1/models/a", "/v1/models/a/versions/1"] {
+        assert_eq!(
+            server.get(path).await.json(),
+            json!({"name": "a", "ready": true, "model_version_status": available})
+        );
+    }
     let unknown = server.get("/v1/models/b").await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
     assert!(
         unknown.error().starts_with("Request for unknown model"),
         "{unknown:?}"
     );
+}
+
+#[tokio::test]
+async fn metadata_is_in_tensorflow_serving_s_words() {
+    let server = TestServer::start(&[("a.onnx", models::columns())]).await;
+    let metadata = server.get("/v1/models/a/metadata").await.json();
+    let spec = json!({"name": "a", "signature_name": "", "version": "1"});
+    assert_eq!(metadata["model_spec"], spec);
+    let signature = &metadata["metadata"]["signature_def"]["signature_def"]["serving_default"];
+    let dimensions = json!([{"size": "-1", "name": ""}, {"size": "1", "name": ""}]);
+    let plan = json!({
+        "name": "plan",
+        "dtype": "DT_STRING",
+        "tensor_shape": {"dim": dimensions, "unknown_rank": false},
+    });
+    assert_eq!(signature["inputs"]["plan"], plan);
+    assert_eq!(signature["outputs"]["id_out"]["dtype"], "DT_INT64");
+    let versioned = server.get("/v1/models/a/versions/1/metadata").await;
+    assert_eq!(versioned.json(), metadata);
+}
+
+#[tokio::test]
+async fn members_of_tensorflow_serving_s_clients_are_taken() {
+    let server =
+        TestServer::start(&[("a.onnx", models::identity(models::STRING, &[models::Dim::Any]))]).await;
+    let body = r#"{"signature_name": "serving_default", "instances": [{"b64": "aGk="}, "ho"]}"#;
+    let answer = server.post("/v1/models/a/versions/1:predict", body).await;
+    assert_eq!(answer.json(), json!({"predictions": ["hi", "ho"]}));
+}
+
+#[tokio::test]
+async fn events_are_answered_by_events() {
+    let model = models::identity(models::FLOAT, &[models::Dim::Any]);
+    let server = TestServer::start(&[("a.onnx", model)]).await;
+    let path = "/v1/models/a:predict";
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "36077800"),
+        ("ce-source", "https://example.com/event-producer"),
+        ("ce-type", "com.example.sampletype1"),
+        ("content-type", "application/json"),
+    ];
+    let answer = server
+        .send(http::Method::POST, path, &headers, r#"{"instances": [1]}"#)
+        .await;
+    assert_eq!(answer.json(), json!({"predictions": [1.0]}));
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-type", "io.kserve.inference.response"),
+        ("ce-source", "io.kserve.inference.a"),
+        ("content-type", "application/json"),
+    ] {
+        assert_eq!(answer.headers[name], value, "{name}");
+    }
+    assert_ne!(answer.headers["ce-id"], "36077800");
+    assert!(answer.headers["ce-time"].to_str().unwrap().ends_with('Z'));
+
+    let event = json!({
+        "specversion": "1.0",
+        "id": "36077800",
+        "source": "https://example.com/event-producer",
+        "type": "com.example.sampletype1",
+        "time": "2021-01-28T21:04:43.144141+00:00",
+        "data": {"instances": [2]},
+    });
+    let headers = [("content-type", "application/cloudevents+json; charset=UTF-8")];
+    let answer = server
+        .send(http::Method::POST, path, &headers, event.to_string())
+        .await;
+    assert_eq!(answer.headers["content-type"], "application/cloudevents+json");
+    let answer = answer.json();
+    assert_eq!(answer["data"], json!({"predictions": [2.0]}));
+    assert_eq!(answer["type"], "io.kserve.inference.response");
+    assert_eq!(
+        (&answer["specversion"], &answer["source"]),
+        (&json!("1.0"), &json!("io.kserve.inference.a"))
+    );
+
+    // Headers that are no event are nothing.
+    let answer = server
+        .send(
+            http::Method::POST,
+            path,
+            &[("ce-id", "1")],
+            r#"{"instances": [1]}"#,
+        )
+        .await;
+    assert!(!answer.headers.contains_key("ce-type"));
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use crate::{
     RequestedOutputs, Role, Shape, StringDataBuilder, Tensor, TensorData, TensorLabel,
     error::shown,
     rest::{
-        self, BINARY_DATA, BINARY_DATA_OUTPUT, CLASSIFICATION, append_raw, raw_data, requested_output,
-        wrong_parameter,
+        self, BINARY_DATA, BINARY_DATA_OUTPUT, CLASSIFICATION, SHARED_MEMORY_REGION, append_raw, raw_data,
+        requested_output, shared_memory, wrong_parameter,
     },
     tensor::Element,
 };
@@ -294,6 +294,9 @@ fn tensor_from_proto(
         // A peer that fills both is read by the raw contents, as stock clients do; requests were refused before.
         (Some(raw), _) => raw_data(role, &name, known, &shape, count, raw)?,
         (None, Some(contents)) => typed_data(role, &name, known, contents)?,
+        (None, None) if parameters.contains_key(SHARED_MEMORY_REGION) => {
+            return Err(shared_memory(role, &name));
+        }
         (None, None) if count == 0 && known.in_json() => {
             typed_data(role, &name, known, InferTensorContents::default())?
         }

@@ -27,17 +27,37 @@ pub enum Method {
     RepositoryModelLoad,
     /// `inference.GRPCInferenceService/RepositoryModelUnload`.
     RepositoryModelUnload,
+    /// `inference.GRPCInferenceService/SystemSharedMemoryStatus`.
+    SystemSharedMemoryStatus,
+    /// `inference.GRPCInferenceService/SystemSharedMemoryRegister`.
+    SystemSharedMemoryRegister,
+    /// `inference.GRPCInferenceService/SystemSharedMemoryUnregister`.
+    SystemSharedMemoryUnregister,
+    /// `inference.GRPCInferenceService/CudaSharedMemoryStatus`.
+    CudaSharedMemoryStatus,
+    /// `inference.GRPCInferenceService/CudaSharedMemoryRegister`.
+    CudaSharedMemoryRegister,
+    /// `inference.GRPCInferenceService/CudaSharedMemoryUnregister`.
+    CudaSharedMemoryUnregister,
+    /// `inference.GRPCInferenceService/TraceSetting`.
+    TraceSetting,
+    /// `inference.GRPCInferenceService/LogSettings`.
+    LogSettings,
     /// `grpc.health.v1.Health/Check`.
     HealthCheck,
     /// `grpc.health.v1.Health/List`.
     HealthList,
     /// `grpc.health.v1.Health/Watch`.
     HealthWatch,
+    /// `grpc.reflection.v1.ServerReflection/ServerReflectionInfo`.
+    Reflection,
+    /// `grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo`.
+    ReflectionAlpha,
 }
 
 impl Method {
     /// Every RPC.
-    pub const ALL: [Method; 15] = [
+    pub const ALL: [Method; 25] = [
         Method::ServerLive,
         Method::ServerReady,
         Method::ModelReady,
@@ -50,9 +70,19 @@ impl Method {
         Method::RepositoryIndex,
         Method::RepositoryModelLoad,
         Method::RepositoryModelUnload,
+        Method::SystemSharedMemoryStatus,
+        Method::SystemSharedMemoryRegister,
+        Method::SystemSharedMemoryUnregister,
+        Method::CudaSharedMemoryStatus,
+        Method::CudaSharedMemoryRegister,
+        Method::CudaSharedMemoryUnregister,
+        Method::TraceSetting,
+        Method::LogSettings,
         Method::HealthCheck,
         Method::HealthList,
         Method::HealthWatch,
+        Method::Reflection,
+        Method::ReflectionAlpha,
     ];
 
     /// The path of the RPC.
@@ -70,9 +100,25 @@ impl Method {
             Method::RepositoryIndex => "/inference.GRPCInferenceService/RepositoryIndex",
             Method::RepositoryModelLoad => "/inference.GRPCInferenceService/RepositoryModelLoad",
             Method::RepositoryModelUnload => "/inference.GRPCInferenceService/RepositoryModelUnload",
+            Method::SystemSharedMemoryStatus => "/inference.GRPCInferenceService/SystemSharedMemoryStatus",
+            Method::SystemSharedMemoryRegister => {
+                "/inference.GRPCInferenceService/SystemSharedMemoryRegister"
+            }
+            Method::SystemSharedMemoryUnregister => {
+                "/inference.GRPCInferenceService/SystemSharedMemoryUnregister"
+            }
+            Method::CudaSharedMemoryStatus => "/inference.GRPCInferenceService/CudaSharedMemoryStatus",
+            Method::CudaSharedMemoryRegister => "/inference.GRPCInferenceService/CudaSharedMemoryRegister",
+            Method::CudaSharedMemoryUnregister => {
+                "/inference.GRPCInferenceService/CudaSharedMemoryUnregister"
+            }
+            Method::TraceSetting => "/inference.GRPCInferenceService/TraceSetting",
+            Method::LogSettings => "/inference.GRPCInferenceService/LogSettings",
             Method::HealthCheck => "/grpc.health.v1.Health/Check",
             Method::HealthList => "/grpc.health.v1.Health/List",
             Method::HealthWatch => "/grpc.health.v1.Health/Watch",
+            Method::Reflection => "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            Method::ReflectionAlpha => "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         }
     }
 

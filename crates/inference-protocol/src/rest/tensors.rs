@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::{
-    BINARY_DATA_SIZE,
+    BINARY_DATA_SIZE, SHARED_MEMORY_REGION,
     members::{Seen, missing, optional, parameters, wrong_parameter},
+    shared_memory,
 };
 use crate::{
     Datatype, ParameterValue, Parameters, ProtocolError, Role, Shape, StringData, Tensor, TensorData,
@@ -189,6 +190,9 @@ impl Members {
                 return Err(ProtocolError::DataAndBinary {
                     tensor: TensorLabel::new(role, &name),
                 });
+            }
+            (None, None) if self.parameters.get(SHARED_MEMORY_REGION).is_some() => {
+                return Err(shared_memory(role, &name));
             }
             (None, None) => {
                 return Err(ProtocolError::NoData {

@@ -566,7 +566,7 @@ fn a_json_response_is_plain_json() {
     assert_eq!(
         refused,
         ProtocolError::NotFinite {
-            tensor: crate::TensorLabel::new(crate::Role::Output, "p"),
+            tensor: TensorLabel::new(Role::Output, "p"),
             index: 1
         }
     );

@@ -1,6 +1,7 @@
 //! Poll mode: what is served follows the files, as far as they can be loaded.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::content::Content;
 use super::super::model_toml::ModelToml;
@@ -29,6 +30,7 @@ impl Keeper {
             (None, None) => None,
         };
         let record = self.records.entry(name.to_owned()).or_default();
+        record.policy = Arc::new(policy.clone());
         for (number, version) in &mut record.versions {
             version.missed = if available.contains(number) {
                 0

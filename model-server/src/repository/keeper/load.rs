@@ -145,6 +145,7 @@ impl Keeper {
             }
             return Err(errors);
         }
+        self.records.entry(name.to_owned()).or_default().policy = Arc::new(policy);
         for (version, model, content) in loaded {
             self.install(name, version, model, &content);
             if let Some(file) = &content.file

@@ -33,6 +33,7 @@ impl Keeper {
             models,
             is_first: false,
         }));
+        self.shared.changed.send_replace(());
         let reason = self.reason_to_wait();
         match (&self.unready, reason) {
             (None, None) => {}

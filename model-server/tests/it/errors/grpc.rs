@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use plumbline_inference_protocol::GrpcCode;
 use plumbline_inference_protocol::grpc::{self, Method as Rpc, proto};
+use proto::infer_parameter::ParameterChoice::{
+    self, BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param,
+};
 use proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 
 use super::{MAX_BODY_BYTES, server};
@@ -70,14 +73,29 @@ fn wanting(names: &[&str]) -> Bytes {
     message(|message| message.outputs = names.iter().map(output).collect())
 }
 
+/// The same with this parameter.
+fn with(name: &str, choice: ParameterChoice) -> Bytes {
+    message(|message| message.parameters.extend([parameter(name, choice)]))
+}
+
 /// The same with the parameter `timeout`, in microseconds.
 fn within(micros: i64) -> Bytes {
-    use proto::infer_parameter::ParameterChoice;
+    with("timeout", Int64Param(micros))
+}
 
-    let timeout = proto::InferParameter {
-        parameter_choice: Some(ParameterChoice::Int64Param(micros)),
-    };
-    message(|message| message.parameters.extend([("timeout".to_owned(), timeout)]))
+/// The same with this parameter of its one requested output.
+fn wanting_with(name: &str, choice: ParameterChoice) -> Bytes {
+    message(|message| {
+        message.outputs = vec![InferRequestedOutputTensor {
+            name: "OUTPUT0".to_owned(),
+            parameters: [parameter(name, choice)].into(),
+        }];
+    })
+}
+
+fn parameter(name: &str, choice: ParameterChoice) -> (String, proto::InferParameter) {
+    let parameter_choice = Some(choice);
+    (name.to_owned(), proto::InferParameter { parameter_choice })
 }
 
 /// What is sent to `ModelInfer`, the code that has to come back, and a part of its message.
@@ -124,6 +142,24 @@ fn messages() -> Vec<(&'static str, Bytes, GrpcCode, &'static str)> {
         }), INVALID, "expected 1 rows"),
         ("too late", within(1), LATE, "deadline"),
         ("negative timeout", within(-1), INVALID, "timeout"),
+        ("a timeout", with("timeout", Uint64Param(10_000_000)), OK, ""),
+        ("a timeout of no kind", with("timeout", StringParam("soon".into())), INVALID, "timeout"),
+        ("fractional timeout", with("timeout", DoubleParam(1.5)), INVALID, "timeout"),
+        ("a priority", with("priority", Uint64Param(1)), OK, ""),
+        ("negative priority", with("priority", Int64Param(-1)), INVALID, "priority"),
+        ("no sequence", with("sequence_id", Int64Param(0)), OK, ""),
+        ("a sequence", with("sequence_id", Int64Param(7)), INVALID, "keep no state"),
+        ("a named sequence", with("sequence_id", StringParam("a".into())), INVALID, "keep no state"),
+        ("end of a sequence", with("sequence_end", BoolParam(true)), INVALID, "keep no state"),
+        ("a reserved name", with("triton_mine", BoolParam(true)), INVALID, "reserved"),
+        ("binary_data_output of no kind", with("binary_data_output", Int64Param(1)), INVALID, "a boolean"),
+        ("classes", wanting_with("classification", Int64Param(2)), OK, ""),
+        ("negative classification", wanting_with("classification", Int64Param(-2)), INVALID, "a number of classes"),
+        ("an output in shared memory", wanting_with("shared_memory_region", StringParam("r".into())), UNIMPLEMENTED, "output `OUTPUT0`: shared memory"),
+        ("an input in shared memory", message(|m| {
+            m.inputs[0].parameters.extend([parameter("shared_memory_region", StringParam("r".into()))]);
+            m.raw_input_contents.clear();
+        }), UNIMPLEMENTED, "input `INPUT0`: shared memory"),
         ("too large", message(|m| m.raw_input_contents[0] = vec![0; MAX_BODY_BYTES].into()), EXHAUSTED, "4096 bytes"),
     ]
 }
@@ -137,44 +173,89 @@ type Call = (
 );
 
 /// RPCs that are sent an empty message, and headers that are sent with a valid inference.
+#[rustfmt::skip] // a row a line
 fn calls() -> Vec<Call> {
     let infer = Rpc::ModelInfer.path();
     vec![
-        (
-            "unknown RPC",
-            "/inference.GRPCInferenceService/ModelGuess",
-            None,
-            UNIMPLEMENTED,
-        ),
-        (
-            "unknown service",
-            "/inference.Other/ModelInfer",
-            None,
-            UNIMPLEMENTED,
-        ),
+        ("unknown RPC", "/inference.GRPCInferenceService/ModelGuess", None, UNIMPLEMENTED),
+        ("unknown service", "/inference.Other/ModelInfer", None, UNIMPLEMENTED),
+        ("unknown RPC of health", "/grpc.health.v1.Health/Guess", None, UNIMPLEMENTED),
+        ("unknown version of reflection", "/grpc.reflection.v2.ServerReflection/ServerReflectionInfo", None, UNIMPLEMENTED),
         ("a REST path", "/v2/health/live", None, UNIMPLEMENTED),
-        ("statistics", Rpc::ModelStatistics.path(), None, UNIMPLEMENTED),
-        ("repository", Rpc::RepositoryIndex.path(), None, UNIMPLEMENTED),
-        ("health watch", Rpc::HealthWatch.path(), None, UNIMPLEMENTED),
         ("readiness of no model", Rpc::ModelReady.path(), None, NOT_FOUND),
         ("metadata of no model", Rpc::ModelMetadata.path(), None, NOT_FOUND),
+        ("configuration of no model", Rpc::ModelConfig.path(), None, NOT_FOUND),
+        ("statistics of all", Rpc::ModelStatistics.path(), None, OK),
+        ("index", Rpc::RepositoryIndex.path(), None, OK),
+        ("load where files decide", Rpc::RepositoryModelLoad.path(), None, UNIMPLEMENTED),
+        ("unload where files decide", Rpc::RepositoryModelUnload.path(), None, UNIMPLEMENTED),
+        ("trace settings", Rpc::TraceSetting.path(), None, OK),
+        ("log settings", Rpc::LogSettings.path(), None, OK),
+        ("status of shared memory", Rpc::SystemSharedMemoryStatus.path(), None, OK),
+        ("shared memory", Rpc::SystemSharedMemoryRegister.path(), None, UNIMPLEMENTED),
+        ("no more shared memory", Rpc::CudaSharedMemoryUnregister.path(), None, OK),
         // The header offers; each message tells for itself whether it is compressed.
         ("gzip unused", infer, Some(("grpc-encoding", "gzip")), OK),
         ("snappy", infer, Some(("grpc-encoding", "snappy")), UNIMPLEMENTED),
         ("identity", infer, Some(("grpc-encoding", "identity")), OK),
         ("call timeout", infer, Some(("grpc-timeout", "1n")), LATE),
-        (
-            "long call timeout",
-            infer,
-            Some(("grpc-timeout", "99999999H")),
-            OK,
-        ),
-        (
-            "malformed call timeout",
-            infer,
-            Some(("grpc-timeout", "soon")),
-            INVALID,
-        ),
+        ("long call timeout", infer, Some(("grpc-timeout", "99999999H")), OK),
+        ("malformed call timeout", infer, Some(("grpc-timeout", "soon")), INVALID),
+    ]
+}
+
+/// Messages of other RPCs.
+#[rustfmt::skip] // a row a line
+fn others() -> Vec<(&'static str, Rpc, Bytes, GrpcCode, &'static str)> {
+    use proto::model_repository_parameter::ParameterChoice as Choice;
+
+    let garbage = Bytes::from_static(&[0, 0, 0, 0, 2, 0xff, 0xff]);
+    let version = |name: &str| (name.to_owned(), "9".to_owned());
+    let (name, nine) = version("simple");
+    let config = grpc::encode_frame(&proto::ModelConfigRequest { name, version: nine });
+    let (name, nine) = version("simple");
+    let statistics = grpc::encode_frame(&proto::ModelStatisticsRequest { name, version: nine });
+    let none = grpc::encode_frame(&proto::ModelStatisticsRequest { name: "none".into(), version: String::new() });
+    let index = grpc::encode_frame(&proto::RepositoryIndexRequest { repository_name: "other".into(), ready: true });
+    let load = |repository: &str, name: &str, choice| grpc::encode_frame(&proto::RepositoryModelLoadRequest {
+        repository_name: repository.to_owned(),
+        model_name: "simple".to_owned(),
+        parameters: [(name.to_owned(), proto::ModelRepositoryParameter { parameter_choice: Some(choice) })].into(),
+    });
+    let unload = grpc::encode_frame(&proto::RepositoryModelUnloadRequest {
+        model_name: "simple".to_owned(),
+        parameters: [("unload_dependents".to_owned(), proto::ModelRepositoryParameter {
+            parameter_choice: Some(Choice::Int64Param(1)),
+        })].into(),
+        ..proto::RepositoryModelUnloadRequest::default()
+    });
+    let trace = grpc::encode_frame(&proto::TraceSettingRequest {
+        settings: [("trace_level".to_owned(), proto::trace_setting_request::SettingValue::default())].into(),
+        model_name: String::new(),
+    });
+    let traced = grpc::encode_frame(&proto::TraceSettingRequest { model_name: "none".into(), ..Default::default() });
+    let log = grpc::encode_frame(&proto::LogSettingsRequest {
+        settings: [("log_info".to_owned(), proto::log_settings_request::SettingValue::default())].into(),
+    });
+    let region = grpc::encode_frame(&proto::SystemSharedMemoryStatusRequest { name: "r".into() });
+    vec![
+        ("configuration of garbage", Rpc::ModelConfig, garbage.clone(), INVALID, "protobuf"),
+        ("configuration of no version", Rpc::ModelConfig, config, NOT_FOUND, "version 9"),
+        ("statistics of no version", Rpc::ModelStatistics, statistics, NOT_FOUND, "version 9"),
+        ("statistics of no model", Rpc::ModelStatistics, none, NOT_FOUND, "unknown model: 'none'"),
+        ("index of garbage", Rpc::RepositoryIndex, garbage.clone(), INVALID, "protobuf"),
+        ("index of no repository", Rpc::RepositoryIndex, index, INVALID, "unknown repository `other`"),
+        ("load from no repository", Rpc::RepositoryModelLoad, load("other", "config", Choice::StringParam("{}".into())), INVALID, "unknown repository"),
+        ("load with an unknown parameter", Rpc::RepositoryModelLoad, load("", "mine", Choice::BoolParam(true)), INVALID, "unknown parameter `mine`"),
+        ("load with a wrong configuration", Rpc::RepositoryModelLoad, load("", "config", Choice::Int64Param(1)), INVALID, "parameters.config"),
+        ("load with a wrong file", Rpc::RepositoryModelLoad, load("", "file:1/model.onnx", Choice::StringParam("x".into())), INVALID, "bytes_param"),
+        ("unload with a wrong parameter", Rpc::RepositoryModelUnload, unload, INVALID, "unload_dependents"),
+        ("another trace level", Rpc::TraceSetting, trace, UNIMPLEMENTED, "trace settings"),
+        ("trace settings of no model", Rpc::TraceSetting, traced, NOT_FOUND, "unknown model"),
+        ("another log level", Rpc::LogSettings, log, UNIMPLEMENTED, "log settings"),
+        ("a region that is none", Rpc::SystemSharedMemoryStatus, region, INVALID, "region `r`"),
+        ("health of garbage", Rpc::HealthCheck, garbage.clone(), INVALID, "protobuf"),
+        ("health watch of garbage", Rpc::HealthWatch, garbage, INVALID, "protobuf"),
     ]
 }
 
@@ -199,6 +280,9 @@ async fn every_fault_has_its_code_and_a_sentence() {
             code,
             says,
         );
+    }
+    for (what, rpc, body, code, says) in others() {
+        check(what, server.call_raw(rpc.path(), &[], body).await, code, says);
     }
     for (what, path, header, code) in calls() {
         let body = match header {

@@ -47,11 +47,12 @@ impl Row {
         self
     }
 
+    fn method(self, method: Method) -> Row {
+        Row { method, ..self }
+    }
+
     fn get(self) -> Row {
-        Row {
-            method: Method::GET,
-            ..self
-        }
+        self.method(Method::GET)
     }
 }
 
@@ -202,11 +203,74 @@ fn routes() -> Vec<Row> {
         bad("gzip that is no JSON", SIMPLE, gzip(b"{"), "malformed_json").header("content-encoding", &"gzip"),
         bad("gzip bomb", SIMPLE, gzip(&vec![b' '; 1 << 20]), "body_too_large").status(413).header("content-encoding", &"gzip").says("4096 bytes"),
         bad("body too large", SIMPLE, vec![b' '; MAX_BODY_BYTES + 1], "body_too_large").status(413).says("4096 bytes"),
-        bad("model_configuration", "/v2/models/simple/config", "", "unsupported").status(501).get(),
-        bad("model_repository", "/v2/repository/index", "", "unsupported").status(501),
-        bad("statistics", "/v2/models/stats", "", "unsupported").status(501).get(),
         bad("gRPC over HTTP/1", SIMPLE, ok(), "invalid_argument").header("content-type", &"application/grpc").says("HTTP/2"),
         bad("an RPC without gRPC", "/inference.GRPCInferenceService/ModelInfer", "", "invalid_argument"),
+    ]
+}
+
+/// A valid request for `simple` with these parameters.
+fn parameters(parameters: &Value) -> String {
+    simple(|body| body["parameters"] = parameters.clone())
+}
+
+/// The same with these parameters of its one requested output.
+fn wanting_with(parameters: &Value) -> String {
+    simple(|body| body["outputs"] = json!([{"name": "OUTPUT0", "parameters": parameters}]))
+}
+
+#[rustfmt::skip] // a row a line
+fn extensions() -> Vec<Row> {
+    let region = json!({"shared_memory_region": "r", "shared_memory_byte_size": 16});
+    let shared = simple(|body| {
+        body["inputs"][0] = json!({"name": "INPUT0", "datatype": "INT32", "shape": [1, 4], "parameters": region});
+    });
+    vec![
+        bad("negative timeout", SIMPLE, parameters(&json!({"timeout": -1})), "invalid_field").says("timeout"),
+        bad("fractional timeout", SIMPLE, parameters(&json!({"timeout": 1.5})), "invalid_field"),
+        bad("a priority of no kind", SIMPLE, parameters(&json!({"priority": "high"})), "invalid_field").says("priority"),
+        bad("negative priority", SIMPLE, parameters(&json!({"priority": -1})), "invalid_field"),
+        bad("a sequence", SIMPLE, parameters(&json!({"sequence_id": 7})), "invalid_field").says("keep no state"),
+        bad("a named sequence", SIMPLE, parameters(&json!({"sequence_id": "a"})), "invalid_field"),
+        bad("start of a sequence", SIMPLE, parameters(&json!({"sequence_start": true})), "invalid_field"),
+        bad("a reserved name", SIMPLE, parameters(&json!({"triton_mine": 1})), "invalid_field").says("reserved"),
+        bad("parameters of no kind", SIMPLE, parameters(&json!([1])), "invalid_field"),
+        bad("a parameter of no kind", SIMPLE, parameters(&json!({"mine": [1]})), "invalid_field"),
+        bad("binary_data_output of no kind", SIMPLE, parameters(&json!({"binary_data_output": 1})), "invalid_field"),
+        bad("binary_data of no kind", SIMPLE, wanting_with(&json!({"binary_data": "yes"})), "invalid_field"),
+        bad("negative classification", SIMPLE, wanting_with(&json!({"classification": -1})), "invalid_field"),
+        bad("classification of no kind", SIMPLE, wanting_with(&json!({"classification": "2"})), "invalid_field"),
+        bad("classes of texts", "/v2/models/bytes/infer", json!({
+            "inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "data": ["a"]}],
+            "outputs": [{"name": "y", "parameters": {"classification": 1}}],
+        }).to_string(), "invalid_argument").says("expected numbers to classify, got datatype BYTES"),
+        bad("an input in shared memory", SIMPLE, shared, "unsupported").status(501).says("input `INPUT0`: shared memory"),
+        bad("an output in shared memory", SIMPLE, wanting_with(&region), "unsupported").status(501),
+        bad("index of no repository", "/v2/repository/other/index", "", "invalid_argument").says("unknown repository `other`"),
+        bad("index with half a body", "/v2/repository/index", "{", "invalid_argument"),
+        bad("index with a wrong body", "/v2/repository/index", "{\"ready\": 1}", "invalid_argument").says("boolean"),
+        bad("index with GET", "/v2/repository/index", "", "method_not_allowed").status(405).get(),
+        bad("index with too much", "/v2/repository/index", vec![b' '; MAX_BODY_BYTES + 1], "body_too_large").status(413),
+        bad("load where files decide", "/v2/repository/models/simple/load", "", "unsupported").status(501).says("model-control"),
+        bad("unload where files decide", "/v2/repository/models/simple/unload", "", "unsupported").status(501),
+        bad("load with an unknown parameter", "/v2/repository/models/simple/load",
+            json!({"parameters": {"mine": "1"}}).to_string(), "invalid_argument").says("unknown parameter `mine`"),
+        bad("load with a wrong configuration", "/v2/repository/models/simple/load",
+            json!({"parameters": {"config": {}}}).to_string(), "invalid_field").says("parameters.config"),
+        bad("load with a file that is not base64", "/v2/repository/models/simple/load",
+            json!({"parameters": {"file:1/model.onnx": "%"}}).to_string(), "invalid_field").says("base64"),
+        bad("unload with a wrong parameter", "/v2/repository/models/simple/unload",
+            json!({"parameters": {"unload_dependents": 1}}).to_string(), "invalid_field"),
+        bad("configuration of no model", "/v2/models/none/config", "", "unknown_model").status(404).get(),
+        bad("configuration of no version", "/v2/models/simple/versions/9/config", "", "unknown_version").status(404).get(),
+        bad("configuration with POST", "/v2/models/simple/config", "", "method_not_allowed").status(405),
+        bad("statistics of no model", "/v2/models/none/stats", "", "unknown_model").status(404).get(),
+        bad("statistics of no version", "/v2/models/simple/versions/9/stats", "", "unknown_version").status(404).get(),
+        bad("trace settings of no model", "/v2/models/none/trace/setting", "", "unknown_model").status(404).get(),
+        bad("another trace level", "/v2/trace/setting", "{\"trace_level\": [\"TIMESTAMPS\"]}", "unsupported").status(501),
+        bad("another log level", "/v2/logging", "{\"log_info\": false}", "unsupported").status(501),
+        bad("another method for logging", "/v2/logging", "", "method_not_allowed").status(405).method(Method::PUT),
+        bad("shared memory", "/v2/systemsharedmemory/region/r/register", "{}", "unsupported").status(501),
+        bad("a region that is none", "/v2/cudasharedmemory/region/r/status", "", "invalid_argument").get().says("region `r`"),
     ]
 }
 
@@ -214,6 +278,15 @@ fn routes() -> Vec<Row> {
 fn v1() -> Vec<Row> {
     vec![
         bad("V1 of no model", "/v1/models/none:predict", "{}", "unknown_model").status(404),
+        bad("V1 status of no model", "/v1/models/none", "", "unknown_model").status(404).get(),
+        bad("V1 status of no version", "/v1/models/simple/versions/9", "", "unknown_version").status(404).get(),
+        bad("V1 metadata of no model", "/v1/models/none/metadata", "", "unknown_model").status(404).get(),
+        bad("V1 label", "/v1/models/simple/labels/stable:predict", "{}", "unknown_version").status(404)
+            .says("version label `stable` is not found"),
+        bad("V1 event without data", CHURN, json!({"specversion": "1.0", "id": "1", "source": "s", "type": "t"}).to_string(),
+            "missing_field").header("content-type", &"application/cloudevents+json").says("model `churn`: field `data`"),
+        bad("V1 event that is none", CHURN, "[]", "invalid_field").header("content-type", &"application/cloudevents+json"),
+        bad("V1 explain of no model", "/v1/models/none:explain", "{}", "unknown_model").status(404),
         bad("V1 explain", "/v1/models/churn:explain", "{}", "unsupported").status(501),
         bad("neither form", CHURN, "{}", "invalid_v1_form").says("exactly one of `instances` and `inputs`"),
         bad("both forms", CHURN, "{\"instances\": [[1, 2]], \"inputs\": [[1, 2]]}", "invalid_v1_form"),
@@ -229,7 +302,7 @@ fn v1() -> Vec<Row> {
 #[tokio::test]
 async fn every_fault_has_its_status_and_a_sentence() {
     let server = server().await;
-    let rows: Vec<Row> = [bodies(), binaries(), routes(), v1()]
+    let rows: Vec<Row> = [bodies(), binaries(), routes(), extensions(), v1()]
         .into_iter()
         .flatten()
         .collect();
