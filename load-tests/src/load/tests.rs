@@ -154,7 +154,11 @@ fn an_answer_that_never_comes_is_a_failure() {
 #[test]
 fn endpoints_can_change_while_a_load_runs() {
     let (asked_new, new_was_asked) = std::sync::mpsc::channel();
-    let old = server(|_| (200, GOOD));
+    let (asked_old, old_was_asked) = std::sync::mpsc::channel();
+    let old = server(move |_| {
+        let _first = asked_old.send(());
+        (200, GOOD)
+    });
     let new = server(move |_| {
         // Nobody listens any more after the first.
         let _first = asked_new.send(());
@@ -168,6 +172,8 @@ fn endpoints_can_change_while_a_load_runs() {
     };
     let (targets, stop) = (Arc::clone(&asked.targets), Arc::clone(&asked.stop));
     let change = std::thread::spawn(move || {
+        // The connections are made: they have to be left.
+        let _asked = old_was_asked.recv_timeout(Duration::from_secs(20));
         targets.set(vec![new]);
         let reached = new_was_asked.recv_timeout(Duration::from_secs(20));
         stop.store(true, Ordering::Relaxed);
@@ -183,4 +189,28 @@ fn endpoints_can_change_while_a_load_runs() {
         "{:?}",
         tally.faults
     );
+}
+
+/// One answer stalls, and holds up everything that was due meanwhile: each request counts the part that it waited.
+#[test]
+fn a_stall_shows_in_every_request_that_it_held_up() {
+    let stall = Duration::from_millis(60);
+    let address = server(move |number| {
+        if number == 0 {
+            // The service time of a slow server; longer on a busy machine, which the test does not mind.
+            std::thread::sleep(stall);
+        }
+        (200, GOOD)
+    });
+    let report = run(&Plan {
+        connections: 1,
+        count: Some(20),
+        arrivals: Arrivals::Constant(1_000.0),
+        ..plan(address, Http::One)
+    })
+    .expect("answers");
+    // The last one was due 19 ms after the first was, and before the stall was over.
+    let least = Duration::from_nanos(report.tally.ok.min());
+    assert_eq!(report.tally.ok.len(), 20);
+    assert!(least + Duration::from_millis(20) > stall, "{least:?}\n{report}");
 }
