@@ -14,6 +14,23 @@ pub(crate) use self::{
     write::{JsonFloat, array_of_strings, write_f64, write_int, write_str},
 };
 
+/// Whether a byte of a JSON string stands for itself: no quote, no backslash, no control character.
+#[inline]
+fn is_plain(byte: u8) -> bool {
+    const PLAIN: [bool; 256] = {
+        let mut plain = [true; 256];
+        let mut control = 0;
+        while control < 0x20 {
+            plain[control] = false;
+            control += 1;
+        }
+        plain[b'"' as usize] = false;
+        plain[b'\\' as usize] = false;
+        plain
+    };
+    PLAIN[usize::from(byte)]
+}
+
 /// Reads the text that [`array_of_strings`] wrote; `None` for any other text.
 pub(crate) fn parse_array_of_strings(text: &str) -> Option<Vec<String>> {
     let mut reader = Reader::over(text, Mode::Strict);

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, str};
 
+use super::is_plain;
 use crate::{ProtocolError, error::shown};
 
 /// Levels of nesting allowed, as in Triton.
@@ -103,6 +104,7 @@ impl<'a> Reader<'a> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn skip_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.byte() {
             self.at += 1;
@@ -110,6 +112,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of the next token.
+    #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
         self.skip_space();
         self.byte()
@@ -169,6 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether a value follows; steps out of the array if not.
+    #[inline]
     pub(crate) fn next_element(&mut self, array: &mut Container) -> Result<bool, Fault> {
         match self.peek() {
             Some(b']') => {
@@ -220,16 +224,17 @@ impl<'a> Reader<'a> {
         if self.peek() != Some(b'"') {
             return self.unwanted("a string");
         }
-        self.at += 1;
-        let (start, bytes) = (self.at, self.text.as_bytes());
+        let (start, bytes) = (self.at + 1, self.text.as_bytes());
+        let mut at = start;
         let mut escaped = false;
         loop {
-            match bytes.get(self.at) {
+            at += bytes[at..].iter().take_while(|&&byte| is_plain(byte)).count();
+            self.at = at;
+            match bytes.get(at) {
                 Some(b'"') => {
-                    let raw = &self.text[start..self.at];
                     self.at += 1;
                     return Ok(Text {
-                        raw,
+                        raw: &self.text[start..at],
                         at: start,
                         escaped,
                     });
@@ -237,9 +242,9 @@ impl<'a> Reader<'a> {
                 Some(b'\\') => {
                     escaped = true;
                     self.escape()?;
+                    at = self.at;
                 }
-                Some(0..=0x1f) => return self.syntax("no control character in a string"),
-                Some(_) => self.at += 1,
+                Some(_) => return self.syntax("no control character in a string"),
                 None => return self.syntax("`\"` at the end of a string"),
             }
         }

@@ -1,32 +1,36 @@
 //! Writing JSON into a byte buffer.
 
+use super::is_plain;
+
 /// Appends a JSON string.
 pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut written = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..=0x1f => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[written..at]);
-        if escape.is_empty() {
-            const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = text.as_bytes();
+    loop {
+        let plain = rest.iter().take_while(|&&byte| is_plain(byte)).count();
+        out.extend_from_slice(&rest[..plain]);
+        let Some(&byte) = rest.get(plain) else { break };
+        write_escape(out, byte);
+        rest = &rest[plain + 1..];
+    }
+    out.push(b'"');
+}
+
+/// Appends a byte that does not stand for itself.
+fn write_escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let letter = match byte {
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0..=0x1f => {
             out.extend_from_slice(b"\\u00");
             out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        } else {
-            out.extend_from_slice(escape);
+            return;
         }
-        written = at + 1;
-    }
-    out.extend_from_slice(&bytes[written..]);
-    out.push(b'"');
+        itself => itself,
+    };
+    out.extend_from_slice(&[b'\\', letter]);
 }
 
 /// Appends an integer.

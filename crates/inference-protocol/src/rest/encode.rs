@@ -153,11 +153,11 @@ impl Writer {
             if index > 0 {
                 self.out.push(b',');
             }
-            self.open();
-            self.string("name", tensor.name());
-            self.string("datatype", tensor.datatype().as_str());
-            self.key("shape");
-            self.out.push(b'[');
+            self.out.extend_from_slice(br#"{"name":"#);
+            write_str(&mut self.out, tensor.name());
+            self.out.extend_from_slice(br#","datatype":""#);
+            self.out.extend_from_slice(tensor.datatype().as_str().as_bytes());
+            self.out.extend_from_slice(br#"","shape":["#);
             for (index, &dimension) in tensor.shape().dimensions().iter().enumerate() {
                 if index > 0 {
                     self.out.push(b',');
@@ -171,8 +171,7 @@ impl Writer {
                 self.parameters(&tensor.parameters, [(BINARY_DATA_SIZE, size)]);
             } else {
                 self.parameters(&tensor.parameters, None);
-                self.key("data");
-                self.out.push(b'[');
+                self.out.extend_from_slice(br#","data":["#);
                 let label = || TensorLabel::new(role, tensor.name());
                 Values::of(tensor, role)?.write(0..tensor.len(), nan, label, &mut self.out)?;
                 self.out.push(b']');

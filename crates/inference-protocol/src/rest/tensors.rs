@@ -261,7 +261,8 @@ pub(super) fn with_binary(
     json_len: Option<usize>,
 ) -> Result<Vec<Tensor>, ProtocolError> {
     let mut rest = body.slice(json_len.unwrap_or(body.len())..);
-    let tensors = pending.into_iter().map(|pending| {
+    let mut tensors = Vec::with_capacity(pending.len());
+    for pending in pending {
         let Pending {
             name,
             datatype,
@@ -291,9 +292,8 @@ pub(super) fn with_binary(
         };
         let mut tensor = Tensor::with_role(role, name, shape, data)?;
         tensor.parameters = parameters;
-        Ok(tensor)
-    });
-    let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        tensors.push(tensor);
+    }
     if rest.is_empty() {
         Ok(tensors)
     } else {
