@@ -121,7 +121,11 @@ impl tower::Service<Request<Incoming>> for Server {
 
     fn call(&mut self, mut request: Request<Incoming>) -> Answer {
         let arrived = Instant::now();
-        let request_id = RequestId::ensure(request.headers_mut());
+        let request_id = if tracing::enabled!(tracing::Level::DEBUG) {
+            RequestId::ensure(request.headers_mut()) // `record` looks for it there
+        } else {
+            RequestId::of(request.headers()).unwrap_or_else(RequestId::random)
+        };
         let is_grpc = grpc::is_grpc(request.headers());
         let state = Arc::clone(&self.0);
         let coming: Pin<Box<dyn Future<Output = Reply> + Send>> = if is_grpc {

@@ -1,5 +1,7 @@
 //! The order of leaving: not ready, endpoints notice, stop accepting, finish, exit.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +12,8 @@ use crate::Readiness;
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     begun: CancellationToken,
+    /// The same as a flag, which every request reads: asking a token takes a lock.
+    has_begun: Arc<AtomicBool>,
     stop_accepting: CancellationToken,
     readiness: Readiness,
     /// Time between "not ready" and "stop accepting".
@@ -23,6 +27,7 @@ impl Shutdown {
         let (begun, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
         Self {
             begun,
+            has_begun: Arc::default(),
             stop_accepting,
             readiness,
             drain_delay,
@@ -32,8 +37,7 @@ impl Shutdown {
 
     /// Begins as for SIGTERM: unready now, listeners close after the drain delay.
     pub async fn begin(&self) {
-        self.readiness.drain();
-        self.begun.cancel();
+        self.mark_begun();
         if !self.drain_delay.is_zero() {
             tracing::info!(delay = ?self.drain_delay, "not ready; waiting for endpoints to notice");
             tokio::time::sleep(self.drain_delay).await;
@@ -43,9 +47,14 @@ impl Shutdown {
 
     /// Begins without the delay, as for Ctrl-C on a terminal, where no endpoint has to notice.
     pub fn begin_now(&self) {
-        self.readiness.drain();
-        self.begun.cancel();
+        self.mark_begun();
         self.stop_accepting.cancel();
+    }
+
+    fn mark_begun(&self) {
+        self.readiness.drain();
+        self.has_begun.store(true, Ordering::Release);
+        self.begun.cancel();
     }
 
     /// Resolves as soon as shutdown begins.
@@ -55,7 +64,7 @@ impl Shutdown {
 
     /// Whether shutdown has begun.
     pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.has_begun.load(Ordering::Acquire)
     }
 
     /// Resolves when listeners must close and background work must come to its end.

@@ -14,6 +14,8 @@ use super::reply_body::{Messages, ReplyBody};
 /// A reply that is whole from the start.
 pub(super) type WholeReply = Response<WholeBody>;
 
+/// [`HEADER_LENGTH`] as a name that is made once: a text would be parsed for each lookup.
+pub(super) const HEADER_LENGTH_NAME: HeaderName = HeaderName::from_static(HEADER_LENGTH);
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -25,11 +27,15 @@ const RETRY_AFTER_MS: HeaderValue = HeaderValue::from_static("1000");
 
 /// A JSON reply. The content type is exact: KServe's client compares it whole.
 pub(super) fn json(status: StatusCode, body: Bytes) -> WholeReply {
+    of_type(status, JSON, body)
+}
+
+fn of_type(status: StatusCode, content_type: &'static str, body: Bytes) -> WholeReply {
     let mut reply = Response::new(WholeBody::new(body));
     *reply.status_mut() = status;
     reply
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
 }
 
@@ -42,13 +48,12 @@ pub(super) fn unready(status: StatusCode, body: Bytes) -> Response<WholeBody> {
 
 /// A V2 inference reply: JSON, or JSON followed by binary tensors.
 pub(super) fn infer(body: RestBody) -> WholeReply {
-    let content_type = HeaderValue::from_static(body.content_type());
-    let mut reply = json(StatusCode::OK, body.body);
-    reply.headers_mut().insert(CONTENT_TYPE, content_type);
+    let content_type = body.content_type();
+    let mut reply = of_type(StatusCode::OK, content_type, body.body);
     if let Some(length) = body.json_len {
         reply
             .headers_mut()
-            .insert(HeaderName::from_static(HEADER_LENGTH), HeaderValue::from(length));
+            .insert(HEADER_LENGTH_NAME, HeaderValue::from(length));
     }
     reply
 }

@@ -92,7 +92,7 @@ async fn run(
         Protocol::V2 | Protocol::Grpc => {
             let header = head
                 .headers
-                .get(rest::HEADER_LENGTH)
+                .get(&reply::HEADER_LENGTH_NAME)
                 .map(http::HeaderValue::as_bytes);
             let mut request = rest::decode_request_for(&model.signature, &body, header)?;
             let of_header = header_deadline(&head.headers, arrived)?;

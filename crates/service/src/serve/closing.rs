@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::{CONNECTION, HeaderValue};
@@ -16,12 +17,16 @@ use crate::Shutdown;
 #[derive(Clone, Debug)]
 pub(super) struct Closing<S> {
     inner: S,
-    shutdown: Shutdown,
+    /// Of this connection alone: cloning a [`Shutdown`] for each request takes the locks that all connections share.
+    shutdown: Arc<Shutdown>,
 }
 
 impl<S> Closing<S> {
     pub(super) fn new(inner: S, shutdown: Shutdown) -> Self {
-        Self { inner, shutdown }
+        Self {
+            inner,
+            shutdown: Arc::new(shutdown),
+        }
     }
 }
 
@@ -41,7 +46,7 @@ where
         let may_end = request.version() < Version::HTTP_2;
         Answering {
             answer: self.inner.call(request),
-            shutdown: may_end.then(|| self.shutdown.clone()),
+            shutdown: may_end.then(|| Arc::clone(&self.shutdown)),
         }
     }
 }
@@ -52,7 +57,7 @@ pin_project! {
         #[pin]
         answer: F,
         // Of HTTP/1.1 connections.
-        shutdown: Option<Shutdown>,
+        shutdown: Option<Arc<Shutdown>>,
     }
 }
 
