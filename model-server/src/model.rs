@@ -77,8 +77,8 @@ pub(crate) struct Classifier {
 }
 
 impl Classifier {
-    /// A model of exactly two outputs, one of them with class labels `[N, C]` and one with a label a row `[N]`; or one
-    /// of a label a row and the probability of each class.
+    /// A model of exactly two outputs, one of them with class labels `[N, C]` and one with a label a row, `[N]`,
+    /// `[N, 1]` or `[1, N]`; or one of a label a row and the probability of each class.
     pub(crate) fn of(specs: &[TensorSpec], infos: &[OutputInfo]) -> Option<Classifier> {
         if let [label] = (0..infos.len())
             .filter(|&at| infos[at].class.is_none())
@@ -98,8 +98,13 @@ impl Classifier {
         } else {
             (0, first, second)
         };
-        let is_label =
-            matches!(label_spec.datatype, Datatype::Int64 | Datatype::Bytes) && label_spec.shape.rank() == 1;
+        // Converters leave an axis of size 1 beside the rows, before or behind: it is a label a row all the same.
+        let one_a_row = match label_spec.shape.dimensions() {
+            [_] => true,
+            [first, second] => *first == 1 || *second == 1,
+            _ => false,
+        };
+        let is_label = matches!(label_spec.datatype, Datatype::Int64 | Datatype::Bytes) && one_a_row;
         let is_probability = matches!(probability_spec.datatype, Datatype::Fp32 | Datatype::Fp64)
             && probability_spec.shape.rank() == 2;
         let classes = infos[probabilities].class_labels.clone()?;
@@ -122,7 +127,7 @@ impl Classifier {
                 .iter()
                 .all(|column| column.len() == rows && column.shape().rank() > 0),
         };
-        (label.shape().rank() == 1 && fits).then_some((label, probabilities))
+        fits.then_some((label, probabilities))
     }
 }
 
@@ -453,4 +458,26 @@ fn rows(inputs: &[Tensor]) -> usize {
         .and_then(|tensor| tensor.shape().rows())
         .unwrap_or(1);
     usize::try_from(rows).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_a_row_may_have_an_axis_too_many() {
+        let classes = vec!["no".to_owned(), "yes".to_owned()];
+        let of = |label: &[i64]| {
+            let label = TensorSpec::new("label", Datatype::Int64, label.iter().copied().collect::<Shape>());
+            let probabilities = TensorSpec::new("p", Datatype::Fp32, [-1, 2]);
+            let infos = [OutputInfo::default(), OutputInfo::new(Some(classes.clone()))];
+            Classifier::of(&[label, probabilities], &infos).map(|classifier| classifier.label)
+        };
+        for shape in [&[-1][..], &[-1, 1], &[1, -1]] {
+            assert_eq!(of(shape), Some(0), "{shape:?}");
+        }
+        for shape in [&[][..], &[-1, 2], &[-1, -1], &[-1, 1, 1]] {
+            assert_eq!(of(shape), None, "{shape:?}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub fn encode_response(outputs: &[Tensor], form: Form, nan: NanPolicy) -> Result
 /// Writes a classifier's answer: `{"label": …, "probabilities": {class: p}}` per row, in the form by columns two
 /// lists of them.
 ///
-/// `labels`: shape `[rows]` or `[rows, 1]`; `probabilities`: one tensor of shape `[rows, classes]`, or one for each
+/// `labels`: one a row, of shape `[rows]`, `[rows, 1]` or `[1, rows]`; `probabilities`: one tensor of shape `[rows, classes]`, or one for each
 /// class of shape `[rows]` or `[rows, 1]`; `classes`: the name of each.
 ///
 /// # Errors
@@ -48,9 +48,6 @@ pub fn encode_classification<S: AsRef<str>>(
         columns if columns.len() == classes.len() && columns.iter().all(|column| is_column(column)) => true,
         _ => return Err(ProtocolError::Internal),
     };
-    if !is_column(labels) {
-        return Err(ProtocolError::Internal);
-    }
     let keys: Vec<Vec<u8>> = classes
         .iter()
         .map(|class| {

@@ -250,6 +250,13 @@ fn a_classifier_answers_with_names() {
             r#"{"label":"yes","probabilities":{"no":0.5,"y\"s":0.5}}]}"#
         )
     );
+    // An axis too many, as some converters leave it.
+    for shape in [[2, 1], [1, 2]] {
+        let data = TensorData::from_strings(["no", "yes"].into_iter().collect());
+        let labels = Tensor::new("l", shape, data).unwrap();
+        let told = encode_classification(&labels, &[&p], &["no", "y\"s"], Form::Rows, NanPolicy::Null);
+        assert_eq!(text(told), text(rows.clone()));
+    }
     let columns = encode(Form::Columns);
     assert_eq!(
         text(columns.clone()),
