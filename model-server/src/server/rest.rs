@@ -22,7 +22,9 @@ use crate::scheduler::Deadline;
 pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
     let is_head = request.method() == Method::HEAD;
     let accepted = compress::accepted(request.headers());
-    let reply = match Route::parse(request.method(), request.uri().path()) {
+    let route = Route::parse(request.method(), request.uri().path());
+    let is_inference = route.as_ref().is_ok_and(Route::is_inference);
+    let reply = match route {
         Ok(Route::Infer(model)) => infer(state, request, &model, Protocol::V2, arrived).await,
         Ok(Route::V1Predict(model)) => infer(state, request, &model, Protocol::V1, arrived).await,
         Ok(
@@ -36,7 +38,16 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: I
         Err(error) => reply::rest_error(&error),
     };
     let reply = match accepted {
-        Some(accepted) => compress::rest_reply(accepted, reply, state.limits.compress_min_bytes).await,
+        Some(accepted) => {
+            // `tritonclient.http.aio` accepts gzip for every reply and can read it in those of inference only.
+            let worth_it = is_inference && reply.status() == StatusCode::OK;
+            let min_bytes = if worth_it {
+                state.limits.compress_min_bytes
+            } else {
+                usize::MAX
+            };
+            compress::rest_reply(accepted, reply, min_bytes).await
+        }
         None => reply,
     };
     if is_head { reply::head_only(reply) } else { reply }
