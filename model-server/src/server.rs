@@ -6,6 +6,7 @@ mod compress;
 mod grpc;
 mod health;
 mod model_config;
+mod openapi;
 mod parameters;
 mod reflection;
 mod reply;

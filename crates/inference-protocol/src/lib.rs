@@ -11,6 +11,7 @@ pub mod grpc;
 mod infer;
 mod json;
 pub mod metadata;
+pub mod openapi;
 pub mod rest;
 mod route;
 mod shape;

@@ -46,6 +46,12 @@ pub enum Route {
     ModelStats(ModelRef),
     /// `GET /v2/models/stats`.
     AllStats,
+    /// `GET /v2/models/{m}[/versions/{v}]/openapi.json`; no part of the protocol.
+    ModelOpenApi(ModelRef),
+    /// `GET /v2/openapi.json`; no part of the protocol.
+    OpenApi,
+    /// `GET /v2/docs`; no part of the protocol.
+    Docs,
     /// `POST /v2/repository[/{repository}]/index`.
     RepositoryIndex {
         /// The repository, if the path names one.
@@ -141,7 +147,8 @@ impl Route {
             | Route::ModelReady(model)
             | Route::Infer(model)
             | Route::ModelConfig(model)
-            | Route::ModelStats(model) => Some(model),
+            | Route::ModelStats(model)
+            | Route::ModelOpenApi(model) => Some(model),
             Route::TraceSetting { model, .. } => model.as_ref(),
             Route::V1Alive
             | Route::V1List
@@ -149,6 +156,8 @@ impl Route {
             | Route::ServerLive
             | Route::ServerReady
             | Route::AllStats
+            | Route::OpenApi
+            | Route::Docs
             | Route::RepositoryIndex { .. }
             | Route::RepositoryLoad { .. }
             | Route::RepositoryUnload { .. }
@@ -218,6 +227,8 @@ fn v2(segments: &[&str], access: Access) -> Option<(Route, &'static str)> {
         [] => (Route::ServerMetadata, GET),
         ["health", "live"] => (Route::ServerLive, GET),
         ["health", "ready"] => (Route::ServerReady, GET),
+        ["openapi.json"] => (Route::OpenApi, GET),
+        ["docs"] => (Route::Docs, GET),
         ["models", "stats"] => (Route::AllStats, GET),
         ["logging"] => (Route::Logging(access), GET_OR_POST),
         ["trace", "setting"] => (Route::TraceSetting { model: None, access }, GET_OR_POST),
@@ -257,6 +268,7 @@ fn of_model(model: ModelRef, action: &str) -> Option<(Route, &'static str)> {
         "ready" => (Route::ModelReady(model), GET),
         "config" => (Route::ModelConfig(model), GET),
         "stats" => (Route::ModelStats(model), GET),
+        "openapi.json" => (Route::ModelOpenApi(model), GET),
         _ => return None,
     })
 }
@@ -376,6 +388,13 @@ mod tests {
                 Route::ModelMetadata(versioned("churn", "2")),
             ),
             ("/v2/models/churn/ready", Route::ModelReady(churn())),
+            ("/v2/openapi.json", Route::OpenApi),
+            ("/v2/docs", Route::Docs),
+            ("/v2/models/churn/openapi.json", Route::ModelOpenApi(churn())),
+            (
+                "/v2/models/churn/versions/2/openapi.json",
+                Route::ModelOpenApi(versioned("churn", "2")),
+            ),
             (
                 "/v2/models/churn/versions/2/ready",
                 Route::ModelReady(versioned("churn", "2")),

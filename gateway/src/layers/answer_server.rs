@@ -148,7 +148,8 @@ impl Server {
             | Endpoint::ModelReady(model)
             | Endpoint::Infer(model)
             | Endpoint::ModelConfig(model)
-            | Endpoint::ModelStats(model) => in_path(&model.name),
+            | Endpoint::ModelStats(model)
+            | Endpoint::ModelOpenApi(model) => in_path(&model.name),
             Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, call),
             Endpoint::V1Alive => answer(StatusCode::OK, metadata::v1_alive()),
             Endpoint::V1List => {
@@ -164,6 +165,7 @@ impl Server {
             Endpoint::ServerReady if self.ready() => answer(StatusCode::OK, metadata::health(true, true)),
             Endpoint::ServerReady => answer(StatusCode::SERVICE_UNAVAILABLE, metadata::health(true, false)),
             Endpoint::AllStats => not_served("statistics of all models"),
+            Endpoint::OpenApi | Endpoint::Docs => not_served("a document of all models"),
             Endpoint::RepositoryIndex { .. }
             | Endpoint::RepositoryLoad { .. }
             | Endpoint::RepositoryUnload { .. } => not_served("the model repository"),

@@ -8,6 +8,7 @@ mod extensions;
 mod grpc;
 mod lifecycle;
 mod models;
+mod openapi;
 mod outputs;
 mod rest;
 mod services;

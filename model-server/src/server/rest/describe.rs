@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::repository::Served;
 use crate::server::reply::{self, WholeReply};
-use crate::server::{State, body, compress, model_config, repository_api, settings, v1_status};
+use crate::server::{State, body, compress, model_config, openapi, repository_api, settings, v1_status};
 use crate::statistics;
 
 /// What needs no body to be answered.
@@ -55,6 +55,9 @@ pub(super) fn describe(state: &State, route: &Route) -> Result<WholeReply, Proto
             Ok(reply::json(status, metadata::health(true, ready)))
         }
         Route::ModelMetadata(model) => ok(state.repository.find(model)?.metadata),
+        Route::ModelOpenApi(model) => openapi::model(state, model),
+        Route::OpenApi => Ok(openapi::server(state)),
+        Route::Docs => Ok(openapi::page(state)),
         Route::ModelConfig(model) => {
             let served = state.repository.find(model)?;
             let config = model_config::config(&served, state.limits.max_body_bytes);
