@@ -141,6 +141,7 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 docs: setup ## Writes docs/metrics.md from what the code declares
 	PLUMBLINE_UPDATE_DOCS=1 $(CARGO) test --locked -q --lib -p plumbline-gateway -p plumbline-sidecar -p plumbline-model-server -p plumbline-analysis-worker every_series_is_documented
 
+<<<<<<< Updated upstream
 # --- Load ----------------------------------------------------------------------------------------------------------
 
 TODAY := $(shell date -u +%Y-%m-%d)
@@ -187,3 +188,16 @@ reload: setup load-models ## 100 reloads by polling, 100 by request, and rolling
 generator: setup ## The load generator beside wrk (Debian's package) on the constant-answer server
 	$(call load_programs,constant-server plumbline-load)
 	load-tests/against-wrk.sh $(RESULTS)-generator.md
+=======
+# --- Fuzzing, OpenAPI ------------------------------------------------------------------------------------------------
+
+.PHONY: fuzz
+fuzz: ## Every decoder's fuzz target for FUZZ_SECONDS (20) each, from its kept corpus
+	scripts/fuzz.sh
+
+.PHONY: test-openapi
+test-openapi: setup ## schemathesis against the OpenAPI documents of a running model server
+	@scripts/setup-openapi.sh
+	@$(CARGO) build --locked -p plumbline-model-server
+	tests/openapi/run.sh target/debug/plumbline-model-server
+>>>>>>> Stashed changes

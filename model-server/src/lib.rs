@@ -9,6 +9,8 @@ mod app;
 mod check;
 mod classification;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod library;
 mod metrics;
 mod model;

@@ -79,14 +79,16 @@ impl ModelToml {
                 });
             }
         };
-        toml::from_str(&text).map_err(|error| {
+        ModelToml::parse(&text).map_err(|problem| ModelTomlError { path, problem })
+    }
+
+    /// Reads the text of a file, or tells in which line it is wrong.
+    pub(crate) fn parse(text: &str) -> Result<ModelToml, String> {
+        toml::from_str(text).map_err(|error| {
             // The place in one line instead of the parser's drawing.
             let before = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..before].split(|&byte| byte == b'\n').count();
-            ModelTomlError {
-                path,
-                problem: format!("line {line}: {}", error.message()),
-            }
+            format!("line {line}: {}", error.message())
         })
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use plumbline_inference_protocol::{
     InferRequest, InferResponse, ModelSignature, NanPolicy, Parameters, ProtocolError, RequestedOutputs,
-    TensorSpec,
+    Tensor, TensorData, TensorSpec,
     grpc::{self, Contents, Peek},
     rest::{self, Encoding, RestBody},
     v1,
@@ -11,6 +11,17 @@ use plumbline_inference_protocol::{
 use proptest::prelude::*;
 
 use crate::generate::{Carries, bits, model, request, response, tensor};
+
+fn any_float() -> impl Strategy<Value = f64> {
+    let special = [
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        -0.0,
+        f64::MIN_POSITIVE / 2.0,
+    ];
+    prop_oneof![3 => any::<f64>(), 1 => prop::sample::select(special.to_vec())]
+}
 
 fn failed(error: &ProtocolError) -> TestCaseError {
     TestCaseError::fail(error.to_string())
@@ -85,6 +96,41 @@ proptest! {
     #[test]
     fn rest_binary_responses(sent in response(Carries::AnyBits)) {
         rest_response(&sent, true)?;
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have(
+        wide in prop::collection::vec(any_float(), 0..6),
+        narrow in prop::collection::vec(any_float().prop_map(|value| value as f32), 0..6),
+    ) {
+        let tensor = |name: &str, data: TensorData| Tensor::new(name, [data.len() as i64], data).unwrap();
+        let sent = InferResponse {
+            model_name: "m".to_owned(),
+            outputs: vec![
+                tensor("wide", TensorData::from_vec(wide.clone())),
+                tensor("narrow", TensorData::from_vec(narrow.clone())),
+            ],
+            ..InferResponse::default()
+        };
+        let finite = wide.iter().all(|value| value.is_finite()) && narrow.iter().all(|value| value.is_finite());
+        for nan in [NanPolicy::Null, NanPolicy::Literal, NanPolicy::Error] {
+            let body = rest::encode_response(&sent, &RequestedOutputs::default(), nan);
+            prop_assert_eq!(body.is_ok(), finite || nan != NanPolicy::Error);
+            let Ok(body) = body else { continue };
+            let is_json = serde_json::from_slice::<serde_json::Value>(&body.body).is_ok();
+            prop_assert_eq!(is_json, finite || nan == NanPolicy::Null);
+            let back = rest::decode_response(&body.body, None).map_err(|error| failed(&error))?;
+            let values = |index: usize| back.outputs[index].data().iter_f64().expect("numbers").collect::<Vec<_>>();
+            let narrow = narrow.iter().map(|&value| f64::from(value)).collect();
+            for (sent, back) in [(&wide, values(0)), (&narrow, values(1))] {
+                prop_assert_eq!(sent.len(), back.len());
+                for (&sent, back) in sent.iter().zip(back) {
+                    // `null` stands for all three, and is read as the first.
+                    let expected = if sent.is_finite() || nan == NanPolicy::Literal { sent } else { f64::NAN };
+                    prop_assert!(expected == back || (expected.is_nan() && back.is_nan()), "{sent} -> {back}");
+                }
+            }
+        }
     }
 
     #[test]
