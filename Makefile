@@ -141,7 +141,6 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 docs: setup ## Writes docs/metrics.md from what the code declares
 	PLUMBLINE_UPDATE_DOCS=1 $(CARGO) test --locked -q --lib -p plumbline-gateway -p plumbline-sidecar -p plumbline-model-server -p plumbline-analysis-worker every_series_is_documented
 
-<<<<<<< Updated upstream
 # --- Load ----------------------------------------------------------------------------------------------------------
 
 TODAY := $(shell date -u +%Y-%m-%d)
@@ -188,7 +187,7 @@ reload: setup load-models ## 100 reloads by polling, 100 by request, and rolling
 generator: setup ## The load generator beside wrk (Debian's package) on the constant-answer server
 	$(call load_programs,constant-server plumbline-load)
 	load-tests/against-wrk.sh $(RESULTS)-generator.md
-=======
+
 # --- Fuzzing, OpenAPI ------------------------------------------------------------------------------------------------
 
 .PHONY: fuzz
@@ -200,4 +199,3 @@ test-openapi: setup ## schemathesis against the OpenAPI documents of a running m
 	@scripts/setup-openapi.sh
 	@$(CARGO) build --locked -p plumbline-model-server
 	tests/openapi/run.sh target/debug/plumbline-model-server
->>>>>>> Stashed changes

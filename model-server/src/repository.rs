@@ -44,7 +44,7 @@ pub use self::model_toml::ModelTomlError;
 
 /// Reads the text of a `model.toml`, or tells in which line it is wrong.
 pub(crate) fn parse_model_toml(text: &str) -> Result<(), String> {
-    self::model_toml::ModelToml::parse(text).map(drop)
+    model_toml::ModelToml::parse(text).map(drop)
 }
 pub use self::policy::VersionPolicy;
 pub(crate) use self::scan::{Source, SourceKind};
