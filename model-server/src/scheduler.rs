@@ -448,7 +448,9 @@ impl<S: Runner> Shared<S> {
             .entries
             .into_iter()
             .partition(|(_, entry)| entry.job.is_late(now));
-        late.into_iter().for_each(|(_, entry)| answer_late(entry));
+        for (_, entry) in late {
+            answer_late(entry);
+        }
         let (keys, batch): (Vec<Key>, Vec<Entry>) = in_time.into_iter().unzip();
         if batch.is_empty() {
             return;

@@ -11,6 +11,7 @@ mod models;
 mod openapi;
 mod outputs;
 mod rest;
+mod scheduling;
 mod services;
 mod start;
 mod stream;
