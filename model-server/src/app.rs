@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::repository::{LoadErrors, Loader, Repository};
 use crate::scheduler::ComputeThreads;
 use crate::server::{Limits, Server};
+use crate::session::OptimizedCache;
 
 /// A model server that can answer; its models are loading.
 pub struct App {
@@ -67,6 +68,7 @@ impl App {
             metrics.declare_triton_names(process.metrics());
         }
         let loader = Loader {
+            optimized: config.optimized_models.map(OptimizedCache::new),
             library,
             metrics: metrics.clone(),
             compute: Arc::new(ComputeThreads::start(threads).context("cannot start compute threads")?),

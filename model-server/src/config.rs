@@ -69,6 +69,12 @@ pub const SETTINGS: &[Setting] = &[
         "ONNX Runtime's shared library. Without it: ORT_DYLIB_PATH, beside the executable, where `make setup` puts \
          it, the system's.",
     ),
+    Setting::new(
+        "optimized_models",
+        "DIRECTORY",
+        "Where models of 100 nodes and more are kept as ONNX Runtime has optimized them, so that they load two to three \
+         times as fast; only the server should be able to write there. Without it: nowhere.",
+    ),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::new(
         "triton_metrics",
@@ -134,6 +140,8 @@ pub struct Config {
     pub repository: RepositoryConfig,
     /// ONNX Runtime's shared library, where somebody named one.
     pub onnxruntime: Option<PathBuf>,
+    /// Where optimized models are kept.
+    pub optimized_models: Option<PathBuf>,
     /// Name in the server's metadata.
     pub server_name: String,
     /// Whether the metrics have Triton's names, too.
@@ -339,6 +347,7 @@ impl Config {
             tls: TlsFiles::read_settings(reader),
             repository: RepositoryConfig::read(reader),
             onnxruntime: reader.optional("onnxruntime"),
+            optimized_models: reader.optional("optimized_models"),
             server_name: reader.value("server_name"),
             triton_metrics: reader.value("triton_metrics"),
             instances: reader.optional("instances"),
@@ -369,6 +378,7 @@ impl Config {
             tls: None,
             repository: RepositoryConfig::fixed(models),
             onnxruntime: None,
+            optimized_models: None,
             server_name: "plumbline".to_owned(),
             triton_metrics: false,
             instances: None,

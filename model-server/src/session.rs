@@ -1,18 +1,20 @@
 //! Sessions of ONNX Runtime: built for many small runs side by side, run without a copy of a tensor.
 
 mod nested;
+mod optimized;
 mod run;
 mod status;
 mod stop;
 mod value;
 
 use std::ffi::CString;
+use std::path::Path;
 use std::sync::Arc;
 
 use ort::ep;
 use ort::memory::MemoryInfo;
 use ort::session::OverridableInitializer;
-use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel};
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder};
 use ort::sys;
 use ort::value::{Outlet, TensorElementType, ValueType as OrtType};
 use plumbline_inference_protocol::Datatype;
@@ -20,6 +22,7 @@ use plumbline_inference_protocol::Datatype;
 use crate::library::Library;
 use crate::onnx::{Dimension, Mapping, ValueType};
 
+pub(crate) use self::optimized::OptimizedCache;
 pub(crate) use self::run::RunError;
 use self::stop::RunOptions;
 
@@ -103,8 +106,28 @@ impl Session {
         model: &[u8],
         external: &[External],
     ) -> Result<Session, BuildError> {
-        let session = commit(library, model, external)
-            .map_err(|error| BuildError::from_message(error.message(), library.version()))?;
+        let built = options(library, GraphOptimizationLevel::All, external)
+            .and_then(|mut options| options.commit_from_memory(model));
+        Session::of(library, built)
+    }
+
+    /// Builds a session, and writes the model to `file` as it was optimized.
+    fn build_saving(library: &Library, model: &[u8], file: &Path) -> Result<Session, BuildError> {
+        let built = options(library, GraphOptimizationLevel::All, &[])
+            .and_then(|options| Ok(options.with_optimized_model_path(file)?))
+            .and_then(|mut options| options.commit_from_memory(model));
+        Session::of(library, built)
+    }
+
+    /// Builds a session from a model that [`Session::build_saving`] wrote.
+    fn build_optimized(library: &Library, model: &[u8]) -> Result<Session, BuildError> {
+        let built = options(library, GraphOptimizationLevel::Disable, &[])
+            .and_then(|mut options| options.commit_from_memory(model));
+        Session::of(library, built)
+    }
+
+    fn of(library: &Library, built: ort::Result<ort::session::Session>) -> Result<Session, BuildError> {
+        let session = built.map_err(|error| BuildError::from_message(error.message(), library.version()))?;
         let memory = MemoryInfo::default();
         let optional = session.overridable_initializers();
         let inputs = session.inputs().iter().map(Outlet::name);
@@ -153,7 +176,11 @@ impl Session {
     }
 }
 
-fn commit(library: &Library, model: &[u8], external: &[External]) -> ort::Result<ort::session::Session> {
+fn options(
+    library: &Library,
+    level: GraphOptimizationLevel,
+    external: &[External],
+) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(library.environment())?
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_execution_providers([ep::CPU::default().with_arena_allocator(false).build()])?
@@ -163,11 +190,11 @@ fn commit(library: &Library, model: &[u8], external: &[External]) -> ort::Result
         .with_config_entry("session.intra_op.allow_spinning", "0")?
         .with_config_entry("session.inter_op.allow_spinning", "0")?
         .with_memory_pattern(false)?
-        .with_optimization_level(GraphOptimizationLevel::All)?;
+        .with_optimization_level(level)?;
     for External { name, bytes } in external {
         builder = builder.with_external_initializer_file_in_memory(name, Arc::clone(bytes))?;
     }
-    builder.commit_from_memory(model)
+    Ok(builder)
 }
 
 /// A name with a NUL is none that a graph can have: ONNX Runtime's own names are C strings.

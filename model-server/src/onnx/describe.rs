@@ -47,6 +47,8 @@ pub(crate) struct OnnxModel {
     /// initializer is listed among the inputs and none can be given.
     pub(crate) optional_inputs: Vec<ValueInfo>,
     pub(crate) outputs: Vec<ValueInfo>,
+    /// Number of nodes, without those of subgraphs.
+    pub(crate) nodes: usize,
     /// The classes of a classifier without `ZipMap`.
     pub(crate) classes: Option<Classes>,
     /// `ZipMap` nodes whose output is an output of the graph and nothing else.
@@ -159,6 +161,7 @@ fn read_graph(message: &[u8], model: &mut OnnxModel) -> Result<(), WireError> {
     let graph = Graph::read(message)?;
     model.zip_maps = zip_maps_of(&graph);
     model.classes = classes_of(&graph);
+    model.nodes = graph.nodes.len();
     let (optional, required) = graph
         .inputs
         .iter()

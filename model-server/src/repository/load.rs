@@ -20,13 +20,15 @@ use crate::metrics::Metrics;
 use crate::model::{Model, OutputInfo};
 use crate::onnx::{self, FileError, OnnxModel};
 use crate::scheduler::{ComputeThreads, Costs, Policy, Scheduler};
-use crate::session::{BuildError, RunError, Session};
+use crate::session::{BuildError, OptimizedCache, RunError, Session};
 
 /// Sessions of one model hold a copy of its weights each; by default they stay below this together.
 const DEFAULT_WEIGHTS_BYTES: u64 = 1 << 30;
 
 /// What loading needs besides a file.
 pub(crate) struct Loader {
+    /// Where optimized models are kept.
+    pub(crate) optimized: Option<OptimizedCache>,
     pub(crate) library: Library,
     pub(crate) metrics: Metrics,
     pub(crate) compute: Arc<ComputeThreads>,
@@ -125,7 +127,8 @@ impl Loader {
         toml: &ModelToml,
     ) -> Result<Model, LoadProblem> {
         let (model, description) = servable(&content.onnx)?;
-        let mut first = Session::build(&self.library, &model, &content.external)?;
+        let build = || self.build(&model, &description, content);
+        let mut first = build()?;
         let mut specs = Specs::of(&first, &description)?;
         let warm = if toml.warmup == Some(false) {
             None
@@ -146,7 +149,7 @@ impl Loader {
             .unwrap_or_else(|| self.default_instances(model.len()));
         let mut sessions = vec![first];
         while sessions.len() < instances.get() {
-            let mut session = Session::build(&self.library, &model, &content.external)?;
+            let mut session = build()?;
             if warm.is_some() {
                 run_once(&mut session, &specs.inputs, specs.outputs.len());
             }
@@ -192,6 +195,17 @@ impl Loader {
             batch_rows: batching.rows.map(NonZeroUsize::get),
             max_rows: batching.max_rows.map(NonZeroUsize::get),
             in_place: toml.in_place,
+        }
+    }
+
+    /// A session, from the cache of optimized models where there is one. It has no place for files that a model keeps
+    /// weights in.
+    fn build(&self, model: &[u8], description: &OnnxModel, content: &Content) -> Result<Session, BuildError> {
+        match &self.optimized {
+            Some(cache) if content.external.is_empty() => {
+                cache.build(&self.library, model, description.nodes)
+            }
+            _ => Session::build(&self.library, model, &content.external),
         }
     }
 

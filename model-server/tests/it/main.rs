@@ -9,6 +9,7 @@ mod grpc;
 mod lifecycle;
 mod models;
 mod openapi;
+mod optimized;
 mod outputs;
 mod rest;
 mod scheduling;
