@@ -23,8 +23,8 @@ from .rest_faults import INFER, MAX_BODY_BYTES, Row, rest_rows
 from .rpc import Rpc
 from .server import PATIENCE, Server
 
-#: Rows of each protocol, at least.
-MINIMUM = 60
+#: Checks of each protocol, at least.
+MINIMUM = 180
 SERVICE = "/inference.GRPCInferenceService/"
 
 
