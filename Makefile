@@ -183,6 +183,11 @@ reload: setup load-models ## 100 reloads by polling, 100 by request, and rolling
 	$(call load_programs,reload)
 	target/release/reload --output $(RESULTS)-reload.md $(RELOAD_FLAGS)
 
+.PHONY: soak-reload
+soak-reload: load-programs ## 1,000 loads and unloads by request, and by files; fails when memory grows by more than 5 MiB
+	target/release/reload-memory --output $(RESULTS)-reload-memory.md $(SOAK_RELOAD_FLAGS)
+	target/release/reload-memory --by files --output $(RESULTS)-reload-memory-files.md $(SOAK_RELOAD_FLAGS)
+
 .PHONY: generator
 generator: setup ## The load generator beside wrk (Debian's package) on the constant-answer server
 	$(call load_programs,constant-server plumbline-load)

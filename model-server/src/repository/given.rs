@@ -145,7 +145,7 @@ impl TryFrom<NumberForm> for Number {
 enum Policy {
     Latest {
         #[serde(alias = "numVersions")]
-        num_versions: NonZeroUsize,
+        num_versions: Number,
     },
     All {},
     Specific {
@@ -156,7 +156,12 @@ enum Policy {
 impl From<Policy> for VersionPolicy {
     fn from(policy: Policy) -> VersionPolicy {
         match policy {
-            Policy::Latest { num_versions } => VersionPolicy::Latest(num_versions),
+            Policy::Latest {
+                num_versions: Number(count),
+            } => {
+                let count = count.try_into().unwrap_or(usize::MAX);
+                VersionPolicy::Latest(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
+            }
             Policy::All {} => VersionPolicy::All,
             Policy::Specific { versions } => {
                 VersionPolicy::Specific(versions.into_iter().map(|Number(version)| version).collect())
@@ -255,7 +260,14 @@ impl Config {
                 ));
             }
         }
-        if matches!(&self.version_policy, Some(Policy::Specific { versions }) if versions.is_empty()) {
+        let serves_none = match &self.version_policy {
+            Some(Policy::Specific { versions }) => versions.is_empty(),
+            Some(Policy::Latest {
+                num_versions: Number(count),
+            }) => *count == 0,
+            Some(Policy::All {}) | None => false,
+        };
+        if serves_none {
             return Err("version_policy: expected at least one version".to_owned());
         }
         Ok(())
