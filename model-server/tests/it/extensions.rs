@@ -137,6 +137,14 @@ async fn both_kinds_of_clients_load_over_grpc() {
             .unwrap();
         assert_eq!((unloaded.model_name.as_str(), unloaded.is_unloaded), ("a", true));
         assert_eq!(ready().await, []);
+        let name = "a".to_owned();
+        let request = proto::ModelReadyRequest {
+            name,
+            ..Default::default()
+        };
+        let answer: proto::ModelReadyResponse =
+            server.call(Method::ModelReady.path(), &request).await.unwrap();
+        assert!(!answer.ready, "known, and not loaded");
     }
     let metadata = server.get("/v2").await.json();
     let extensions = metadata["extensions"].as_array().unwrap();

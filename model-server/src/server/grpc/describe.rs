@@ -19,9 +19,16 @@ pub(super) async fn answer(state: &State, method: Method, frame: &Bytes) -> Resu
         }),
         Method::ModelReady => {
             let proto::ModelReadyRequest { name, version } = decode_frame(frame)?;
-            let ready = match state.repository.find(&reference(name, version)) {
+            let reference = reference(name, version);
+            let is_known = || {
+                let index = state.repository.index();
+                index.iter().any(|entry| entry.name == reference.name)
+            };
+            let ready = match state.repository.find(&reference) {
                 Ok(_) => true,
                 Err(ProtocolError::ModelNotReady { .. }) => false,
+                // In the repository and not loaded: Triton's clients ask so whether an unload has worked.
+                Err(ProtocolError::UnknownModel { .. }) if is_known() => false,
                 Err(error) => return Err(error),
             };
             encode_frame(&proto::ModelReadyResponse { ready })
