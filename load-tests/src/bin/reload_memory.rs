@@ -93,19 +93,9 @@ fn cycles(arguments: &Arguments, repository: &Path) -> anyhow::Result<bool> {
     if arguments.by == By::Request {
         put(&place, &bytes)?;
     }
-    let flags = [
-        "--model-repository",
-        repository.to_str().context("a path that is text")?,
-        "--model-control",
-        control,
-        "--poll-interval",
-        "10ms",
-        "--ready-without-models",
-        "true",
-    ];
     let mut server = Server::start(
         &arguments.programs.join("plumbline-model-server"),
-        &flags.map(str::to_owned),
+        &flags(repository, control)?,
         None,
     )?;
     server.wait_until_ready("/v2/health/ready")?;
@@ -185,6 +175,20 @@ fn cycles(arguments: &Arguments, repository: &Path) -> anyhow::Result<bool> {
         std::fs::write(output, text).with_context(|| format!("cannot write {}", output.display()))?;
     }
     Ok(is_good)
+}
+
+fn flags(repository: &Path, control: &str) -> anyhow::Result<Vec<String>> {
+    let flags = [
+        "--model-repository",
+        repository.to_str().context("a path that is text")?,
+        "--model-control",
+        control,
+        "--poll-interval",
+        "10ms",
+        "--ready-without-models",
+        "true",
+    ];
+    Ok(flags.map(str::to_owned).to_vec())
 }
 
 fn put(place: &Path, bytes: &[u8]) -> anyhow::Result<()> {
