@@ -413,7 +413,8 @@ async fn a_run_that_does_not_end_is_moved_from_the_network_thread_to_a_compute_t
         assert_eq!(thread, here);
         let (rows, thread) = bench.begun.recv().await.unwrap();
         assert_ne!(thread, here);
-        assert_eq!(rows.len(), if gathers { 2 } else { 1 });
+        // Without a gather the second may have queued before the compute thread came to the first.
+        assert!(rows.len() == 2 || (rows == [1.0] && !gathers), "{rows:?}");
         bench.script.set_closed(false);
         assert_eq!(rows_of(&one.await.unwrap().unwrap()), [1.0]);
         assert_eq!(rows_of(&two.await.unwrap().unwrap()), [2.0]);
