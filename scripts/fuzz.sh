@@ -29,8 +29,9 @@ for folder in crates/inference-protocol/fuzz model-server/fuzz; do
     if [[ $# -eq 0 || " $* " == *" $target "* ]]; then targets+=("$target"); fi
   done
   [[ ${#targets[@]} -gt 0 ]] || continue
-  # With --target, build scripts and macros are built without the flags above.
-  cargo build --quiet --release --locked --target "$host" --target-dir target/fuzz \
+  # With --target, build scripts and macros are built without the flags above. Not --locked: the targets' locks are
+  # their own, and a dependency that a part has gained since is added to them here.
+  cargo build --quiet --release --target "$host" --target-dir target/fuzz \
     --manifest-path "$folder/Cargo.toml" "${targets[@]/#/--bin=}"
   for target in "${targets[@]}"; do
     binary=target/fuzz/$host/release/$target
