@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::{Method, StatusCode, request, response};
+use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::grpc::{self, Peek};
 use plumbline_inference_protocol::{GrpcCode, Route, rest};
 use smallvec::SmallVec;
@@ -70,6 +71,9 @@ impl Observing {
 /// What the headers say about a body.
 #[derive(Debug, Default)]
 pub(crate) struct BodyHead {
+    /// How it is compressed.
+    pub(crate) coding: Option<Coding>,
+    /// It is compressed in a way that is not known here.
     encoded: bool,
     /// `Inference-Header-Content-Length`, as it was sent. Copied, as a slice would pin the connection's read buffer.
     pub(crate) json_length: Option<SmallVec<[u8; 16]>>,
@@ -77,11 +81,10 @@ pub(crate) struct BodyHead {
 
 impl BodyHead {
     fn of(headers: &HeaderMap) -> Self {
-        let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+        let coding = Coding::of_content(headers.get_all(CONTENT_ENCODING));
         Self {
-            encoded: headers
-                .get(CONTENT_ENCODING)
-                .is_some_and(|encoding| !plain(encoding)),
+            encoded: coding.is_err(),
+            coding: coding.unwrap_or_default(),
             json_length: headers
                 .get(rest::HEADER_LENGTH)
                 .map(|length| SmallVec::from_slice(length.as_bytes())),

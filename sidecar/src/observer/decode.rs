@@ -1,11 +1,15 @@
 //! From the bytes of an exchange to the tensors in it.
 
 use bytes::Bytes;
+use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::{ProtocolError, Shape, Tensor, grpc, rest, v1};
 
 use super::{Exchange, Skipped};
 use crate::metrics::Protocol;
 use crate::skip::SkipReason;
+
+/// The most bytes that a compressed body may expand to: far more than one that is kept plain, far less than memory.
+const MOST_EXPANDED: usize = 16 << 20;
 
 /// What a client sent and what it got, row by row.
 #[derive(Debug)]
@@ -26,7 +30,8 @@ impl Rows {
             response_head,
             ..
         } = exchange;
-        let (request, response) = (request.into_bytes(), response.into_bytes());
+        let request = expanded(request.into_bytes(), request_head.coding)
+            .map_err(|error| Skipped::one(reason(&error)))?;
         let inputs = match protocol {
             Protocol::V1 => v1::observe_request(&request).map(|request| request.inputs),
             Protocol::V2 => rest::decode_request(&request, request_head.json_length.as_deref())
@@ -37,14 +42,15 @@ impl Rows {
         };
         let inputs = inputs.map_err(|error| Skipped::one(reason(&error)))?;
         let rows = inputs.first().map_or(0, rows_of);
-        let outputs = match protocol {
+        let response = expanded(response.into_bytes(), response_head.coding);
+        let outputs = response.and_then(|response| match protocol {
             Protocol::V1 => v1::observe_response(&response),
             Protocol::V2 => rest::decode_response(&response, response_head.json_length.as_deref())
                 .map(|response| response.outputs),
             Protocol::Grpc => decode_grpc(&response, |message| {
                 Ok(grpc::response_from_proto(message)?.outputs)
             }),
-        };
+        });
         let outputs = outputs.map_err(|error| Skipped {
             reason: reason(&error),
             rows: rows.max(1),
@@ -67,6 +73,13 @@ impl Rows {
     }
 }
 
+fn expanded(body: Bytes, coding: Option<Coding>) -> Result<Bytes, ProtocolError> {
+    match coding {
+        None => Ok(body),
+        Some(coding) => coding.decompress(&body, MOST_EXPANDED),
+    }
+}
+
 fn decode_grpc<M, T>(
     body: &Bytes,
     convert: impl FnOnce(M) -> Result<T, ProtocolError>,
@@ -86,6 +99,7 @@ fn reason(error: &ProtocolError) -> SkipReason {
     tracing::debug!(%error, "exchange not observed");
     match error {
         ProtocolError::GrpcCompression => SkipReason::Encoded,
+        ProtocolError::BodyTooLarge { .. } => SkipReason::TooLarge,
         _ => SkipReason::Unparsable,
     }
 }

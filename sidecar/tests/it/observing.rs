@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Full};
 use plumbline_drift::SplitMix64;
+use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::{grpc, rest};
 use plumbline_sidecar::{Config, Hook, NamedProfile};
 use plumbline_testkit::predictor::{Cut, FakePredictor, Reply, grpc_message};
@@ -126,6 +127,13 @@ async fn what_cannot_be_observed_is_forwarded_and_counted() {
         let mut request = request(Wire::V2Json, &rows);
         request
             .headers_mut()
+            .insert("content-encoding", "br".parse().expect("a value"));
+        request
+    };
+    let no_gzip = {
+        let mut request = request(Wire::V2Json, &rows);
+        request
+            .headers_mut()
             .insert("content-encoding", "gzip".parse().expect("a value"));
         request
     };
@@ -137,7 +145,7 @@ async fn what_cannot_be_observed_is_forwarded_and_counted() {
     let strangers = r#"{"inputs":[{"name":"z","datatype":"FP32","shape":[2,1],"data":[1,2]}]}"#;
     let stranger =
         r#"{"model_name":"churn","outputs":[{"name":"y","datatype":"FP32","shape":[2],"data":[1,2]}]}"#;
-    let cases: [(&str, f64, Reply, http::Request<_>); 8] = [
+    let cases: [(&str, f64, Reply, http::Request<_>); 9] = [
         (
             "error_status",
             1.0,
@@ -157,6 +165,7 @@ async fn what_cannot_be_observed_is_forwarded_and_counted() {
             post(PREDICT, rest::JSON, "[[[["),
         ),
         ("encoded", 1.0, Reply::json("{}"), encoded),
+        ("unparsable", 1.0, Reply::json("{}"), no_gzip),
         (
             "too_large",
             1.0,
@@ -202,9 +211,34 @@ async fn what_cannot_be_observed_is_forwarded_and_counted() {
 
 /// What the model says about `rows` over V2 JSON.
 fn answer_of(rows: &[crate::model::Row]) -> Reply {
+    Reply::json(answer_text("other", rows))
+}
+
+fn answer_text(model: &str, rows: &[crate::model::Row]) -> String {
     let labels: Vec<&str> = rows.iter().map(|_| "no").collect();
     let outputs = serde_json::json!([{"name": "output_label", "datatype": "BYTES", "shape": [rows.len()], "data": labels}]);
-    Reply::json(serde_json::json!({"model_name": "other", "outputs": outputs}).to_string())
+    serde_json::json!({"model_name": model, "outputs": outputs}).to_string()
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_forwarded_as_they_are_and_observed() {
+    let predictor = FakePredictor::answering(answer).await;
+    let sidecar = TestSidecar::start(&predictor.url(), with_profile).await;
+    let rows = Rows::seeded(3).usual(2);
+    for (name, coding) in [("gzip", Coding::Gzip), ("deflate", Coding::Deflate)] {
+        let reply = coding.compress(answer_text("churn", &rows).as_bytes());
+        predictor.script(move |_| Reply::json(reply.clone()).header("content-encoding", name));
+        let (mut head, body) = request(Wire::V2Json, &rows).into_parts();
+        let body = body.collect().await.expect("a body in memory").to_bytes();
+        head.headers
+            .insert("content-encoding", name.parse().expect("a value"));
+        let request = http::Request::from_parts(head, Full::new(coding.compress(&body)));
+        let direct = h1(predictor.address(), request.clone()).await.comparable();
+        assert_eq!(h1(sidecar.address, request).await.comparable(), direct, "{name}");
+    }
+    sidecar.nothing_is_lost(2).await;
+    let observed = sidecar.metric(r#"plumbline_sidecar_exchanges_total{outcome="observed"}"#);
+    assert_eq!(observed, 2.0);
 }
 
 #[tokio::test]
