@@ -23,6 +23,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -60,7 +61,21 @@ pub(crate) struct Repository {
     shared: Arc<Shared>,
     /// The keeper ends when this is dropped.
     commands: SyncSender<Command>,
+    /// Dropped after `commands`.
+    _keeper: JoinOnDrop,
     control: ModelControl,
+}
+
+/// A thread that is waited for. The process must not end while it builds a session: the destructors of ONNX Runtime's
+/// library would run under it.
+struct JoinOnDrop(Option<JoinHandle<()>>);
+
+impl Drop for JoinOnDrop {
+    fn drop(&mut self) {
+        if let Some(Err(_panic)) = self.0.take().map(JoinHandle::join) {
+            tracing::error!("the thread that loads models panicked");
+        }
+    }
 }
 
 /// What the keeper writes and requests read.
@@ -113,12 +128,12 @@ impl Repository {
         let keeper = Keeper::new(loader, config, Arc::clone(&shared), readiness, unready);
         let (commands, orders) = sync_channel(MAX_WAITING);
         let (ended, started) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("repository".to_owned())
-            .spawn(move || keeper.run(&orders, ended))?;
+        let thread = std::thread::Builder::new().name("repository".to_owned());
+        let thread = thread.spawn(move || keeper.run(&orders, ended))?;
         let repository = Repository {
             shared,
             commands,
+            _keeper: JoinOnDrop(Some(thread)),
             control,
         };
         Ok((repository, started))
