@@ -29,7 +29,7 @@ pub use config::{Config, ModelControl, ModelPath, RepositoryConfig, SETTINGS};
 pub use library::{Attempts, Library, LibraryError};
 pub use onnx::{Dimension, FileError, ValueType};
 pub use repository::{
-    BareModel, DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable, VersionPolicy,
+    DiscoverError, LoadError, LoadErrors, LoadProblem, ModelTomlError, Unservable, VersionPolicy,
 };
 pub use session::BuildError;
 

@@ -2,7 +2,6 @@
 //!
 //! One thread, the [`keeper`], loads, swaps and unloads; requests read the snapshot that it leaves.
 
-mod bare;
 mod content;
 mod discover;
 mod given;
@@ -37,7 +36,6 @@ use self::keeper::{Command, Keeper};
 use self::snapshot::Snapshot;
 use crate::config::{ModelControl, RepositoryConfig};
 
-pub use self::bare::BareModel;
 pub use self::discover::DiscoverError;
 pub use self::load::LoadProblem;
 pub(crate) use self::load::{Checked, Loader, check_file};
