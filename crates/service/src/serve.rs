@@ -1,6 +1,7 @@
 //! One data port for HTTP/1.1, h2c and gRPC, plain or under TLS, with drain.
 
 mod closing;
+mod lazy_timer;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::closing::Closing;
+use self::lazy_timer::LazyTimer;
 use crate::{Shutdown, Tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -146,7 +148,6 @@ impl Listener {
         B::Error: Into<BoxError>,
     {
         tracing::info!(port = "data", address = %self.address, tls = self.tls.is_some(), "listening");
-        let http = connection_builder(&options);
         let slots = Arc::new(Semaphore::new(options.max_connections));
         let connections = GracefulShutdown::new();
         loop {
@@ -168,9 +169,10 @@ impl Listener {
                 }
             };
             prepare(&stream);
+            let http = connection_builder(&options);
             let service = TowerToHyperService::new(Closing::new(service_for(peer), shutdown.clone()));
             if let Some(tls) = &self.tls {
-                let (acceptor, http, watcher) = (tls.acceptor(), http.clone(), connections.watcher());
+                let (acceptor, http, watcher) = (tls.acceptor(), http, connections.watcher());
                 let (timeout, closing) = (options.tls_handshake_timeout, shutdown.token());
                 // Off this loop: a handshake takes round trips to the client and a signature.
                 tokio::spawn(async move {
@@ -219,10 +221,9 @@ fn ended(outcome: Result<(), BoxError>) {
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
-        .timer(TokioTimer::new())
+        .timer(LazyTimer::default())
         .header_read_timeout(options.header_read_timeout);
     http.http2()
-        .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(options.max_header_bytes)
         // Tensors are larger than the default window of 64 KiB; one round trip should carry a request.
