@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::inputs::{Input, Values};
@@ -118,8 +119,8 @@ impl Request {
                 Self::new(encoding, Method::POST, &path, &[json()], body)
             }
             Encoding::V2 => {
-                let inputs: Vec<Value> = inputs.iter().map(v2_tensor).collect();
-                let body = Bytes::from(json!({ "inputs": inputs }).to_string());
+                let inputs = inputs.iter().map(V2Tensor::of).collect();
+                let body = Bytes::from(serde_json::to_vec(&V2Body { inputs })?);
                 let path = format!("/v2/models/{model}/infer");
                 Self::new(encoding, Method::POST, &path, &[json()], body)
             }
@@ -188,11 +189,31 @@ fn v1(inputs: &[Input]) -> anyhow::Result<Value> {
     Ok(json!({ "instances": instances }))
 }
 
-fn v2_tensor(input: &Input) -> Value {
-    let data: Vec<Value> = (0..input.values.len())
-        .map(|index| input.values.json(index))
-        .collect();
-    json!({ "name": input.name, "shape": input.shape, "datatype": input.datatype, "data": data })
+#[derive(Serialize)]
+struct V2Body<'a> {
+    inputs: Vec<V2Tensor<'a>>,
+}
+
+/// A tensor, its members in the order of `tritonclient` and `kserve`: what is needed to read the values comes first.
+#[derive(Serialize)]
+struct V2Tensor<'a> {
+    name: &'a str,
+    shape: &'a [i64],
+    datatype: &'a str,
+    data: Vec<Value>,
+}
+
+impl V2Tensor<'_> {
+    fn of(input: &Input) -> V2Tensor<'_> {
+        V2Tensor {
+            name: &input.name,
+            shape: &input.shape,
+            datatype: &input.datatype,
+            data: (0..input.values.len())
+                .map(|index| input.values.json(index))
+                .collect(),
+        }
+    }
 }
 
 /// The length of the JSON part, and both parts.

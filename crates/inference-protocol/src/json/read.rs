@@ -313,6 +313,32 @@ impl<'a> Reader<'a> {
         Ok(&self.text[start..self.at])
     }
 
+    /// Steps over a value that is read later: of an array, only brackets and strings are looked at now.
+    pub(crate) fn pass(&mut self) -> Result<(), Fault> {
+        if self.peek() != Some(b'[') {
+            return self.skip_value();
+        }
+        let bytes = self.text.as_bytes();
+        let mut open = 0_usize;
+        while let Some(at) = memchr::memchr3(b'[', b']', b'"', &bytes[self.at..]) {
+            self.at += at;
+            match bytes[self.at] {
+                b'"' => {
+                    self.text()?;
+                    continue;
+                }
+                b'[' => open += 1,
+                _ => open -= 1,
+            }
+            self.at += 1;
+            if open == 0 {
+                return Ok(());
+            }
+        }
+        self.at = bytes.len();
+        self.syntax("`,` or `]`")
+    }
+
     /// Must not ask for a particular kind where another may stand: [`Reader::fault`] comes back here.
     fn skip_value(&mut self) -> Result<(), Fault> {
         match self.peek() {

@@ -29,11 +29,18 @@ const MOST_DIGITS: usize = 19;
 /// Takes the digits at `at` into `mantissa`, which wraps around when there are too many; where they end.
 #[inline]
 fn digits(text: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
-    // Eight at a time: the fraction of a float has seldom fewer.
+    const POWERS_OF_TEN: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
     while let Some(eight) = text.get(at..at + 8) {
         let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        if !are_digits(eight) {
-            break;
+        let count = leading_digits(eight);
+        if count == 0 {
+            return at;
+        }
+        if count < 8 {
+            // What is no digit is shifted out, zeros stand before the rest.
+            let value = value_of(eight << (64 - 8 * count));
+            *mantissa = mantissa.wrapping_mul(POWERS_OF_TEN[count]).wrapping_add(value);
+            return at + count;
         }
         *mantissa = mantissa.wrapping_mul(100_000_000).wrapping_add(value_of(eight));
         at += 8;
@@ -45,13 +52,16 @@ fn digits(text: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
     at
 }
 
-/// Whether all eight bytes are ASCII digits: each has a high half of 3, and still has when 6 is added.
+/// How many of eight bytes are ASCII digits before the first that is none; the first byte is the lowest. Above 9, a
+/// byte less 0x30 carries into its high bit when 0x76 is added, or has it already; what carries on is behind the first.
 #[inline]
-fn are_digits(eight: u64) -> bool {
-    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
-    const THREES: u64 = 0x3030_3030_3030_3030;
-    const SIXES: u64 = 0x0606_0606_0606_0606;
-    eight & HIGH == THREES && eight.wrapping_add(SIXES) & HIGH == THREES
+fn leading_digits(eight: u64) -> usize {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const CARRY: u64 = 0x7676_7676_7676_7676;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let values = eight ^ ZEROS;
+    let others = (values.wrapping_add(CARRY) | values) & HIGH;
+    (others.trailing_zeros() / 8) as usize
 }
 
 /// The number that eight ASCII digits are, the first in the lowest byte: pairs, then fours, then all of them.
@@ -65,13 +75,24 @@ fn value_of(eight: u64) -> u64 {
 
 impl Reader<'_> {
     /// Reads a number; `expected` tells what is wanted where there is none.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would return this through memory, for every number"
+    )]
+    #[inline(always)]
     fn number(&mut self, text: &[u8], expected: &'static str) -> Result<Number, Fault> {
         let start = self.at;
         let negative = text.get(start) == Some(&b'-');
         let first = start + usize::from(negative);
         let mut mantissa = 0_u64;
-        let mut at = digits(text, first, &mut mantissa);
+        let mut at = match text.get(first..first + 2) {
+            // As most floats begin.
+            Some(&[digit @ b'0'..=b'9', b'.']) => {
+                mantissa = u64::from(digit - b'0');
+                first + 1
+            }
+            _ => digits(text, first, &mut mantissa),
+        };
         let whole = at - first;
         if whole == 0 {
             self.at = if negative { at } else { start };
@@ -115,6 +136,7 @@ impl Reader<'_> {
     }
 
     /// Adds the exponent that stands at the number's end.
+    #[cold]
     fn exponent(&mut self, text: &[u8], number: &mut Number) -> Result<(), Fault> {
         let mut at = number.end + 1;
         let minus = text.get(at) == Some(&b'-');
@@ -410,6 +432,23 @@ mod tests {
         }
         assert!(values[0].is_nan() && values[1].is_nan());
         assert_eq!(values[2..], [f32::INFINITY, f32::NEG_INFINITY, -1.0]);
+    }
+
+    #[test]
+    fn digits_end_at_the_first_byte_that_is_none() {
+        for end in 0..=8 {
+            for other in (0..=255).filter(|byte: &u8| !byte.is_ascii_digit()) {
+                let mut eight = *b"90817263";
+                for (at, byte) in eight.iter_mut().enumerate().skip(end) {
+                    *byte = if at == end {
+                        other
+                    } else {
+                        byte.wrapping_mul(other)
+                    };
+                }
+                assert_eq!(leading_digits(u64::from_le_bytes(eight)), end, "{eight:?}");
+            }
+        }
     }
 
     #[test]

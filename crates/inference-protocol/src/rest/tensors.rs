@@ -151,7 +151,7 @@ impl Members {
                 } else {
                     reader.peek();
                     self.data_at = Some(reader.at);
-                    reader.skip().map_err(|fault| place.error(reader, fault, key))?;
+                    reader.pass().map_err(|fault| place.error(reader, fault, key))?;
                 }
             }
         }
