@@ -466,10 +466,10 @@ impl Series {
         self.queue.observe(ran.queued.as_secs_f64());
         let ns = u64::try_from(ran.computed.as_nanos()).unwrap_or(u64::MAX);
         self.compute_ns.fetch_add(ns, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
-        self.last_ran_ms.store(now, Ordering::Relaxed);
         if ran.leads {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+            self.last_ran_ms.store(now, Ordering::Relaxed);
             self.compute.observe(ran.computed.as_secs_f64());
             self.rows.observe(ran.batch_rows as f64);
             let mut by_rows = self.by_rows.lock().unwrap_or_else(PoisonError::into_inner);

@@ -35,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 use self::keeper::{Command, Keeper};
 use self::snapshot::Snapshot;
 use crate::config::{ModelControl, RepositoryConfig};
+use crate::model::Model;
 
 pub use self::discover::DiscoverError;
 pub use self::load::LoadProblem;
@@ -144,6 +145,15 @@ impl Repository {
     /// is loading, or when it failed to load.
     pub(crate) fn find(&self, reference: &ModelRef) -> Result<Served, ProtocolError> {
         self.shared.snapshot.load().find(reference).cloned()
+    }
+
+    /// As [`Repository::find`], for whoever only runs the model.
+    ///
+    /// # Errors
+    /// As [`Repository::find`].
+    pub(crate) fn find_model(&self, reference: &ModelRef) -> Result<Arc<Model>, ProtocolError> {
+        let snapshot = self.shared.snapshot.load();
+        Ok(Arc::clone(&snapshot.find(reference)?.model))
     }
 
     /// Changes whenever a model comes, goes, or is in another state.

@@ -16,6 +16,7 @@ mod in_place;
 mod job;
 mod queue;
 mod split;
+mod waiting;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -27,10 +28,12 @@ use plumbline_inference_protocol::Tensor;
 pub(crate) use self::compute::ComputeThreads;
 pub(crate) use self::costs::Costs;
 pub(crate) use self::curve::Curve;
-use self::gather::{Appetite, Gather, Gathers, Joined};
+use self::gather::{Appetite, Gather, Gathers, Joined, Size};
 use self::in_place::{SHORT, SHORT_BATCH, Trust};
 use self::job::{Answer, Entry, Execution, Job, Slot};
 use self::queue::{Key, Queue};
+pub(crate) use self::waiting::Running;
+use self::waiting::Waiting;
 use crate::session::RunError;
 
 /// What runs requests: a session of a model.
@@ -243,12 +246,16 @@ impl<S: Runner> Scheduler<S> {
         }
     }
 
-    /// Runs a request. Dropping the future leaves the queue; a run that has begun is ended when nobody else waits
-    /// for it.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub(crate) async fn run(&self, request: Request) -> Answer {
+    /// Runs a request, or gives it a place to wait in. Dropping the future leaves the queue; a run that has begun is
+    /// ended when nobody else waits for it. A future that is never polled keeps those waiting that it gathered.
+    pub(crate) fn run(&self, request: Request) -> Running<S> {
+        match self.start(request) {
+            Ok(running) => running,
+            Err(refusal) => Running::over(Err(refusal)),
+        }
+    }
+
+    fn start(&self, request: Request) -> Result<Running<S>, Refusal> {
         let shared = &self.shared;
         let arrived = Instant::now();
         let Request {
@@ -261,10 +268,8 @@ impl<S: Runner> Scheduler<S> {
         } = request;
         let default = || Deadline::new(arrived, shared.policy.request_timeout?);
         let deadline = deadline.or_else(default);
-        if let Some(deadline) = deadline.filter(|deadline| arrived >= deadline.at) {
-            return Err(Refusal::DeadlineExceeded {
-                after: deadline.after,
-            });
+        if let Some(Deadline { after, .. }) = deadline.filter(|deadline| arrived >= deadline.at) {
+            return Err(Refusal::DeadlineExceeded { after });
         }
         let job = Job {
             class: shared.costs.class(&inputs, rows),
@@ -281,18 +286,17 @@ impl<S: Runner> Scheduler<S> {
             priority
         };
         if let Some(part) = shared.part(&job) {
-            return shared.run_split(&job, part, priority).await;
+            let shared = Arc::clone(shared);
+            let whole = async move { shared.run_split(&job, part, priority).await };
+            return Ok(Running::Split(Box::pin(whole)));
         }
         if shared.is_short(job.class, rows) && shared.trust.allows(shared.compute.watch(), arrived) {
-            if let Some(most_rows) = shared.gathers(&job) {
-                return shared.run_gathered(job, priority, most_rows).await;
-            }
-            return match shared.run_here(job) {
-                Ok(answer) => answer,
-                Err(job) => shared.enqueue(job, priority, true)?.answer(deadline).await,
+            return match shared.gathers(&job) {
+                Some(size) => shared.run_gathered(job, priority, size),
+                None => shared.run_here_or_enqueue(job, priority),
             };
         }
-        shared.enqueue(job, priority, true)?.answer(deadline).await
+        shared.enqueue(job, priority, true).map(Running::Waits)
     }
 }
 
@@ -330,17 +334,26 @@ impl<S: Runner> Shared<S> {
         self.batch_rows(job.class)
     }
 
-    /// Rows to gather around `job` on this network thread, if others may be there.
-    fn gathers(&self, job: &Job) -> Option<usize> {
-        if !job.joins || self.batch_rows(job.class) < 2 * job.rows || !self.appetite.is_there() {
+    /// What to gather around `job` on this network thread, if others may be there.
+    fn gathers(&self, job: &Job) -> Option<Size> {
+        let curve = self.costs.curve(job.class);
+        if !job.joins
+            || self.batch_rows(job.class) < 2 * job.rows
+            || !self.appetite.is_there(curve.pays_from())
+        {
             return None;
         }
-        let mut most_rows = self.most_rows(job);
-        let curve = self.costs.curve(job.class);
-        while curve.estimate(most_rows).is_some_and(|time| time > SHORT_BATCH) {
-            most_rows /= 2;
+        let mut batch_rows = self.most_rows(job);
+        let mut time = curve.estimate(batch_rows)?;
+        while time > SHORT_BATCH {
+            batch_rows /= 2;
+            time = curve.estimate(batch_rows)?;
         }
-        (most_rows >= 2 * job.rows).then_some(most_rows)
+        let batches = SHORT_BATCH.as_nanos() / time.as_nanos().max(1);
+        (batch_rows >= 2 * job.rows).then_some(Size {
+            batch_rows,
+            most_rows: batch_rows * batches as usize,
+        })
     }
 
     fn lease_of(self: &Arc<Self>, session: Option<S>) -> Lease<S> {
@@ -377,39 +390,44 @@ impl<S: Runner> Shared<S> {
         (!is_cut_off).then_some(answers)
     }
 
+    fn run_here_or_enqueue(self: &Arc<Self>, job: Job, priority: u32) -> Result<Running<S>, Refusal> {
+        match self.run_here(job) {
+            Ok(answer) => Ok(Running::over(answer)),
+            Err(job) => self.enqueue(job, priority, true).map(Running::Waits),
+        }
+    }
+
     /// Gives way once to requests that are there already, then runs all of them on this thread.
-    async fn run_gathered(self: &Arc<Self>, job: Job, priority: u32, most_rows: usize) -> Answer {
-        let deadline = job.deadline;
-        let (mut waiting, joined) = match self.join_gather(job, priority, most_rows) {
+    fn run_gathered(self: &Arc<Self>, job: Job, priority: u32, size: Size) -> Result<Running<S>, Refusal> {
+        let (mut waiting, joined) = match self.join_gather(job, priority, size) {
             Ok(joined) => joined,
-            Err(job) => return self.enqueue(job, priority, true)?.answer(deadline).await,
+            Err(job) => return self.enqueue(job, priority, true).map(Running::Waits),
         };
-        let gather = match joined {
-            Joined::Follows => None,
-            Joined::Full(gather) => Some(gather),
+        match joined {
+            Joined::Follows => {}
+            Joined::Full(gather) => self.run_gather(gather),
             Joined::Apart(Entry { job, .. }) => {
-                waiting.is_over = true;
-                return match self.run_here(job) {
-                    Ok(answer) => answer,
-                    Err(job) => self.enqueue(job, priority, true)?.answer(deadline).await,
-                };
+                waiting.withdraw();
+                return self.run_here_or_enqueue(job, priority);
             }
-            Joined::Leads(id) => {
-                waiting.leads = Some(id);
-                tokio::task::yield_now().await;
-                waiting.leads = None;
-                let mut state = self.lock();
-                let mut gather = state.gathers.take(id);
-                if let Some(gather) = &mut gather {
-                    state.gathers.adopt(gather, Instant::now());
-                }
-                gather
+            Joined::Leads(id) => waiting.lead(id),
+        }
+        Ok(Running::Waits(waiting))
+    }
+
+    /// What has come together in gather `id`, which its leader has given way to, runs on this thread.
+    fn end_gather(self: &Arc<Self>, id: u64) {
+        let gather = {
+            let mut state = self.lock();
+            let mut gather = state.gathers.take(id);
+            if let Some(gather) = &mut gather {
+                state.gathers.adopt(gather, Instant::now());
             }
+            gather
         };
         if let Some(gather) = gather {
             self.run_gather(gather);
         }
-        waiting.answer(deadline).await
     }
 
     /// Offers `job` to the gather of this thread; gives it back when no session is idle: then it has to queue.
@@ -417,15 +435,14 @@ impl<S: Runner> Shared<S> {
         self: &Arc<Self>,
         job: Job,
         priority: u32,
-        most_rows: usize,
+        size: Size,
     ) -> Result<(Waiting<S>, Joined), Job> {
         let mut state = self.lock();
         if state.idle.is_empty() {
             return Err(job);
         }
         let (waiting, entry) = self.waiting(&mut state, job, priority);
-        let thread = std::thread::current().id();
-        let joined = state.gathers.join(thread, waiting.key, entry, most_rows);
+        let joined = state.gathers.join(waiting.key(), entry, size);
         Ok((waiting, joined))
     }
 
@@ -451,19 +468,23 @@ impl<S: Runner> Shared<S> {
         for (_, entry) in late {
             answer_late(entry);
         }
-        let (keys, batch): (Vec<Key>, Vec<Entry>) = in_time.into_iter().unzip();
-        if batch.is_empty() {
-            return;
+        let (mut keys, mut waiting): (Vec<Key>, Vec<Entry>) = in_time.into_iter().unzip();
+        let mut finished = Vec::with_capacity(waiting.len());
+        while !waiting.is_empty() {
+            let count = first_batch(&waiting, gather.size.batch_rows);
+            let Some(answers) = self.hold_thread(&mut lease, &waiting[..count]) else {
+                // The others take no network thread either.
+                let mut state = self.lock();
+                for (key, entry) in keys.into_iter().zip(waiting) {
+                    state.queue.push(key, entry);
+                }
+                break; // the lease is dropped after the lock, and goes to those who wait
+            };
+            keys.drain(..count);
+            finished.extend(waiting.drain(..count).zip(answers));
         }
-        let Some(answers) = self.hold_thread(&mut lease, &batch) else {
-            let mut state = self.lock();
-            for (key, entry) in keys.into_iter().zip(batch) {
-                state.queue.push(key, entry);
-            }
-            return; // the lease is dropped after the lock, and goes to those who wait
-        };
         drop(lease);
-        for (entry, answer) in batch.into_iter().zip(answers) {
+        for (entry, answer) in finished {
             entry.answer(answer);
         }
     }
@@ -492,13 +513,8 @@ impl<S: Runner> Shared<S> {
         let slot = Arc::new(Slot::default());
         let sequence = state.sequence;
         state.sequence += 1;
-        let waiting = Waiting {
-            shared: Arc::clone(self),
-            slot: Arc::clone(&slot),
-            key: Key { priority, sequence },
-            leads: None,
-            is_over: false,
-        };
+        let key = Key { priority, sequence };
+        let waiting = Waiting::new(Arc::clone(self), Arc::clone(&slot), key, job.deadline);
         let slot = Some(slot);
         (waiting, Entry { job, slot })
     }
@@ -515,7 +531,7 @@ impl<S: Runner> Shared<S> {
             }
         }
         let (waiting, entry) = self.waiting(&mut state, job, priority);
-        state.queue.push(waiting.key, entry);
+        state.queue.push(waiting.key(), entry);
         self.wake_one(state);
         if let Some(entry) = gave_way {
             entry.answer(Err(self.overloaded()));
@@ -569,6 +585,16 @@ impl<S> State<S> {
     }
 }
 
+/// How many of `waiting` are the next execution: at least one, of up to `most_rows` rows.
+fn first_batch(waiting: &[Entry], most_rows: usize) -> usize {
+    let mut rows = 0;
+    let fits = |entry: &&Entry| {
+        rows += entry.job.rows;
+        rows <= most_rows
+    };
+    waiting.iter().take_while(fits).count().max(1)
+}
+
 fn answer_late(entry: Entry) {
     if let Some(Deadline { after, .. }) = entry.job.deadline {
         entry.answer(Err(Refusal::DeadlineExceeded { after }));
@@ -593,62 +619,6 @@ impl<S: Runner> Drop for Lease<S> {
             drop(state);
             self.shared.spawn_turn(self.shared.lease_of(session));
         }
-    }
-}
-
-/// A client that waits. Dropped before its answer: its job leaves the queue, or its run is ended.
-struct Waiting<S: Runner> {
-    shared: Arc<Shared<S>>,
-    slot: Arc<Slot>,
-    key: Key,
-    /// The gather that it has to run.
-    leads: Option<u64>,
-    is_over: bool,
-}
-
-impl<S: Runner> Waiting<S> {
-    async fn answer(mut self, deadline: Option<Deadline>) -> Answer {
-        let answer = std::future::poll_fn(|context| self.slot.poll(context));
-        let answer = match deadline {
-            None => answer.await,
-            Some(Deadline { at, after }) => match tokio::time::timeout_at(at.into(), answer).await {
-                Ok(answer) => answer,
-                // What has begun is ended by the drop.
-                Err(_elapsed) => return Err(Refusal::DeadlineExceeded { after }),
-            },
-        };
-        self.is_over = true;
-        answer
-    }
-}
-
-impl<S: Runner> Drop for Waiting<S> {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        let mut state = self.shared.lock();
-        let entry = match state.queue.remove(self.key) {
-            Some(entry) => Some(entry),
-            None => state.gathers.remove(self.key),
-        };
-        if let Some(gather) = self.leads.and_then(|id| state.gathers.take(id)) {
-            // The others must not wait for somebody who is gone.
-            let refused = self.shared.queue_gather(&mut state, gather);
-            if state.queue.is_empty() {
-                drop(state);
-            } else {
-                self.shared.wake_one(state);
-            }
-            for entry in refused {
-                entry.answer(Err(self.shared.overloaded()));
-            }
-        } else {
-            drop(state);
-        }
-        // Its tensors are freed outside the lock.
-        drop(entry);
-        self.slot.leave();
     }
 }
 

@@ -123,16 +123,20 @@ impl tower::Service<Request<Incoming>> for Server {
     fn call(&mut self, mut request: Request<Incoming>) -> Answer {
         let arrived = Instant::now();
         let request_id = if tracing::enabled!(tracing::Level::DEBUG) {
-            RequestId::ensure(request.headers_mut()) // `record` looks for it there
+            Some(RequestId::ensure(request.headers_mut())) // `record` looks for it there
         } else {
-            RequestId::of(request.headers()).unwrap_or_else(RequestId::random)
+            RequestId::of(request.headers())
         };
         let is_grpc = grpc::is_grpc(request.headers());
         let state = Arc::clone(&self.0);
+        let (head, body) = request.into_parts();
         let coming: Pin<Box<dyn Future<Output = Reply> + Send>> = if is_grpc {
-            Box::pin(async move { grpc::answer(&state, request, arrived).await })
+            Box::pin(async move { grpc::answer(&state, &head, body, arrived).await })
         } else {
-            Box::pin(async move { rest::answer(&state, request, arrived).await.map(ReplyBody::Whole) })
+            Box::pin(async move {
+                let reply = rest::answer(&state, &head, body, arrived).await;
+                reply.map(ReplyBody::Whole)
+            })
         };
         Answer {
             coming,
@@ -145,7 +149,8 @@ impl tower::Service<Request<Incoming>> for Server {
 /// The reply to come. A panic on the way becomes a reply, too, instead of a connection that ends.
 pub(crate) struct Answer {
     coming: Pin<Box<dyn Future<Output = Reply> + Send>>,
-    request_id: RequestId,
+    /// The client's; a request that has none gets one with its reply.
+    request_id: Option<RequestId>,
     is_grpc: bool,
 }
 
@@ -154,27 +159,25 @@ impl Future for Answer {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let polled = catch_unwind(AssertUnwindSafe(|| this.coming.as_mut().poll(context)));
-        let mut reply = match polled {
+        let polled = match catch_unwind(AssertUnwindSafe(|| this.coming.as_mut().poll(context))) {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(reply)) => reply,
-            Err(_panic) => {
-                tracing::error!(
-                    request.id = this.request_id.as_str(),
-                    "answering a request panicked"
-                );
-                let error = &ProtocolError::Internal;
-                let reply = if this.is_grpc {
-                    reply::grpc_error(error)
-                } else {
-                    reply::rest_error(error)
-                };
-                reply.map(ReplyBody::Whole)
-            }
+            Ok(Poll::Ready(reply)) => Some(reply),
+            Err(_panic) => None,
         };
+        let request_id = this.request_id.take().unwrap_or_else(RequestId::random);
+        let mut reply = polled.unwrap_or_else(|| {
+            tracing::error!(request.id = request_id.as_str(), "answering a request panicked");
+            let error = &ProtocolError::Internal;
+            let reply = if this.is_grpc {
+                reply::grpc_error(error)
+            } else {
+                reply::rest_error(error)
+            };
+            reply.map(ReplyBody::Whole)
+        });
         reply
             .headers_mut()
-            .insert(REQUEST_ID, this.request_id.header_value());
+            .insert(REQUEST_ID, request_id.into_header_value());
         Poll::Ready(Ok(reply))
     }
 }
@@ -256,7 +259,7 @@ mod tests {
             let coming = Box::pin(async { panic!("answering fails") });
             let reply = Answer {
                 coming,
-                request_id: request_id.clone(),
+                request_id: Some(request_id.clone()),
                 is_grpc,
             }
             .await

@@ -51,6 +51,11 @@ impl RequestId {
         self.0.clone()
     }
 
+    /// The same, when the id itself is needed no more.
+    pub fn into_header_value(self) -> HeaderValue {
+        self.0
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         self.0

@@ -9,9 +9,13 @@ const SIZES: usize = 15;
 /// The most rows that are gathered from requests: beyond, a row costs no less on any model that was measured.
 const MOST_ROWS: usize = 256;
 
-/// What a request pays for going with others: a place to wait in, its rows copied in and out, being woken. Measured
-/// at 1.5 to 3 µs.
+/// What a request of a few pays for going with the others on a network thread: a place to wait in, its rows copied in
+/// and out, being woken. Measured at 1.5 to 3 µs.
 const TOGETHER: f64 = 3_000.0;
+
+/// From so many requests on, that answers leave together saves as much: clients on the same machine are woken once for
+/// many of them.
+const MANY: usize = 6;
 
 /// A larger batch has to make each row cheaper by this share. Half a batch is ready sooner, and its requests too.
 const WORTHWHILE: f64 = 0.95;
@@ -30,6 +34,7 @@ pub(crate) struct Curve {
     nanos: [AtomicU64; SIZES],
     observed: AtomicU64,
     batch: AtomicUsize,
+    pays_from: AtomicUsize,
 }
 
 impl Curve {
@@ -44,6 +49,7 @@ impl Curve {
             nanos: Default::default(),
             observed: AtomicU64::new(0),
             batch: AtomicUsize::new(1),
+            pays_from: AtomicUsize::new(MANY),
         };
         for &(rows, time) in measured {
             curve.nanos[size_of_rows(rows)].store(nanos(time).max(1), Ordering::Relaxed);
@@ -147,8 +153,20 @@ impl Curve {
         self.batch.load(Ordering::Relaxed)
     }
 
+    /// How many requests of one row have to be there on a network thread for going together to pay.
+    pub(super) fn pays_from(&self) -> usize {
+        self.pays_from.load(Ordering::Relaxed)
+    }
+
     fn review(&self) {
         self.batch.store(self.best_batch(), Ordering::Relaxed);
+        let saves = |requests: &usize| {
+            let alone = self.estimate_nanos(1)?;
+            Some(alone - self.estimate_nanos(*requests)? / *requests as f64)
+        };
+        let pays = |requests: &usize| saves(requests).is_some_and(|saved| saved > TOGETHER);
+        self.pays_from
+            .store((2..MANY).find(pays).unwrap_or(MANY), Ordering::Relaxed);
     }
 
     fn best_batch(&self) -> usize {
@@ -165,7 +183,7 @@ impl Curve {
                 break;
             }
         }
-        if alone - per_row - TOGETHER < GAIN * alone {
+        if alone - per_row < GAIN * alone {
             1
         } else if best == largest {
             // Twice the rows may be cheaper still, and are known once they have run.
@@ -234,12 +252,19 @@ mod tests {
         // 200 trees: nothing more after 8 rows.
         let trees = curve(&[(1, 17), (2, 25), (4, 34), (8, 57), (16, 114), (32, 235)]);
         assert_eq!(trees.batch(), 8);
-        // A gain of 2 µs is less than going together costs.
-        assert_eq!(curve(&[(1, 8), (2, 13), (4, 24), (8, 48)]).batch(), 1);
         // In proportion, whatever the size.
         assert_eq!(curve(&[(1, 900), (2, 1_790), (4, 3_580), (8, 7_160)]).batch(), 1);
         assert_eq!(curve(&[(1, 900)]).batch(), 1);
         assert_eq!(Curve::unknown().batch(), 1);
+    }
+
+    #[test]
+    fn few_requests_go_together_where_that_saves_more_than_it_costs() {
+        assert_eq!(curve(&[(1, 17), (2, 18), (4, 20), (8, 24)]).pays_from(), 2);
+        assert_eq!(curve(&[(1, 8), (2, 11), (4, 18), (8, 36)]).pays_from(), 3);
+        assert_eq!(curve(&[(1, 4), (2, 5), (4, 7), (8, 10)]).pays_from(), MANY);
+        assert_eq!(curve(&[(1, 40), (2, 80), (4, 160)]).pays_from(), MANY);
+        assert_eq!(Curve::unknown().pays_from(), MANY);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! Short runs happen on network threads, each request's as it arrives, so that no queue ever forms of which a batch
 //! could be made. But often more requests are there already: their connections are ready, and the thread comes to them
 //! next. The first one gives way once; whoever the thread then comes to joins it; when the thread is through, the first
-//! one runs them all. Nobody waits for a request that is not there, and no timer is involved.
+//! one runs them all, in as many executions as the model runs best. Nobody waits for a request that is not there, and
+//! no timer is involved. Answers then leave together, too: a client on the same machine is woken once for all of them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::job::Entry;
@@ -15,14 +15,30 @@ use super::queue::Key;
 /// A thread that goes on comes back to a gather within this time, mostly.
 const ABANDONED: Duration = Duration::from_micros(500);
 
-/// Requests that will be one execution.
+/// Requests that will run one after the other, some rows at a time.
 #[derive(Debug)]
 pub(super) struct Gather {
     pub(super) id: u64,
     pub(super) entries: Vec<(Key, Entry)>,
-    thread: ThreadId,
+    pub(super) size: Size,
+    thread: u64,
     rows: usize,
-    most_rows: usize,
+}
+
+/// How large a gather gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Rows of an execution.
+    pub(super) batch_rows: usize,
+    /// Rows of all its executions.
+    pub(super) most_rows: usize,
+}
+
+static NEXT_THREAD: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Cheaper than `std::thread::current`, which counts a reference.
+    static THREAD: u64 = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The gathers of a model: one for each network thread at most.
@@ -42,17 +58,18 @@ pub(super) enum Joined {
 }
 
 impl Gathers {
-    /// Offers a request to the gather of `thread`.
-    pub(super) fn join(&mut self, thread: ThreadId, key: Key, entry: Entry, most_rows: usize) -> Joined {
+    /// Offers a request to the gather of this thread.
+    pub(super) fn join(&mut self, key: Key, entry: Entry, size: Size) -> Joined {
+        let thread = THREAD.with(|thread| *thread);
         let rows = entry.job.rows;
         let Some(at) = self.0.iter().position(|gather| gather.thread == thread) else {
             let id = key.sequence;
             self.0.push(Gather {
                 id,
                 entries: vec![(key, entry)],
+                size,
                 thread,
                 rows,
-                most_rows,
             });
             return Joined::Leads(id);
         };
@@ -61,12 +78,12 @@ impl Gathers {
             .entries
             .first()
             .is_none_or(|(_, first)| first.job.goes_with(&entry.job));
-        if !alike || gather.rows + rows > gather.most_rows {
+        if !alike || gather.rows + rows > gather.size.most_rows {
             return Joined::Apart(entry);
         }
         gather.rows += rows;
         gather.entries.push((key, entry));
-        if gather.rows >= gather.most_rows {
+        if gather.rows >= gather.size.most_rows {
             Joined::Full(self.0.swap_remove(at))
         } else {
             Joined::Follows
@@ -90,7 +107,7 @@ impl Gathers {
             let goes = first
                 .zip(gather.entries.first())
                 .is_some_and(|((_, first), (_, own))| first.job.goes_with(&own.job));
-            if goes && gather.rows + other.rows <= gather.most_rows {
+            if goes && gather.rows + other.rows <= gather.size.most_rows {
                 let other = self.0.swap_remove(at);
                 gather.rows += other.rows;
                 gather.entries.extend(other.entries);
@@ -117,7 +134,7 @@ impl Gathers {
     }
 }
 
-/// Requests between two attempts to find others, while there are none.
+/// Of so many requests one looks for others, while there are none.
 const ATTEMPT: u32 = 32;
 
 /// Whether it is worth giving way: how many the last gathers found.
@@ -125,29 +142,45 @@ const ATTEMPT: u32 = 32;
 pub(super) struct Appetite {
     /// Requests per gather, times 256: an average over about four.
     found: AtomicU32,
-    until_attempt: AtomicU32,
+    /// Those that look for others now.
+    looking: AtomicU32,
 }
 
 impl Default for Appetite {
     fn default() -> Appetite {
         Appetite {
             found: AtomicU32::new(256),
-            until_attempt: AtomicU32::new(ATTEMPT),
+            looking: AtomicU32::new(0),
         }
     }
 }
 
 impl Appetite {
-    /// Whether this request should look for others.
-    pub(super) fn is_there(&self) -> bool {
-        if self.found.load(Ordering::Relaxed) >= 256 * 3 / 2 {
+    /// A request looks for others, until [`Appetite::looked`].
+    pub(super) fn look(&self) {
+        self.looking.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has, or is gone.
+    pub(super) fn looked(&self) {
+        self.looking.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn looking(&self) -> u32 {
+        self.looking.load(Ordering::Relaxed)
+    }
+
+    /// Whether this request should look for others, or be there for one that does, if going together pays from so many
+    /// requests on.
+    pub(super) fn is_there(&self, pays_from: usize) -> bool {
+        // An attempt finds those that come after it: half of them.
+        let enough = (160 * pays_from as u32).max(256 * 3 / 2);
+        if self.found.load(Ordering::Relaxed) >= enough || self.looking.load(Ordering::Relaxed) > 0 {
             return true;
         }
-        // Two threads that count as one attempt a little later.
-        let left = self.until_attempt.load(Ordering::Relaxed);
-        self.until_attempt
-            .store(if left == 0 { ATTEMPT } else { left - 1 }, Ordering::Relaxed);
-        left == 0
+        // By chance: were it every so many, it could be the last of those that are there, each time.
+        fastrand::u32(..ATTEMPT) == 0
     }
 
     /// A gather had this many requests.
@@ -165,15 +198,22 @@ mod tests {
     #[test]
     fn giving_way_stops_when_nobody_comes_and_is_tried_again_now_and_then() {
         let appetite = Appetite::default();
-        let tries = |requests: usize| (0..requests).filter(|_| appetite.is_there()).count();
-        assert_eq!(tries(330), 10);
+        let tries = |requests: usize| (0..requests).filter(|_| appetite.is_there(2)).count();
+        fastrand::seed(1);
+        let seldom = 50..200; // 100 expected
+        assert!(seldom.contains(&tries(3_200)));
+        appetite.look();
+        assert_eq!(tries(33), 33);
+        appetite.looked();
         appetite.found(1);
-        assert_eq!(tries(33), 1);
+        assert!(seldom.contains(&tries(3_200)));
         appetite.found(8);
         assert_eq!(tries(33), 33);
+        let from_six = (0..3_200).filter(|_| appetite.is_there(6)).count();
+        assert!(seldom.contains(&from_six), "2.75 found, on average");
         for _ in 0..12 {
             appetite.found(1);
         }
-        assert_eq!(tries(33), 1);
+        assert!(seldom.contains(&tries(3_200)));
     }
 }

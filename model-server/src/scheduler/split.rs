@@ -62,7 +62,7 @@ impl<S: Runner> Shared<S> {
         let mut whole: Option<Done> = None;
         let mut outputs = Vec::with_capacity(parts.len());
         for waiting in parts {
-            let done = waiting.answer(job.deadline).await?;
+            let done = waiting.await?;
             match &done.value {
                 Ok(tensors) => outputs.push(tensors.clone()),
                 Err(_) => return Ok(done),

@@ -482,8 +482,8 @@ async fn requests_that_are_there_at_the_same_time_are_gathered_on_their_thread()
         assert_eq!(thread, here);
         order.push(rows);
     }
-    assert_eq!(order[0], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
-    assert_eq!(order[1], [50.0]);
+    assert_eq!(order[0], [50.0]);
+    assert_eq!(order[1], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     assert_eq!(order[2], [8.0, 9.0, 10.0]);
 }
 
@@ -506,6 +506,8 @@ async fn what_another_thread_does_not_come_back_to_is_run_here() {
     assert_eq!((rows_of(&done), done.batch_rows), (vec![2.0], 2));
     assert_eq!(bench.next().await, [2.0, 1.0]);
     assert_eq!(rows_of(&poll_once(&mut elsewhere).unwrap().unwrap()), [1.0]);
+    drop(elsewhere);
+    assert_eq!(bench.scheduler.shared.appetite.looking(), 0);
 }
 
 #[tokio::test]

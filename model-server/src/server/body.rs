@@ -37,7 +37,7 @@ pub(super) async fn read(
         return read;
     }
     let after = limits.body_timeout;
-    tokio::time::timeout(after, reading)
+    Box::pin(tokio::time::timeout(after, reading))
         .await
         .unwrap_or(Err(ProtocolError::BodyTimeout { after }))
 }

@@ -31,12 +31,7 @@ pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>, Protocol
 ///
 /// # Errors
 /// [`ProtocolError::BodyTooLarge`], [`ProtocolError::Compressed`].
-pub(super) async fn expand(
-    coding: Option<Coding>,
-    body: Bytes,
-    limit: usize,
-) -> Result<Bytes, ProtocolError> {
-    let Some(coding) = coding else { return Ok(body) };
+pub(super) async fn expand(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, ProtocolError> {
     if body.len() <= EXPANDED_IN_PLACE {
         return coding.decompress(&body, limit);
     }
@@ -86,7 +81,7 @@ pub(super) async fn expand_frame(
     body: Bytes,
     limit: usize,
 ) -> Result<Bytes, ProtocolError> {
-    if !grpc::is_compressed(&body) || body.len() <= EXPANDED_IN_PLACE {
+    if body.len() <= EXPANDED_IN_PLACE {
         return grpc::expand_frame(body, coding, limit);
     }
     aside(move || grpc::expand_frame(body, coding, limit)).await?

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Version};
+use http::request::Parts;
+use http::{HeaderMap, Version};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::grpc::{self, Contents, Method, proto};
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route};
@@ -19,7 +20,7 @@ use super::{
     stream,
 };
 use crate::metrics::{Protocol, Rejected};
-use crate::repository::Served;
+use crate::model::Model;
 use crate::scheduler::Deadline;
 
 /// Whether a request is a gRPC call, which is answered in gRPC's way even when it is wrong.
@@ -30,45 +31,50 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// Answers a call.
-pub(super) async fn answer(state: &Arc<State>, request: Request<Incoming>, arrived: Instant) -> Reply {
-    if request.version() != Version::HTTP_2 {
+pub(super) async fn answer(state: &Arc<State>, head: &Parts, body: Incoming, arrived: Instant) -> Reply {
+    if head.version != Version::HTTP_2 {
         // A status in trailers would not reach an HTTP/1 client.
         let reason = "gRPC needs HTTP/2".into();
         return reply::rest_error(&ProtocolError::InvalidArgument { reason }).map(ReplyBody::Whole);
     }
-    let reply = match Route::parse(request.method(), request.uri().path()) {
-        Ok(Route::Grpc(method)) => call(state, method, request, arrived).await,
+    let reply = match Route::parse(&head.method, head.uri.path()) {
+        Ok(Route::Grpc(Method::ModelInfer)) => infer(state, &head.headers, body, arrived)
+            .await
+            .map(|reply| reply.map(ReplyBody::Whole)),
+        Ok(Route::Grpc(method)) => Box::pin(call(state, method, &head.headers, body, arrived)).await,
         Ok(_) | Err(ProtocolError::NotFound) => Err(ProtocolError::UnknownRpc {
-            method: request.uri().path().into(),
+            method: head.uri.path().into(),
         }),
         Err(error) => Err(error),
     };
     reply.unwrap_or_else(|error| reply::grpc_error(&error).map(ReplyBody::Whole))
 }
 
+/// Any call but `ModelInfer`.
 async fn call(
     state: &Arc<State>,
     method: Method,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
+    body: Incoming,
     arrived: Instant,
 ) -> Result<Reply, ProtocolError> {
-    let (head, body) = request.into_parts();
-    if method == Method::ModelInfer {
-        let reply = infer(state, &head.headers, body, arrived).await?;
-        return Ok(reply.map(ReplyBody::Whole));
-    }
     if method == Method::ModelStreamInfer {
-        let deadline = call_deadline(&head.headers, arrived)?;
-        return Ok(reply::stream(stream::infer(state, head.headers, body, deadline)));
+        let deadline = call_deadline(headers, arrived)?;
+        return Ok(reply::stream(stream::infer(
+            state,
+            headers.clone(),
+            body,
+            deadline,
+        )));
     }
     if matches!(method, Method::Reflection | Method::ReflectionAlpha) {
-        let deadline = call_deadline(&head.headers, arrived)?;
+        let deadline = call_deadline(headers, arrived)?;
         let requests = Requests::new(body, state.limits.max_body_bytes, deadline);
         return Ok(reply::stream(reflection::answer(state, requests)));
     }
-    let frame = read(state, &head.headers, body).await?;
+    let frame = read(state, headers, body).await?;
     if method == Method::HealthWatch {
-        let deadline = call_deadline(&head.headers, arrived)?;
+        let deadline = call_deadline(headers, arrived)?;
         let request = grpc::decode_frame(&frame)?;
         return Ok(reply::stream(health::watch(state, request, deadline)));
     }
@@ -91,7 +97,11 @@ async fn read(state: &State, headers: &HeaderMap, body: Incoming) -> Result<Byte
             ProtocolError::BodyTooLarge { .. } => ProtocolError::BodyTooLarge { limit },
             other => other,
         })?;
-    compress::expand_frame(coding, frame, limit).await
+    if grpc::is_compressed(&frame) {
+        Box::pin(compress::expand_frame(coding, frame, limit)).await
+    } else {
+        grpc::expand_frame(frame, coding, limit)
+    }
 }
 
 async fn infer(
@@ -107,10 +117,17 @@ async fn infer(
         run(state, grpc::message_of(frame)?, of_call, arrived, &mut served).await
     }
     .await;
-    finished(state, served.as_ref(), outcome.as_ref().err(), headers, arrived);
+    finished(state, served.as_deref(), outcome.as_ref().err(), headers, arrived);
     let frame = outcome?;
     match compress::accepted_by_call(headers) {
-        Some(coding) => compress::grpc_reply(coding, frame, state.limits.compress_min_bytes).await,
+        Some(coding) => {
+            Box::pin(compress::grpc_reply(
+                coding,
+                frame,
+                state.limits.compress_min_bytes,
+            ))
+            .await
+        }
         None => Ok(reply::message(frame)),
     }
 }
@@ -118,12 +135,11 @@ async fn infer(
 /// Counts and logs an inference, whether it came alone or in a stream.
 pub(super) fn finished(
     state: &State,
-    served: Option<&Served>,
+    model: Option<&Model>,
     error: Option<&ProtocolError>,
     headers: &HeaderMap,
     arrived: Instant,
 ) {
-    let model = served.map(|served| &*served.model);
     if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
         model.metrics.rejected(Rejected::BodyTooLarge);
     }
@@ -136,12 +152,12 @@ pub(super) async fn run(
     message: Bytes,
     of_call: Option<Deadline>,
     arrived: Instant,
-    served: &mut Option<Served>,
+    served: &mut Option<Arc<Model>>,
 ) -> Result<Bytes, ProtocolError> {
     let message: proto::ModelInferRequest = grpc::decode_message(message)?;
     // The model is looked up first: its absence is told whatever else is wrong.
     let reference = reference(message.model_name.clone(), message.model_version.clone());
-    let model = &*served.insert(state.repository.find(&reference)?).model;
+    let model = &**served.insert(state.repository.find_model(&reference)?);
     let (_reference, mut request) = grpc::request_from_proto(message)?;
     model.signature.validate(&request)?;
     let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_call);

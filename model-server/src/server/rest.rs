@@ -5,7 +5,8 @@ mod describe;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, rest, v1};
 use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
@@ -18,26 +19,24 @@ use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
 use crate::scheduler::Deadline;
 
-/// Answers a request.
-pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: Instant) -> Reply {
-    let is_head = request.method() == Method::HEAD;
-    let accepted = compress::accepted(request.headers());
-    let route = Route::parse(request.method(), request.uri().path());
+/// Answers a request. What seldom happens is boxed, here and below: the future of a request is moved about, all of it.
+pub(super) async fn answer(state: &State, head: &Parts, body: Incoming, arrived: Instant) -> Reply {
+    let route = Route::parse(&head.method, head.uri.path());
     let is_inference = route.as_ref().is_ok_and(Route::is_inference);
-    let reply = match route {
-        Ok(Route::Infer(model)) => infer(state, request, &model, Protocol::V2, arrived).await,
-        Ok(Route::V1Predict(model)) => infer(state, request, &model, Protocol::V1, arrived).await,
+    let reply = match &route {
+        Ok(Route::Infer(model)) => infer(state, head, body, model, Protocol::V2, arrived).await,
+        Ok(Route::V1Predict(model)) => infer(state, head, body, model, Protocol::V1, arrived).await,
         Ok(
             route @ (Route::RepositoryIndex { .. }
             | Route::RepositoryLoad { .. }
             | Route::RepositoryUnload { .. }),
-        ) => describe::repository(state, &route, request)
+        ) => Box::pin(describe::repository(state, route, head, body))
             .await
             .unwrap_or_else(|error| reply::rest_error(&error)),
-        Ok(route) => describe::describe(state, &route).unwrap_or_else(|error| reply::rest_error(&error)),
-        Err(error) => reply::rest_error(&error),
+        Ok(route) => describe::describe(state, route).unwrap_or_else(|error| reply::rest_error(&error)),
+        Err(error) => reply::rest_error(error),
     };
-    let reply = match accepted {
+    let reply = match compress::accepted(&head.headers) {
         Some(accepted) => {
             // `tritonclient.http.aio` accepts gzip for every reply and can read it in those of inference only.
             let worth_it = is_inference && reply.status() == StatusCode::OK;
@@ -46,28 +45,31 @@ pub(super) async fn answer(state: &State, request: Request<Incoming>, arrived: I
             } else {
                 usize::MAX
             };
-            compress::rest_reply(accepted, reply, min_bytes).await
+            Box::pin(compress::rest_reply(accepted, reply, min_bytes)).await
         }
         None => reply,
     };
-    if is_head { reply::head_only(reply) } else { reply }
+    if head.method == Method::HEAD {
+        reply::head_only(reply)
+    } else {
+        reply
+    }
 }
 
 async fn infer(
     state: &State,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: Incoming,
     reference: &ModelRef,
     protocol: Protocol,
     arrived: Instant,
 ) -> Reply {
-    let (head, body) = request.into_parts();
-    let served = state.repository.find(reference);
-    let model = served.as_ref().ok().map(|served| &*served.model);
-    let outcome = match model {
-        None => Err(served.as_ref().err().cloned().unwrap_or(ProtocolError::Internal)),
-        Some(model) => run(state, model, &head, body, protocol, arrived).await,
+    let model = state.repository.find_model(reference);
+    let outcome = match &model {
+        Err(error) => Err(error.clone()),
+        Ok(model) => run(state, model, head, body, protocol, arrived).await,
     };
-    let error = outcome.as_ref().err();
+    let (model, error) = (model.as_deref().ok(), outcome.as_ref().err());
     if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
         model.metrics.rejected(Rejected::BodyTooLarge);
     }
@@ -78,14 +80,17 @@ async fn infer(
 async fn run(
     state: &State,
     model: &Model,
-    head: &http::request::Parts,
+    head: &Parts,
     body: Incoming,
     protocol: Protocol,
     arrived: Instant,
 ) -> Result<Reply, ProtocolError> {
     let coding = compress::of_request(&head.headers)?;
     let body = body::read(&head.headers, body, &state.limits).await?;
-    let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
+    let body = match coding {
+        Some(coding) => Box::pin(compress::expand(coding, body, state.limits.max_body_bytes)).await?,
+        None => body,
+    };
     match protocol {
         Protocol::V1 => {
             let deadline = header_deadline(&head.headers, arrived)?;

@@ -126,7 +126,13 @@ async fn answer(
     let request = StreamedRequest::peek(message.clone());
     let mut served = None;
     let outcome = grpc::run(&state, message, of_call, arrived, &mut served).await;
-    grpc::finished(&state, served.as_ref(), outcome.as_ref().err(), &headers, arrived);
+    grpc::finished(
+        &state,
+        served.as_deref(),
+        outcome.as_ref().err(),
+        &headers,
+        arrived,
+    );
     match outcome {
         Ok(response) => request.succeeded(&response),
         Err(error) => request.failed(&error),

@@ -1,7 +1,8 @@
 //! Everything that is answered over HTTP without running a model.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::StatusCode;
+use http::request::Parts;
 use hyper::body::Incoming;
 use plumbline_inference_protocol::grpc::proto;
 use plumbline_inference_protocol::{ModelRef, ProtocolError, Route, SharedMemory, metadata};
@@ -102,12 +103,15 @@ pub(super) fn describe(state: &State, route: &Route) -> Result<WholeReply, Proto
 pub(super) async fn repository(
     state: &State,
     route: &Route,
-    request: Request<Incoming>,
+    head: &Parts,
+    body: Incoming,
 ) -> Result<WholeReply, ProtocolError> {
-    let (head, body) = request.into_parts();
     let coding = compress::of_request(&head.headers)?;
     let body = body::read(&head.headers, body, &state.limits).await?;
-    let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
+    let body = match coding {
+        Some(coding) => compress::expand(coding, body, state.limits.max_body_bytes).await?,
+        None => body,
+    };
     let value = match route {
         Route::RepositoryIndex { repository } => repository_api::index(state, repository.as_deref(), &body)?,
         Route::RepositoryLoad { repository, model } => {
