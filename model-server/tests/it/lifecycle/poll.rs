@@ -13,12 +13,15 @@ async fn a_new_version_is_served_and_a_deleted_one_rolled_back() {
     assert_eq!(answer(&server, "/v2/models/m").await, Some(1.0));
     write(root, "m/2/model.onnx", &models::plus(2.0));
     serves(&server, 2.0).await;
-    // The policy is the newest one: the old one is unloaded, and its series go.
-    assert_eq!(server.get("/v2/models/m").await.json()["versions"][0], "2");
+    // The policy is the newest one: the old one is unloaded, a moment after the new one is served, and its series go.
     eventually("version 1 is gone", async || {
         state(&server, "m", "1").await == Some(("UNAVAILABLE".into(), "unloaded".into()))
     })
     .await;
+    assert_eq!(
+        server.get("/v2/models/m").await.json()["versions"],
+        serde_json::json!(["2"])
+    );
     assert_eq!(answer(&server, "/v2/models/m/versions/1").await, None);
     assert_eq!(server.get("/v2/models/m/versions/1/ready").await.status, 404);
     let series = |version: u32| format!("plumbline_server_model_ready{{model=\"m\",version=\"{version}\"}}");
