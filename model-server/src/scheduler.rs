@@ -345,7 +345,7 @@ impl<S: Runner> Shared<S> {
         }
         let mut batch_rows = self.most_rows(job);
         let mut time = curve.estimate(batch_rows)?;
-        while time > SHORT_BATCH {
+        while time > SHORT_BATCH && batch_rows > 1 {
             batch_rows /= 2;
             time = curve.estimate(batch_rows)?;
         }

@@ -488,6 +488,20 @@ async fn requests_that_are_there_at_the_same_time_are_gathered_on_their_thread()
 }
 
 #[tokio::test]
+async fn long_runs_that_are_pinned_to_the_network_thread_are_not_gathered() {
+    let here = std::thread::current().id();
+    let mut bench = bench(LONG_RUN, |policy| policy.in_place = Some(true));
+    bench.scheduler.shared.appetite.found(8);
+    let runs = [1.0, 2.0].map(|value| bench.spawn(request(&[value])));
+    for run in runs {
+        run.await.unwrap().unwrap();
+    }
+    for value in [1.0, 2.0] {
+        assert_eq!(bench.begun.recv().await.unwrap(), (vec![value], here));
+    }
+}
+
+#[tokio::test]
 async fn what_another_thread_does_not_come_back_to_is_run_here() {
     let mut bench = bench(SHORT_RUN, |_| {});
     bench.scheduler.shared.appetite.found(8);
