@@ -56,8 +56,15 @@ fn refused(arguments: &[&str]) -> String {
 fn a_port_in_use_is_named_and_nothing_is_left_listening() {
     let model = Model::new();
     let (dir, state) = (model.text("tiny"), model.text("state"));
+    // Ports below those that the system gives out by itself: other tests get theirs there.
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port)).ok();
+    let others = [8081, 8082, 8090, 9901, 9902, 9903, 9904];
+    let taken = (2_000..20_000).step_by(101).find_map(|offset| {
+        let are_free = others.iter().all(|port| bind(port + offset).is_some());
+        bind(8080 + offset).filter(|_| are_free)
+    });
     // As the gateway's port it is needed last, when all other ports are open.
-    let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let taken = taken.expect("free ports");
     let port = taken.local_addr().expect("bound").port();
     let offset = (port - 8080).to_string();
     let told = refused(&["up", &dir, "--port-offset", &offset, "--state-dir", &state]);
@@ -71,7 +78,7 @@ fn a_port_in_use_is_named_and_nothing_is_left_listening() {
         told.ends_with("\n  --any-port and --port-offset N take other ports"),
         "{told}"
     );
-    for other in [8081, 8082, 8090, 9901, 9902, 9903, 9904] {
+    for other in others {
         assert!(
             TcpStream::connect(("127.0.0.1", port - 8080 + other)).is_err(),
             "{other} is open"
