@@ -33,6 +33,10 @@ struct Arguments {
     /// Share of them before memory is compared.
     #[arg(long, default_value_t = 0.1)]
     warm_up: f64,
+    /// Seconds before memory is compared: whatever the load, a thread of the start ends after 10, which takes 0.8 MiB
+    /// once.
+    #[arg(long, default_value_t = 12.0)]
+    settle: f64,
     /// Largest growth, percent.
     #[arg(long, default_value_t = 2.0)]
     growth: f64,
@@ -133,12 +137,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         let memory = resident_memory(server.pid())
             .with_context(|| format!("the server is gone:\n{}", server.log()))?;
-        series.push(memory as f64);
-        let line = format!(
-            "| {done} | {:.0} | {:.2} |\n",
-            began.elapsed().as_secs_f64(),
-            mib(memory)
-        );
+        let seconds = began.elapsed().as_secs_f64();
+        series.push((seconds, memory as f64));
+        let line = format!("| {done} | {seconds:.0} | {:.2} |\n", mib(memory));
         text += &line;
         std::io::stderr().write_all(line.as_bytes())?;
         if began.elapsed() > Duration::from_secs(arguments.minutes * 60) {
@@ -146,15 +147,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         }
     }
 
-    let growth = growth(&series, arguments.warm_up);
+    let growth = growth(&series, arguments.warm_up, arguments.settle).with_context(|| {
+        format!(
+            "the run ended within the first {} s: more requests, or a smaller --settle",
+            arguments.settle
+        )
+    })?;
     let good = failed == 0 && done >= arguments.requests && growth <= arguments.growth;
     let _never = writeln!(
         text,
-        "\n{}: {done} of {} requests answered, {failed} failed, RSS {growth:+.2} % after the first {:.0} % (at most {} %), \
-         {:.0} requests/s",
+        "\n{}: {done} of {} requests answered, {failed} failed, RSS {growth:+.2} % after the first {:.0} % and {} s (at most \
+         {} %), {:.0} requests/s",
         if good { "good" } else { "NOT GOOD" },
         arguments.requests,
         arguments.warm_up * 100.0,
+        arguments.settle,
         arguments.growth,
         done as f64 / began.elapsed().as_secs_f64(),
     );
@@ -208,12 +215,15 @@ fn requests(arguments: &Arguments, server: &Server) -> anyhow::Result<(Vec<Reque
     Ok((rest, grpc))
 }
 
-/// Growth in percent from right after the warm-up to the end, each the median of a few looks.
-fn growth(series: &[f64], warm_up: f64) -> f64 {
-    let first = ((series.len() as f64 * warm_up) as usize).min(series.len().saturating_sub(1));
-    let after = &series[first..(first + COMPARED).min(series.len())];
-    let end = &series[series.len().saturating_sub(COMPARED)..];
-    (median(end) / median(after) - 1.0) * 100.0
+/// Growth in percent from right after the warm-up to the end, each the median of a few looks. `series` has seconds and
+/// memory of each look; `None` if all of them are from before `settle` seconds.
+fn growth(series: &[(f64, f64)], warm_up: f64, settle: f64) -> Option<f64> {
+    let settled = series.iter().position(|(seconds, _)| *seconds >= settle)?;
+    let first = settled.max((series.len() as f64 * warm_up) as usize);
+    let memory: Vec<f64> = series[first..].iter().map(|(_, memory)| *memory).collect();
+    let after = &memory[..COMPARED.min(memory.len())];
+    let end = &memory[memory.len().saturating_sub(COMPARED)..];
+    Some((median(end) / median(after) - 1.0) * 100.0)
 }
 
 fn mib(bytes: u64) -> f64 {
@@ -222,17 +232,23 @@ fn mib(bytes: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn growth_counts_from_the_end_of_the_warm_up() {
-        let mut series = vec![50.0, 80.0];
-        series.extend([100.0; 18]);
-        assert_eq!(growth(&series, 0.1), 0.0);
-        series.extend([103.0; 4]);
-        assert!((growth(&series, 0.1) - 3.0).abs() < 1e-9);
+        let mut memory = vec![50.0, 80.0];
+        memory.extend([100.0; 18]);
+        let growth = |memory: &[f64], settle| {
+            let seconds = (1..).map(f64::from);
+            let series: Vec<_> = seconds.zip(memory.iter().copied()).collect();
+            super::growth(&series, 0.1, settle)
+        };
+        assert_eq!(growth(&memory, 0.0), Some(0.0));
+        memory.extend([103.0; 4]);
+        assert!((growth(&memory, 0.0).unwrap() - 3.0).abs() < 1e-9);
         // One look that is out of line decides nothing.
-        series.push(200.0);
-        assert!((growth(&series, 0.1) - 3.0).abs() < 1e-9);
+        memory.push(200.0);
+        assert!((growth(&memory, 3.0).unwrap() - 3.0).abs() < 1e-9);
+        // What comes before it has settled does not count.
+        assert_eq!(growth(&memory, 21.0), Some(0.0));
+        assert_eq!(growth(&memory, 60.0), None);
     }
 }
