@@ -1,5 +1,7 @@
 //! Compressed bodies and replies. Long ones are worked on by a thread of their own, so that the network thread goes on.
 
+use std::pin::Pin;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -31,7 +33,12 @@ pub(super) fn of_request(headers: &HeaderMap) -> Result<Option<Coding>, Protocol
 ///
 /// # Errors
 /// [`ProtocolError::BodyTooLarge`], [`ProtocolError::Compressed`].
-pub(super) async fn expand(coding: Coding, body: Bytes, limit: usize) -> Result<Bytes, ProtocolError> {
+pub(super) async fn expand(
+    coding: Option<Coding>,
+    body: Bytes,
+    limit: usize,
+) -> Result<Bytes, ProtocolError> {
+    let Some(coding) = coding else { return Ok(body) };
     if body.len() <= EXPANDED_IN_PLACE {
         return coding.decompress(&body, limit);
     }
@@ -81,7 +88,7 @@ pub(super) async fn expand_frame(
     body: Bytes,
     limit: usize,
 ) -> Result<Bytes, ProtocolError> {
-    if body.len() <= EXPANDED_IN_PLACE {
+    if !grpc::is_compressed(&body) || body.len() <= EXPANDED_IN_PLACE {
         return grpc::expand_frame(body, coding, limit);
     }
     aside(move || grpc::expand_frame(body, coding, limit)).await?
@@ -126,9 +133,14 @@ async fn compress(
 /// Threads that compress and expand at once: more would only take CPU from each other and from the models.
 static ASIDE: Semaphore = Semaphore::const_new(2);
 
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ProtocolError> {
-    // The semaphore is never closed.
-    let _permit = ASIDE.acquire().await;
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_panicked_or_shut_down| ProtocolError::Internal)
+/// Boxed, because it is seldom needed and would make the future of every request larger, which is moved about.
+fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Result<T, ProtocolError>> + Send>> {
+    Box::pin(async {
+        // The semaphore is never closed.
+        let _permit = ASIDE.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        done.map_err(|_panicked_or_shut_down| ProtocolError::Internal)
+    })
 }

@@ -97,11 +97,7 @@ async fn read(state: &State, headers: &HeaderMap, body: Incoming) -> Result<Byte
             ProtocolError::BodyTooLarge { .. } => ProtocolError::BodyTooLarge { limit },
             other => other,
         })?;
-    if grpc::is_compressed(&frame) {
-        Box::pin(compress::expand_frame(coding, frame, limit)).await
-    } else {
-        grpc::expand_frame(frame, coding, limit)
-    }
+    compress::expand_frame(coding, frame, limit).await
 }
 
 async fn infer(
@@ -120,14 +116,7 @@ async fn infer(
     finished(state, served.as_deref(), outcome.as_ref().err(), headers, arrived);
     let frame = outcome?;
     match compress::accepted_by_call(headers) {
-        Some(coding) => {
-            Box::pin(compress::grpc_reply(
-                coding,
-                frame,
-                state.limits.compress_min_bytes,
-            ))
-            .await
-        }
+        Some(coding) => compress::grpc_reply(coding, frame, state.limits.compress_min_bytes).await,
         None => Ok(reply::message(frame)),
     }
 }

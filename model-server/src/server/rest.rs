@@ -19,7 +19,7 @@ use crate::metrics::{Protocol, Rejected};
 use crate::model::Model;
 use crate::scheduler::Deadline;
 
-/// Answers a request. What seldom happens is boxed, here and below: the future of a request is moved about, all of it.
+/// Answers a request. What seldom happens is boxed: the future of a request is moved about, all of it.
 pub(super) async fn answer(state: &State, head: &Parts, body: Incoming, arrived: Instant) -> Reply {
     let route = Route::parse(&head.method, head.uri.path());
     let is_inference = route.as_ref().is_ok_and(Route::is_inference);
@@ -45,7 +45,7 @@ pub(super) async fn answer(state: &State, head: &Parts, body: Incoming, arrived:
             } else {
                 usize::MAX
             };
-            Box::pin(compress::rest_reply(accepted, reply, min_bytes)).await
+            compress::rest_reply(accepted, reply, min_bytes).await
         }
         None => reply,
     };
@@ -87,10 +87,7 @@ async fn run(
 ) -> Result<Reply, ProtocolError> {
     let coding = compress::of_request(&head.headers)?;
     let body = body::read(&head.headers, body, &state.limits).await?;
-    let body = match coding {
-        Some(coding) => Box::pin(compress::expand(coding, body, state.limits.max_body_bytes)).await?,
-        None => body,
-    };
+    let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
     match protocol {
         Protocol::V1 => {
             let deadline = header_deadline(&head.headers, arrived)?;

@@ -69,20 +69,8 @@ struct Writer {
 
 impl Writer {
     fn new<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Writer {
-        // About what a float takes, and what surrounds it; class labels are the longest of parameters.
-        let text = |value: &ParameterValue| match value {
-            ParameterValue::String(text) => 32 + text.len() * 9 / 8,
-            _ => 32,
-        };
-        let parameters = |tensor: &Tensor| {
-            tensor
-                .parameters
-                .iter()
-                .map(|(_, value)| text(value))
-                .sum::<usize>()
-        };
-        let size = |tensor: &Tensor| 96 + tensor.len() * 12 + parameters(tensor);
-        let capacity = tensors.map(size).sum::<usize>() + 128;
+        // About what a float takes, and what surrounds it.
+        let capacity = tensors.map(|tensor| 96 + tensor.len() * 12).sum::<usize>() + 128;
         Writer {
             out: Vec::with_capacity(capacity),
             binary: Vec::new(),

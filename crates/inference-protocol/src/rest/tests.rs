@@ -274,6 +274,43 @@ fn half_precision_has_no_json() {
 }
 
 #[test]
+fn data_before_what_it_is_read_by_is_held_to_the_same() {
+    let first = |datatype: &str, shape: &str, data: &str| {
+        let body = input(&format!(
+            r#""data":{data},"name":"x","shape":{shape},"datatype":"{datatype}""#
+        ));
+        decode_request(&body, None).map(|request| request.inputs[0].data().clone())
+    };
+    for (datatype, shape, values) in [
+        ("FP32", "[2]", "[1.5,-2e-3]"),
+        ("INT64", "[2,1]", "[[1],[2]]"),
+        ("BYTES", "[3]", r#"["]","[\"]","\\"]"#),
+        ("FP32", "[2]", "[1.5,]"),
+        ("FP32", "[2]", "[1.5 2]"),
+        ("FP32", "[2]", "[01,2]"),
+        ("FP32", "[2]", "[1,{\"a\":[2]}]"),
+        ("FP32", "[2]", "[1,[2]]"),
+        ("FP32", "[2]", "[1}"),
+        ("FP32", "[2]", "3"),
+        ("FP32", "[2]", "{}"),
+        ("BYTES", "[1]", "[\"\\x\"]"),
+    ] {
+        let (first, last) = (first(datatype, shape, values), data(datatype, shape, values));
+        assert_eq!(first.is_ok(), last.is_ok(), "{values}: {first:?}, {last:?}");
+        if let (Ok(first), Ok(last)) = (first, last) {
+            assert_eq!(first, last, "{values}");
+        }
+    }
+    for unfinished in ["[1", "[[1]", "[\"a", "["] {
+        let body = format!(r#"{{"inputs":[{{"data":{unfinished}"#);
+        assert!(
+            matches!(error(body, None), ProtocolError::Json { .. }),
+            "{unfinished}"
+        );
+    }
+}
+
+#[test]
 fn members_may_stand_in_any_order() {
     let members = [
         r#""name":"x""#,

@@ -108,10 +108,7 @@ pub(super) async fn repository(
 ) -> Result<WholeReply, ProtocolError> {
     let coding = compress::of_request(&head.headers)?;
     let body = body::read(&head.headers, body, &state.limits).await?;
-    let body = match coding {
-        Some(coding) => compress::expand(coding, body, state.limits.max_body_bytes).await?,
-        None => body,
-    };
+    let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
     let value = match route {
         Route::RepositoryIndex { repository } => repository_api::index(state, repository.as_deref(), &body)?,
         Route::RepositoryLoad { repository, model } => {
