@@ -19,6 +19,12 @@ const ROWS: [f64; 13] = [
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0,
 ];
 
+/// A request's time less that of its run: microseconds, unless the machine is short of CPU.
+const OVERHEAD_SECONDS: [f64; 16] = [
+    0.000_005, 0.000_01, 0.000_015, 0.000_02, 0.000_025, 0.000_03, 0.000_04, 0.000_06, 0.000_1, 0.000_2,
+    0.000_5, 0.001, 0.002_5, 0.01, 0.1, 1.0,
+];
+
 /// Time to load a model: a few milliseconds for a small one, minutes for the largest.
 const LOAD_SECONDS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
@@ -33,6 +39,7 @@ pub(crate) struct Metrics {
     request_duration: HistogramVec,
     queue_duration: HistogramVec,
     compute_duration: HistogramVec,
+    overhead_duration: HistogramVec,
     rejected: IntCounterVec,
     batch_rows: HistogramVec,
     model_ready: IntGaugeVec,
@@ -132,6 +139,13 @@ impl Metrics {
                 model,
                 &DURATION_SECONDS,
             ),
+            overhead_duration: metrics.histogram_vec(
+                "plumbline_server_overhead_duration_seconds",
+                "Time of a successful request in which it neither waited nor ran: reading, decoding, encoding and the way \
+                 between threads.",
+                model,
+                &OVERHEAD_SECONDS,
+            ),
             rejected: metrics.counter_vec(
                 "plumbline_server_requests_rejected_total",
                 "Requests that were not answered by a run: queue_full, deadline, body_too_large, abandoned (the client left).",
@@ -196,6 +210,7 @@ impl Metrics {
             requests: Requests::new(&self.request_duration, model, version),
             queue: self.queue_duration.with_label_values(labels),
             compute: self.compute_duration.with_label_values(labels),
+            overhead: self.overhead_duration.with_label_values(labels),
             rejected: Rejected::ALL.map(|reason| self.rejected.with_label_values(&[model, reason.label()])),
             rows: self.batch_rows.with_label_values(labels),
             ready: self.model_ready.with_label_values(labels),
@@ -248,7 +263,12 @@ impl Metrics {
             let labels = &[model, version, protocol.label(), code];
             let _never_met = self.request_duration.remove_label_values(labels);
         }
-        for histogram in [&self.queue_duration, &self.compute_duration, &self.batch_rows] {
+        for histogram in [
+            &self.queue_duration,
+            &self.compute_duration,
+            &self.overhead_duration,
+            &self.batch_rows,
+        ] {
             let _never_met = histogram.remove_label_values(labels);
         }
         for gauge in [&self.model_ready, &self.in_flight] {
@@ -439,6 +459,7 @@ pub(crate) struct Series {
     pub(crate) requests: Requests,
     queue: Histogram,
     compute: Histogram,
+    overhead: Histogram,
     rejected: [IntCounter; Rejected::ALL.len()],
     rows: Histogram,
     ready: IntGauge,
@@ -478,6 +499,11 @@ impl Series {
                 *spent = [*spent, Spent { count: 1, ns }].into_iter().sum();
             }
         }
+    }
+
+    /// A request was answered in `time`, and waited and ran for `in_model` of it.
+    pub(crate) fn answered(&self, time: Duration, in_model: Duration) {
+        self.overhead.observe(time.saturating_sub(in_model).as_secs_f64());
     }
 
     /// A request that was not run.
@@ -594,6 +620,7 @@ mod tests {
             .requests
             .observe(Protocol::V1, StatusCode::IM_A_TEAPOT, GrpcCode::Internal, time);
         model.rejected(Rejected::QueueFull);
+        model.answered(time, Duration::from_micros(48));
         let text = String::from_utf8(registry.render()).unwrap();
         for (series, count) in [
             (
@@ -617,6 +644,14 @@ mod tests {
                 1,
             ),
             ("requests_rejected_total{model=\"churn\",reason=\"deadline\"}", 0),
+            (
+                "overhead_duration_seconds_bucket{model=\"churn\",version=\"1\",le=\"0.00001\"}",
+                0,
+            ),
+            (
+                "overhead_duration_seconds_bucket{model=\"churn\",version=\"1\",le=\"0.000015\"}",
+                1,
+            ),
         ] {
             let line = format!("plumbline_server_{series} {count}\n");
             assert!(text.contains(&line), "missing {line} in:\n{text}");

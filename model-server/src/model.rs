@@ -234,7 +234,7 @@ impl Model {
         self.outputs.iter().any(is_sequence)
     }
 
-    /// Runs a validated request and returns the `wanted` outputs.
+    /// Runs a validated request and returns the `wanted` outputs, and for how long it waited and ran.
     ///
     /// # Errors
     /// [`ProtocolError`]: refused, or values that the model cannot run with.
@@ -243,7 +243,7 @@ impl Model {
         request: InferRequest,
         wanted: &RequestedOutputs,
         deadline: Option<Deadline>,
-    ) -> Result<InferResponse, ProtocolError> {
+    ) -> Result<(InferResponse, Duration), ProtocolError> {
         let InferRequest {
             id,
             inputs,
@@ -252,7 +252,7 @@ impl Model {
         } = request;
         let priority = priority_of(&parameters)?;
         let positions = self.positions(wanted)?;
-        let mut outputs = self.run(inputs, positions.clone(), priority, deadline).await?;
+        let (mut outputs, time) = self.run(inputs, positions.clone(), priority, deadline).await?;
         if self.has_sequences() {
             // A sequence may be several tensors, so that positions do not count; labels it has none.
             if wanted.list.iter().any(|output| output.classes().is_some()) {
@@ -274,16 +274,17 @@ impl Model {
                 }
             }
         }
-        Ok(InferResponse {
+        let response = InferResponse {
             model_name: self.name.clone(),
             model_version: Some(self.version.clone()),
             id,
             outputs,
             ..InferResponse::default()
-        })
+        };
+        Ok((response, time))
     }
 
-    /// Runs validated inputs and returns every output.
+    /// Runs validated inputs and returns every output, and for how long they waited and ran.
     ///
     /// # Errors
     /// As [`Model::infer`].
@@ -291,7 +292,7 @@ impl Model {
         &self,
         inputs: Vec<Tensor>,
         deadline: Option<Deadline>,
-    ) -> Result<Vec<Tensor>, ProtocolError> {
+    ) -> Result<(Vec<Tensor>, Duration), ProtocolError> {
         self.run(inputs, self.every_output.clone(), 0, deadline).await
     }
 
@@ -301,7 +302,7 @@ impl Model {
         outputs: Vec<usize>,
         priority: u32,
         deadline: Option<Deadline>,
-    ) -> Result<Vec<Tensor>, ProtocolError> {
+    ) -> Result<(Vec<Tensor>, Duration), ProtocolError> {
         let different_rows = self.different_rows(&inputs);
         if let Some(error) = different_rows.as_ref().filter(|_| self.rows_agree) {
             return Err(error.clone());
@@ -328,7 +329,8 @@ impl Model {
             batch_rows: done.batch_rows,
             leads: done.leads,
         });
-        done.value.map_err(|error| self.failed(error, different_rows))
+        let outputs = done.value.map_err(|error| self.failed(error, different_rows))?;
+        Ok((outputs, done.queued + done.computed))
     }
 
     fn classified(&self, output: &Tensor, position: usize, count: u32) -> Result<Tensor, ProtocolError> {

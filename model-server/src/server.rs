@@ -30,7 +30,7 @@ use hyper::body::Incoming;
 use plumbline_inference_protocol::{NanPolicy, ProtocolError, metadata};
 use plumbline_service::{Process, REQUEST_ID, Readiness, RequestId, Shutdown};
 
-use crate::metrics::{Metrics, Protocol, Requests};
+use crate::metrics::{Metrics, Protocol, Rejected, Requests};
 use crate::model::Model;
 use crate::repository::Repository;
 use crate::scheduler::Deadline;
@@ -182,20 +182,28 @@ impl Future for Answer {
     }
 }
 
-/// What a finished inference request leaves in the metrics and the log.
+/// What a finished inference request leaves in the metrics and the log. One that succeeded waited and ran for the
+/// `outcome` of its time.
 fn record(
     state: &State,
     model: Option<&Model>,
     protocol: Protocol,
-    error: Option<&ProtocolError>,
+    outcome: Result<Duration, &ProtocolError>,
     headers: &HeaderMap,
     arrived: Instant,
 ) {
-    let (status, code) = match error {
-        Some(error) => (error.http_status(), error.grpc_code()),
-        None => (http::StatusCode::OK, plumbline_inference_protocol::GrpcCode::Ok),
+    let (status, code) = match outcome {
+        Err(error) => (error.http_status(), error.grpc_code()),
+        Ok(_) => (http::StatusCode::OK, plumbline_inference_protocol::GrpcCode::Ok),
     };
     let time = arrived.elapsed();
+    match (model, outcome) {
+        (Some(model), Ok(in_model)) => model.metrics.answered(time, in_model),
+        (Some(model), Err(ProtocolError::BodyTooLarge { .. })) => {
+            model.metrics.rejected(Rejected::BodyTooLarge);
+        }
+        _ => {}
+    }
     let requests = model.map_or(&state.unknown_model, |model| &model.metrics.requests);
     requests.observe(protocol, status, code, time);
     tracing::debug!(
@@ -203,7 +211,7 @@ fn record(
         ?protocol,
         request.id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()),
         status = status.as_u16(),
-        error = error.map(tracing::field::display),
+        error = outcome.err().map(tracing::field::display),
         ?time,
         "request"
     );

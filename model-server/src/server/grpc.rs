@@ -3,7 +3,7 @@
 mod describe;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -19,7 +19,7 @@ use super::{
     Limits, Reply, ReplyBody, State, body, compress, deadline_of, earlier, health, record, reflection, reply,
     stream,
 };
-use crate::metrics::{Protocol, Rejected};
+use crate::metrics::Protocol;
 use crate::model::Model;
 use crate::scheduler::Deadline;
 
@@ -113,36 +113,24 @@ async fn infer(
         run(state, grpc::message_of(frame)?, of_call, arrived, &mut served).await
     }
     .await;
-    finished(state, served.as_deref(), outcome.as_ref().err(), headers, arrived);
-    let frame = outcome?;
+    let time = outcome.as_ref().map(|(_, time)| *time);
+    record(state, served.as_deref(), Protocol::Grpc, time, headers, arrived);
+    let (frame, _) = outcome?;
     match compress::accepted_by_call(headers) {
         Some(coding) => compress::grpc_reply(coding, frame, state.limits.compress_min_bytes).await,
         None => Ok(reply::message(frame)),
     }
 }
 
-/// Counts and logs an inference, whether it came alone or in a stream.
-pub(super) fn finished(
-    state: &State,
-    model: Option<&Model>,
-    error: Option<&ProtocolError>,
-    headers: &HeaderMap,
-    arrived: Instant,
-) {
-    if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
-        model.metrics.rejected(Rejected::BodyTooLarge);
-    }
-    record(state, model, Protocol::Grpc, error, headers, arrived);
-}
-
-/// Answers a `ModelInferRequest`, here without its prefix, with the frame of a `ModelInferResponse`.
+/// Answers a `ModelInferRequest`, here without its prefix, with the frame of a `ModelInferResponse`, and tells for how
+/// long it waited and ran.
 pub(super) async fn run(
     state: &State,
     message: Bytes,
     of_call: Option<Deadline>,
     arrived: Instant,
     served: &mut Option<Arc<Model>>,
-) -> Result<Bytes, ProtocolError> {
+) -> Result<(Bytes, Duration), ProtocolError> {
     let message: proto::ModelInferRequest = grpc::decode_message(message)?;
     // The model is looked up first: its absence is told whatever else is wrong.
     let reference = reference(message.model_name.clone(), message.model_version.clone());
@@ -152,10 +140,10 @@ pub(super) async fn run(
     let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_call);
     let wanted = std::mem::take(&mut request.outputs);
     let contents = Contents::of(&wanted);
-    let response = model.infer(request, &wanted, deadline).await?;
+    let (response, time) = model.infer(request, &wanted, deadline).await?;
     let message =
         grpc::response_to_proto(&response, contents).map_err(|error| error.in_model(&model.name))?;
-    Ok(grpc::encode_frame(&message))
+    Ok((grpc::encode_frame(&message), time))
 }
 
 /// The deadline of `grpc-timeout`.

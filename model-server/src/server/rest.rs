@@ -2,7 +2,7 @@
 
 mod describe;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -15,7 +15,7 @@ pub(super) use self::describe::all_statistics;
 use super::cloud_event::CloudEvent;
 use super::reply::WholeReply as Reply;
 use super::{State, body, compress, deadline_of, earlier, record, reply};
-use crate::metrics::{Protocol, Rejected};
+use crate::metrics::Protocol;
 use crate::model::Model;
 use crate::scheduler::Deadline;
 
@@ -69,14 +69,12 @@ async fn infer(
         Err(error) => Err(error.clone()),
         Ok(model) => run(state, model, head, body, protocol, arrived).await,
     };
-    let (model, error) = (model.as_deref().ok(), outcome.as_ref().err());
-    if let (Some(model), Some(ProtocolError::BodyTooLarge { .. })) = (model, error) {
-        model.metrics.rejected(Rejected::BodyTooLarge);
-    }
-    record(state, model, protocol, error, &head.headers, arrived);
-    outcome.unwrap_or_else(|error| reply::rest_error(&error))
+    let (model, time) = (model.as_deref().ok(), outcome.as_ref().map(|(_, time)| *time));
+    record(state, model, protocol, time, &head.headers, arrived);
+    outcome.map_or_else(|error| reply::rest_error(&error), |(reply, _)| reply)
 }
 
+/// The reply, and for how long the request waited and ran.
 async fn run(
     state: &State,
     model: &Model,
@@ -84,7 +82,7 @@ async fn run(
     body: Incoming,
     protocol: Protocol,
     arrived: Instant,
-) -> Result<Reply, ProtocolError> {
+) -> Result<(Reply, Duration), ProtocolError> {
     let coding = compress::of_request(&head.headers)?;
     let body = body::read(&head.headers, body, &state.limits).await?;
     let body = compress::expand(coding, body, state.limits.max_body_bytes).await?;
@@ -96,11 +94,12 @@ async fn run(
                 Some(event) => event.data(body).map_err(|error| error.in_model(&model.name))?,
                 None => body,
             };
-            let body = predict(state, model, &body, deadline).await?;
-            Ok(match event {
+            let (body, time) = predict(state, model, &body, deadline).await?;
+            let reply = match event {
                 Some(event) => event.answer(&model.name, body),
                 None => reply::json(StatusCode::OK, body),
-            })
+            };
+            Ok((reply, time))
         }
         Protocol::V2 | Protocol::Grpc => {
             let header = head
@@ -111,11 +110,10 @@ async fn run(
             let of_header = header_deadline(&head.headers, arrived)?;
             let deadline = earlier(deadline_of(&request.parameters, arrived)?, of_header);
             let wanted = std::mem::take(&mut request.outputs);
-            let response = model.infer(request, &wanted, deadline).await?;
+            let (response, time) = model.infer(request, &wanted, deadline).await?;
             let encoded = rest::encode_response(&response, &wanted, state.limits.nan_policy);
-            Ok(reply::infer(
-                encoded.map_err(|error| error.in_model(&model.name))?,
-            ))
+            let encoded = encoded.map_err(|error| error.in_model(&model.name))?;
+            Ok((reply::infer(encoded), time))
         }
     }
 }
@@ -139,9 +137,9 @@ async fn predict(
     model: &Model,
     body: &Bytes,
     deadline: Option<Deadline>,
-) -> Result<Bytes, ProtocolError> {
+) -> Result<(Bytes, Duration), ProtocolError> {
     let v1::V1Request { inputs, form } = v1::decode_request(&model.signature, body)?;
-    let outputs = model.run_all(inputs, deadline).await?;
+    let (outputs, time) = model.run_all(inputs, deadline).await?;
     let nan = state.limits.nan_policy;
     let classes = model
         .classifier
@@ -158,5 +156,6 @@ async fn predict(
         }),
         None => v1::encode_response(&outputs, form, nan),
     };
-    body.map_err(|error| error.in_model(&model.name))
+    let body = body.map_err(|error| error.in_model(&model.name))?;
+    Ok((body, time))
 }

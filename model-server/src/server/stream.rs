@@ -12,7 +12,8 @@ use plumbline_inference_protocol::grpc::{FrameParser, StreamedRequest};
 use tokio::sync::mpsc;
 
 use super::reply_body::{Item, Messages, Owned};
-use super::{State, compress, grpc};
+use super::{State, compress, grpc, record};
+use crate::metrics::Protocol;
 use crate::scheduler::Deadline;
 
 /// Requests of a stream that may be in the server at once: enough for a batch to form, little enough for memory.
@@ -126,15 +127,10 @@ async fn answer(
     let request = StreamedRequest::peek(message.clone());
     let mut served = None;
     let outcome = grpc::run(&state, message, of_call, arrived, &mut served).await;
-    grpc::finished(
-        &state,
-        served.as_deref(),
-        outcome.as_ref().err(),
-        &headers,
-        arrived,
-    );
+    let time = outcome.as_ref().map(|(_, time)| *time);
+    record(&state, served.as_deref(), Protocol::Grpc, time, &headers, arrived);
     match outcome {
-        Ok(response) => request.succeeded(&response),
+        Ok((response, _)) => request.succeeded(&response),
         Err(error) => request.failed(&error),
     }
 }

@@ -57,6 +57,10 @@ async fn json_in_json_out() {
         Some(2.0)
     );
     assert_eq!(
+        server.metric("plumbline_server_overhead_duration_seconds_count{model=\"simple\",version=\"1\"}"),
+        Some(1.0)
+    );
+    assert_eq!(
         server.metric("plumbline_server_model_ready{model=\"simple\",version=\"1\"}"),
         Some(1.0)
     );
