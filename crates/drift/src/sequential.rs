@@ -9,6 +9,6 @@ mod control;
 mod page_hinkley;
 
 pub use adwin::{Adwin, AdwinSettings};
-pub use conformal::{Bets, ConformalDetector};
+pub use conformal::{Bets, ConformalDetector, Onset};
 pub use control::{Cusum, Ewma};
 pub use page_hinkley::{PageHinkley, PageHinkleySettings};
