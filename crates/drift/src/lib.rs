@@ -15,6 +15,7 @@ pub mod performance;
 pub mod profile;
 pub mod report;
 mod rng;
+pub mod season;
 pub mod sequential;
 pub mod special;
 pub mod stats;
