@@ -6,6 +6,7 @@
 
 mod binner;
 mod build;
+pub mod cause;
 mod comparison;
 mod describe;
 mod fsum;
