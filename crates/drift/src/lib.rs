@@ -17,6 +17,7 @@ pub mod profile;
 pub mod report;
 mod rng;
 pub mod season;
+pub mod segments;
 pub mod sequential;
 pub mod special;
 pub mod stats;
