@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::binner::{Binner, Place};
 use crate::describe::{moments, quantile, sort};
 use crate::fsum::fsum;
 use crate::profile::{
@@ -112,6 +113,41 @@ impl SubjectBuilder {
         self.booleans.no += other.booleans.no;
         self.booleans.yes += other.booleans.yes;
         self.missing += other.missing;
+    }
+
+    /// A builder of the same column that has seen nothing.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            numbers: Vec::new(),
+            texts: HashMap::new(),
+            booleans: Boolean { no: 0, yes: 0 },
+            missing: 0,
+        }
+    }
+
+    /// Its rows in the bins of `subject`, which a builder of the same column made: the order is that of
+    /// [`Subject::reference_counts`].
+    pub(crate) fn tally(&self, subject: &Subject, binner: &Binner) -> Vec<u64> {
+        let mut counts = vec![0; subject.reference_counts().len()];
+        let mut add = |place: Place, rows: u64| {
+            let (Place::Number(bin, _) | Place::Bin(bin)) = place;
+            if let Some(count) = counts.get_mut(bin) {
+                *count += rows;
+            }
+        };
+        for x in &self.numbers {
+            // Not through the binner: on a subject of lengths it takes numbers for missing.
+            let edges = subject.numeric.as_ref().map_or(&[][..], |n| &n.edges);
+            add(Place::Bin(edges.partition_point(|e| e <= x)), 1);
+        }
+        for (text, rows) in &self.texts {
+            add(binner.text(text.as_bytes()), *rows);
+        }
+        add(binner.boolean(false), self.booleans.no);
+        add(binner.boolean(true), self.booleans.yes);
+        add(binner.missing(), self.missing);
+        counts
     }
 
     /// Rows so far, the ones without a value included.

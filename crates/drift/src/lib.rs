@@ -6,14 +6,18 @@
 
 mod binner;
 mod build;
+pub mod cause;
 mod comparison;
 mod describe;
 mod fsum;
 pub mod monitor;
 pub mod offline;
+pub mod performance;
 pub mod profile;
 pub mod report;
 mod rng;
+pub mod season;
+pub mod segments;
 pub mod sequential;
 pub mod special;
 pub mod stats;
