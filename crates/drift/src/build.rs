@@ -191,33 +191,41 @@ pub fn is_usable(value: f64) -> bool {
 }
 
 /// Whether texts are too different to be categories: more than 256 values that make up more than a tenth of the rows.
-fn too_many(distinct: u64, count: u64) -> bool {
+pub(crate) fn too_many(distinct: u64, count: u64) -> bool {
     distinct > MAX_CATEGORIES as u64 && distinct.saturating_mul(10) > count
 }
 
 fn categorical(texts: HashMap<String, u64>) -> Categorical {
-    let distinct = texts.len() as u64;
-    let mut categories: Vec<Category> = texts
-        .into_iter()
-        .map(|(value, count)| Category { value, count })
-        .collect();
-    categories.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-    let other = categories.iter().skip(MAX_CATEGORIES).map(|c| c.count).sum();
-    categories.truncate(MAX_CATEGORIES);
-    Categorical {
-        distinct,
-        categories,
-        other,
-    }
+    let categories = texts.into_iter().map(|(value, count)| Category { value, count });
+    Categorical::ranked(categories.collect())
 }
 
 /// Bins and moments of [usable](is_usable) values.
 pub fn numeric(mut values: Vec<f64>) -> Numeric {
     sort(&mut values);
     let edges = bin_edges(&values);
+    describe(&values, edges)
+}
+
+/// Bins and moments of [usable](is_usable) values on edges that were made before, such as those of another part of the
+/// rows; shape `[bins + 1]`, ascending.
+///
+/// A profile is valid, and [merges](crate::Profile::merge), when all values are between the first and the last edge.
+pub fn numeric_on(edges: &[f64], mut values: Vec<f64>) -> Numeric {
+    sort(&mut values);
+    let edges = if values.is_empty() {
+        Vec::new()
+    } else {
+        edges.to_vec()
+    };
+    describe(&values, edges)
+}
+
+/// `values`: ascending.
+fn describe(values: &[f64], edges: Vec<f64>) -> Numeric {
     let mut counts = vec![0_u64; edges.len() + 1];
     let mut means = vec![None; edges.len() + 1];
-    let mut rest = values.as_slice();
+    let mut rest = values;
     for (bin, (count, mean)) in counts.iter_mut().zip(&mut means).enumerate() {
         let inside = edges
             .get(bin)
@@ -227,8 +235,8 @@ pub fn numeric(mut values: Vec<f64>) -> Numeric {
         *mean = bin_mean(own);
         rest = above;
     }
-    let m = moments(&values);
-    let at = |level| quantile(&values, level).map(|value| Quantile { level, value });
+    let m = moments(values);
+    let at = |level| quantile(values, level).map(|value| Quantile { level, value });
     Numeric {
         distinct: values.chunk_by(|a, b| a == b).count() as u64,
         edges,

@@ -23,7 +23,7 @@ pub mod special;
 pub mod stats;
 mod window;
 
-pub use build::{SubjectBuilder, is_usable, numeric};
+pub use build::{SubjectBuilder, is_usable, numeric, numeric_on};
 pub use describe::{Moments, moments, moments_about, quantile};
 pub use fsum::fsum;
 pub use monitor::{Monitor, Settings};
