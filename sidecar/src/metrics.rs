@@ -71,16 +71,27 @@ pub(crate) struct UpstreamMetrics {
     pub(crate) client: IntCounter,
 }
 
-/// Events on their way to the analysis-worker.
+/// Events on their way to the analysis-worker: `raised + loaded = delivered + refused + coalesced + overflowed + pending`.
 #[derive(Clone, Debug)]
 pub(crate) struct EventMetrics {
     pub(crate) raised: IntCounter,
+    pub(crate) loaded: IntCounter,
     pub(crate) delivered: IntCounter,
     pub(crate) retried: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) coalesced: IntCounter,
     pub(crate) overflowed: IntCounter,
     pub(crate) pending: IntGauge,
+    pub(crate) pending_bytes: IntGauge,
+    pub(crate) spool: SpoolMetrics,
+}
+
+/// What the disk did not do for the spool.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolMetrics {
+    pub(crate) read: IntCounter,
+    pub(crate) write: IntCounter,
+    pub(crate) remove: IntCounter,
 }
 
 const MODEL: [&str; 2] = ["model", "version"];
@@ -109,8 +120,13 @@ impl Metrics {
         );
         let events = registry.counter_vec(
             "plumbline_sidecar_events_total",
-            "Drift events by what became of them; one event can be retried many times.",
+            "Drift events: raised here or loaded from the spool, then delivered, refused, coalesced or overflowed, once each; retried counts attempts.",
             &["outcome"],
+        );
+        let spool = registry.counter_vec(
+            "plumbline_sidecar_spool_failures_total",
+            "Operations of the spool directory that failed; events wait in memory, and what fails is tried again.",
+            &["operation"],
         );
         Self {
             request_duration: registry.histogram_vec(
@@ -229,6 +245,7 @@ impl Metrics {
             },
             events: EventMetrics {
                 raised: events.with_label_values(&["raised"]),
+                loaded: events.with_label_values(&["loaded"]),
                 delivered: events.with_label_values(&["delivered"]),
                 retried: events.with_label_values(&["retried"]),
                 refused: events.with_label_values(&["refused"]),
@@ -238,6 +255,15 @@ impl Metrics {
                     "plumbline_sidecar_events_pending",
                     "Drift events that wait for delivery.",
                 ),
+                pending_bytes: registry.int_gauge(
+                    "plumbline_sidecar_events_pending_bytes",
+                    "Bytes of the drift events that wait for delivery.",
+                ),
+                spool: SpoolMetrics {
+                    read: spool.with_label_values(&["read"]),
+                    write: spool.with_label_values(&["write"]),
+                    remove: spool.with_label_values(&["remove"]),
+                },
             },
         }
     }
