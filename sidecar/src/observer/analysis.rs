@@ -87,6 +87,7 @@ impl Analysis {
         labels: [&str; 2],
     ) -> Result<Self, MonitorError> {
         let monitor = Monitor::new(profile, settings, super::now_unix_ms())?;
+        metrics.reference(labels, profile);
         let subjects = monitor.subjects();
         let inputs = Side::new(subjects, |subject| subject.role.is_none());
         let outputs = Side::new(subjects, |subject| subject.role.is_some());
