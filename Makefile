@@ -105,6 +105,16 @@ test-grpcurl: setup-conformance ## grpcurl: reflection, health, calls found by r
 	@scripts/setup-grpcurl.sh
 	$(CONFORMANCE) -m oip.stock --server $(MODEL_SERVER) --grpcurl ../.setup/grpcurl
 
+.PHONY: test-rules
+test-rules: setup ## The recording and alert rules: promtool, their runbooks, and the PSI on a real Prometheus (Debian's package)
+	@scripts/require-prometheus.sh
+	promtool check rules charts/plumbline/rules/*.yaml
+	promtool test rules tests/prometheus/rules/*.test.yaml
+	$(PYTHON_ENV) tests/prometheus/check.py
+	@$(CARGO) build --locked -p plumbline -p plumbline-sidecar
+	$(PYTHON_ENV) tests/prometheus/live.py --plumbline target/debug/plumbline --sidecar target/debug/plumbline-sidecar \
+	  --rules charts/plumbline/rules/psi.yaml
+
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
 	@scripts/require-prometheus.sh
