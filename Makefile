@@ -183,6 +183,13 @@ overload: setup load-models ## Three times the peak, and the overhead at half of
 	$(call load_programs,overload)
 	target/release/overload --output $(RESULTS)-overload.md $(OVERLOAD_FLAGS)
 
+.PHONY: sidecar-cost
+sidecar-cost: ## The sidecar beside nginx as a plain proxy: CPU a request, added latency, memory, into load-tests/results/
+	@scripts/require-nginx.sh
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
+	  $(addprefix --bin ,sidecar-cost constant-server plumbline-sidecar)
+	target/release/sidecar-cost --output $(RESULTS)-sidecar-cost.md $(SIDECAR_COST_FLAGS)
+
 .PHONY: soak
 soak: setup load-models ## A million mixed requests; fails when one fails or memory grows by more than 2 %
 	$(call load_programs,soak)
