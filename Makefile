@@ -151,6 +151,13 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 docs: setup ## Writes docs/metrics.md from what the code declares
 	PLUMBLINE_UPDATE_DOCS=1 $(CARGO) test --locked -q --lib -p plumbline-gateway -p plumbline-sidecar -p plumbline-model-server -p plumbline-analysis-worker every_series_is_documented
 
+# --- Drift detection judged ------------------------------------------------------------------------------------------
+
+.PHONY: false-alarms
+false-alarms: ## 10,000 stationary streams of every shape, judged after every row, into evaluation/drift/results/; about an hour
+	$(CARGO) run --release --locked -p plumbline-drift --example false_alarms -- \
+	  --output evaluation/drift/results/false-alarms.md $(FALSE_ALARMS_FLAGS)
+
 # --- Load ----------------------------------------------------------------------------------------------------------
 
 TODAY := $(shell date -u +%Y-%m-%d)
