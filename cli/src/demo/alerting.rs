@@ -112,7 +112,11 @@ impl Alerting {
                 .with_context(|| format!("cannot write {}", path.display()))
                 .map(|()| path)
         };
-        file("rules.yml", RULES)?;
+        std::fs::create_dir_all(dir.join("rules"))
+            .with_context(|| format!("cannot create {}", dir.join("rules").display()))?;
+        for (name, rules) in RULES {
+            file(&format!("rules/{name}"), rules)?;
+        }
         let prometheus_config = file(
             "prometheus.yml",
             &prometheus_config(scraped, addresses.alertmanager),
@@ -210,20 +214,25 @@ fn spawn(name: &'static str, program: &Path, dir: &Path, arguments: &[String]) -
     Ok(Running { name, child, log })
 }
 
-/// The worst state of any subject of a model; `instance` is the sidecar's admin port, where `/drift` explains it.
-const RULES: &str = r"groups:
-  - name: plumbline-drift
-    rules:
-      - alert: ModelDrift
-        expr: max by (model, version, instance) (plumbline_drift_state) == 2
-        for: 0s
-        labels:
-          severity: critical
-        annotations:
-          summary: The traffic of model {{ $labels.model }} has drifted from its reference.
-          description: 'At least one feature or output of model {{ $labels.model }}, version {{ $labels.version }}, is in state drift.'
-          drift_url: 'http://{{ $labels.instance }}/drift'
-";
+/// The rules as they are shipped.
+const RULES: [(&str, &str); 4] = [
+    (
+        "psi.yaml",
+        include_str!("../../../charts/plumbline/rules/psi.yaml"),
+    ),
+    (
+        "drift.yaml",
+        include_str!("../../../charts/plumbline/rules/drift.yaml"),
+    ),
+    (
+        "latency.yaml",
+        include_str!("../../../charts/plumbline/rules/latency.yaml"),
+    ),
+    (
+        "sidecar.yaml",
+        include_str!("../../../charts/plumbline/rules/sidecar.yaml"),
+    ),
+];
 
 fn prometheus_config(scraped: &[(&str, SocketAddr)], alertmanager: SocketAddr) -> String {
     let jobs: Vec<String> = scraped
@@ -234,7 +243,7 @@ fn prometheus_config(scraped: &[(&str, SocketAddr)], alertmanager: SocketAddr) -
         .collect();
     let jobs = jobs.concat();
     format!(
-        "global:\n  scrape_interval: {INTERVAL}\n  evaluation_interval: {INTERVAL}\nrule_files: [rules.yml]\n\
+        "global:\n  scrape_interval: {INTERVAL}\n  evaluation_interval: {INTERVAL}\nrule_files: ['rules/*.yaml']\n\
          alerting:\n  alertmanagers:\n    - static_configs:\n        - targets: ['{alertmanager}']\n\
          scrape_configs:\n{jobs}"
     )
@@ -288,7 +297,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [rules.yml]\nalerting:\n  \
+            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: ['rules/*.yaml']\nalerting:\n  \
              alertmanagers:\n    - static_configs:\n        - targets: ['127.0.0.1:9093']\nscrape_configs:\n  \
              - job_name: plumbline-sidecar\n    static_configs:\n      - targets: ['127.0.0.1:9902']\n  \
              - job_name: plumbline-gateway\n    static_configs:\n      - targets: ['127.0.0.1:9901']\n"
