@@ -7,3 +7,4 @@ mod harness;
 mod model;
 mod observing;
 mod program;
+mod tls;
