@@ -1,5 +1,6 @@
 //! The sidecar over real sockets, with a scripted model server behind it.
 
+mod datatypes;
 mod events;
 mod forwarding;
 mod grpc;
@@ -7,3 +8,4 @@ mod harness;
 mod model;
 mod observing;
 mod program;
+mod tls;
