@@ -250,6 +250,7 @@ impl Demo {
 
         self.heading("4. The report");
         self.check_signals(&incident.signals, Episode::Open)?;
+        self.check_prometheus(&model, "2").await?;
         self.terminal.line(&readable(&incident.markdown, &self.terminal));
         self.tell_path();
 
@@ -434,6 +435,7 @@ impl Demo {
         }
         traffic.end().await?;
         self.check_signals(&reports::signals(worker, &incident.id).await?, Episode::Over)?;
+        self.check_prometheus(model, "0").await?;
         let text = format!(
             "the incident is over {:.1} s after the recovery: told once when it began and once when it ended",
             recovered_at.elapsed().as_secs_f64()
@@ -500,6 +502,20 @@ impl Demo {
         anyhow::ensure!(
             signals == expected,
             "the worker should have got {expected:?}, but it got {signals:?}"
+        );
+        Ok(())
+    }
+
+    /// An alert that is over because its series is gone would look like one that is over.
+    async fn check_prometheus(&self, model: &str, state: &str) -> anyhow::Result<()> {
+        let Some(alerting) = &self.alerting else {
+            return Ok(());
+        };
+        let found = alerting.drift_state(model).await?;
+        anyhow::ensure!(
+            found.as_deref() == Some(state),
+            "plumbline_drift_state of model `{model}` in Prometheus should be {state}, but it is {}",
+            found.as_deref().unwrap_or("not there")
         );
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Puts the parts together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -195,11 +194,12 @@ fn events(
     let Some(url) = &config.events_to else {
         return Ok((Raise::new(source, None), None));
     };
-    let place = config
-        .spool_dir
+    let kept = config.state_dir.as_ref().map(|state| state.join("events"));
+    let spool = config.spool_dir.clone().or(kept);
+    let place = spool
         .as_ref()
-        .map_or_else(String::new, |spool: &PathBuf| spool.display().to_string());
-    let (outbox, keeper) = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
+        .map_or_else(String::new, |spool| spool.display().to_string());
+    let (outbox, keeper) = Outbox::open(spool, metrics.events.clone())
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());

@@ -95,7 +95,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         "spool_dir",
         "DIR",
-        "Where events wait for a worker that does not answer, across restarts; without it, in memory.",
+        "Where events wait for a worker that does not answer, across restarts; without it, in state_dir, or else in memory.",
     ),
     Setting::new(
         "admin_url",

@@ -1,11 +1,13 @@
 //! The real Prometheus and Alertmanager between sidecar and worker, as children of this process.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::client::Server;
@@ -14,6 +16,8 @@ use crate::client::Server;
 const INTERVAL: &str = "1s";
 /// Both start within a second; a busy machine takes longer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The two programs, found but not started.
 pub(super) struct Programs {
@@ -78,6 +82,7 @@ impl Addresses {
 /// The running pair; ended when dropped.
 pub(super) struct Alerting {
     children: Vec<Running>,
+    prometheus: Server,
 }
 
 struct Running {
@@ -147,12 +152,41 @@ impl Alerting {
         )?;
         let mut alerting = Self {
             children: vec![alertmanager, prometheus],
+            prometheus: addresses.prometheus.into(),
         };
         let listening = [addresses.alertmanager, addresses.prometheus];
         for (running, address) in alerting.children.iter_mut().zip(listening) {
             running.ready(address).await?;
         }
         Ok(alerting)
+    }
+
+    /// The drift state of `model` as Prometheus has it; none when it does not know the model.
+    pub(super) async fn drift_state(&self, model: &str) -> anyhow::Result<Option<String>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            result: Vec<Series>,
+        }
+        #[derive(Deserialize)]
+        struct Series {
+            metric: BTreeMap<String, String>,
+            /// Seconds, and the value as text.
+            value: (f64, String),
+        }
+
+        // plumbline_drift_state{subject="model"}
+        const QUERY: &str = "/api/v1/query?query=plumbline_drift_state%7Bsubject%3D%22model%22%7D";
+        let answer = self.prometheus.get(QUERY, QUERY_TIMEOUT).await;
+        let answer = answer.context("Prometheus's query API")?;
+        let answer: Answer = serde_json::from_slice(&answer.body).context("Prometheus's query API")?;
+        let series = answer.data.result.into_iter();
+        let mut of_model =
+            series.filter(|series| series.metric.get("model").is_some_and(|name| name == model));
+        Ok(of_model.next().map(|series| series.value.1))
     }
 
     /// An error as soon as one of them has ended by itself.
