@@ -1,17 +1,16 @@
 //! Puts the parts together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use plumbline_drift::report::DriftOverview;
 use plumbline_service::admin::{Page, json, text};
-use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
+use plumbline_service::{ClientTls, Listener, Process, ReadinessToken, ServeOptions, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
 use crate::forward::Forwarder;
 use crate::metrics::Metrics;
@@ -19,6 +18,8 @@ use crate::models::Models;
 use crate::observation::Observing;
 use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
 use crate::profiles;
+use crate::skip::SkipReason;
+use crate::tee::Keeping;
 use crate::upstream::{Upstream, watch_readiness};
 
 /// A sidecar whose ports are bound and whose observer runs.
@@ -39,7 +40,7 @@ impl App {
     /// A profile that was found beside a model and is bad leaves that model without drift detection, and is told.
     ///
     /// # Errors
-    /// A port that cannot be bound, a spool directory that cannot be used.
+    /// A port that cannot be bound, TLS files that cannot be used, a spool directory that cannot be used.
     #[expect(
         clippy::unused_async,
         reason = "every part binds like this, and others do wait"
@@ -47,20 +48,31 @@ impl App {
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let metrics = Metrics::declare(process.metrics());
         let listener = Listener::bind(config.common.listen)?;
-        let upstream = Upstream::new(&config, metrics.upstream.clone());
+        let tls = config.tls.clone();
+        let tls = tls.map(|files| Tls::load(files, process.metrics())).transpose()?;
+        let upstream_tls = config.upstream_tls.clone().map(ClientTls::load).transpose()?;
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.watch(process.shutdown().clone()));
+        }
+        if let Some(tls) = upstream_tls.clone() {
+            tokio::spawn(tls.watch(process.shutdown().clone()));
+        }
+        let listener = listener.with_tls(tls);
+        let upstream = Upstream::new(&config, upstream_tls, metrics.upstream.clone());
         let waiting = process
             .readiness()
             .wait_for(format!("the model server at {}", upstream.target()));
         let observing = Arc::new(Observing {
             models: Models::new(&metrics, analyses(&config, &metrics)),
-            queue: Queue::new(
-                config.queue_items.get(),
+            queue: Queue::new(config.queue_items.get(), metrics.exchanges.queued.clone()),
+            keeping: Arc::new(Keeping::new(
+                config.capture_limit,
                 config.queue_bytes,
-                metrics.exchanges.queued.clone(),
                 metrics.exchanges.queued_bytes.clone(),
-            ),
+                config.while_forwarding.clone(),
+            )),
+            off: (config.analysis == Switch::Off).then_some(SkipReason::Off),
             metrics: metrics.exchanges.clone(),
-            capture_limit: config.capture_limit,
         });
         let (raise, delivery) = events(&config, &metrics, process)?;
         let (settle, settled) = watch::channel(0);
@@ -132,8 +144,12 @@ impl App {
     }
 }
 
-/// One analysis per usable profile.
+/// One analysis per usable profile; none when nothing is to be observed.
 fn analyses(config: &Config, metrics: &Metrics) -> Vec<(String, String, Analysis)> {
+    if config.analysis == Switch::Off {
+        tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
+        return Vec::new();
+    }
     let (good, bad) = profiles::find(config);
     for profile in &bad {
         let (path, reason) = (profile.path.display(), &profile.reason);
@@ -178,15 +194,15 @@ fn events(
     let Some(url) = &config.events_to else {
         return Ok((Raise::new(source, None), None));
     };
-    let place = config
-        .spool_dir
+    let kept = config.state_dir.as_ref().map(|state| state.join("events"));
+    let spool = config.spool_dir.clone().or(kept);
+    let place = spool
         .as_ref()
-        .map_or_else(String::new, |spool: &PathBuf| spool.display().to_string());
-    let outbox = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
+        .map_or_else(String::new, |spool| spool.display().to_string());
+    let (outbox, keeper) = Outbox::open(spool, metrics.events.clone())
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
-    let outbox = Arc::new(outbox);
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
-    let delivery = Delivery::new(worker, Arc::clone(&outbox), metrics.events.clone());
+    let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());
     Ok((Raise::new(source, Some(outbox)), Some(delivery)))
 }
 
@@ -221,9 +237,9 @@ fn drift_page(models: &Models, query: &str) -> Page {
         if model.as_ref().is_some_and(|wanted| *wanted != known.name) {
             continue;
         }
-        if let Some(analysis) = known.analysis() {
-            overview.models.push(analysis.report(now_unix_ms()));
-        }
+        overview
+            .models
+            .extend(known.with_analysis(|analysis| analysis.report(now_unix_ms())));
     }
     overview.models.sort_by(|a, b| a.model.cmp(&b.model));
     if let Some(subject) = &subject {

@@ -6,15 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_drift::{Profile, Settings};
-use plumbline_service::config::{ByteSize, Common, Reader, Setting};
+use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
 use plumbline_service::upstream::Target;
+use plumbline_service::{ClientTlsFiles, TLS_SETTINGS, TlsFiles, error_chain};
 
 /// Default data and admin ports.
 pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
 
 /// The sidecar's settings; the common ones are in [`Common::settings`].
 pub const SETTINGS: &[Setting] = &[
-    Setting::new("upstream", "URL", "The model server: http://HOST:PORT or unix:PATH.").default("http://127.0.0.1:8082"),
+    Setting::new("upstream", "URL", "The model server: http://HOST:PORT, https://HOST:PORT or unix:PATH.")
+        .default("http://127.0.0.1:8082"),
+    Setting::new(
+        "upstream_tls_ca",
+        "FILE",
+        "Authorities (PEM) of the model server's certificate, when it is reached under TLS. Replaced files are used \
+         without a restart.",
+    ),
+    Setting::new("upstream_tls_cert", "FILE", "Certificate with its chain (PEM) to show to the model server."),
+    Setting::new("upstream_tls_key", "FILE", "Private key of that certificate (PEM)."),
+    TLS_SETTINGS[0],
+    TLS_SETTINGS[1],
+    TLS_SETTINGS[2],
+    TLS_SETTINGS[3],
     Setting::new("upstream_connect_timeout", "TIME", "Time to connect to the model server.").default("2s"),
     Setting::new(
         "upstream_timeout",
@@ -44,11 +58,28 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "Name under which the model of DIR/profile.json is served, when it is not the profile's.",
     ),
+    Setting::new(
+        "analysis",
+        "on|off",
+        "off: requests are forwarded and timed, and nothing is read out of them.",
+    )
+    .default("on"),
+    Setting::new(
+        "state_dir",
+        "DIR",
+        "Where the state of the comparison is kept across restarts; without it, it begins anew.",
+    ),
     Setting::new("capture_limit", "BYTES", "Requests and answers above this size are forwarded unobserved.")
         .default("1MiB"),
     Setting::new("queue_items", "N", "Exchanges that may wait for the observer; more are not observed.")
         .default("1024"),
-    Setting::new("queue_bytes", "BYTES", "Bytes of exchanges that may wait for the observer.").default("8MiB"),
+    Setting::new(
+        "queue_bytes",
+        "BYTES",
+        "Bytes of bodies that are kept for the observer, of exchanges in flight and of those that wait; above, exchanges \
+         are not observed.",
+    )
+    .default("8MiB"),
     Setting::new("window_rows", "N", "Rows of a detection window.").default("500"),
     Setting::new("false_alarm_rate", "RATE", "False alarms per row that a model may raise while nothing changes.")
         .default("0.000001"),
@@ -64,7 +95,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         "spool_dir",
         "DIR",
-        "Where events wait for a worker that does not answer, across restarts; without it, in memory.",
+        "Where events wait for a worker that does not answer, across restarts; without it, in state_dir, or else in memory.",
     ),
     Setting::new(
         "admin_url",
@@ -82,12 +113,31 @@ pub struct NamedProfile {
     pub profile: Profile,
 }
 
-/// Something that a test does on the observer's thread before each exchange: stall it, or make it panic.
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// `on`
+    On,
+    /// `off`
+    Off,
+}
+
+impl ParseSetting for Switch {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("expected on or off".to_owned()),
+        }
+    }
+}
+
+/// Something that a test does where exchanges are observed: stall, or panic.
 #[derive(Clone)]
 pub struct Hook(Arc<dyn Fn() + Send + Sync>);
 
 impl Hook {
-    /// Calls `hook` before each exchange.
+    /// Calls `hook` each time.
     pub fn new(hook: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }
@@ -110,6 +160,10 @@ pub struct Config {
     pub common: Common,
     /// The model server.
     pub upstream: Target,
+    /// Whom it has to prove to be, and who the sidecar is, under TLS.
+    pub upstream_tls: Option<ClientTlsFiles>,
+    /// Certificate of the data port, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
     /// Time to connect to it.
     pub upstream_connect_timeout: Duration,
     /// Time from the end of a request to the head of its answer.
@@ -122,11 +176,15 @@ pub struct Config {
     pub model_dir: PathBuf,
     /// Name of the model whose profile lies in `model_dir` itself.
     pub model_name: Option<String>,
+    /// Whether rows are observed at all.
+    pub analysis: Switch,
+    /// Where the state of the comparison is kept across restarts.
+    pub state_dir: Option<PathBuf>,
     /// Larger requests and answers are forwarded unobserved.
     pub capture_limit: usize,
-    /// Bounds of the observer's queue.
+    /// Exchanges that may wait for the observer.
     pub queue_items: NonZeroUsize,
-    /// See `queue_items`.
+    /// Bytes of bodies that are kept for the observer, wherever they are.
     pub queue_bytes: usize,
     /// Windows, and the gates that a verdict passes.
     pub drift: Settings,
@@ -138,8 +196,10 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// The admin port as others reach it.
     pub admin_url: Option<http::Uri>,
-    /// For tests; a program has none.
+    /// Called on the observer's thread before each exchange. For tests; a program has none.
     pub before_analysis: Option<Hook>,
+    /// Called on the request path wherever something is observed. For tests; a program has none.
+    pub while_forwarding: Option<Hook>,
 }
 
 impl Config {
@@ -149,12 +209,16 @@ impl Config {
         let config = Self {
             common: common.clone(),
             upstream: reader.value("upstream"),
+            upstream_tls: read_upstream_tls(reader),
+            tls: TlsFiles::read_settings(reader),
             upstream_connect_timeout: reader.value("upstream_connect_timeout"),
             upstream_timeout: reader.value("upstream_timeout"),
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
             profiles: read_profiles(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
+            analysis: reader.value("analysis"),
+            state_dir: reader.optional("state_dir"),
             capture_limit: reader.value::<ByteSize>("capture_limit").as_usize(),
             queue_items: reader.value("queue_items"),
             queue_bytes: reader.value::<ByteSize>("queue_bytes").as_usize(),
@@ -170,7 +234,14 @@ impl Config {
             spool_dir: reader.optional("spool_dir"),
             admin_url: reader.optional("admin_url"),
             before_analysis: None,
+            while_forwarding: None,
         };
+        let trusted = config.upstream.is_tls() == config.upstream_tls.is_some();
+        reader.check(
+            "upstream_tls_ca",
+            trusted,
+            "is needed for https://, and only for it",
+        );
         for name in ["upstream_connect_timeout", "upstream_timeout", "window_time"] {
             let time: Duration = reader.value(name);
             reader.check(name, !time.is_zero(), "must be longer than 0");
@@ -212,12 +283,16 @@ impl Config {
         Self {
             common: Common::on_loopback(),
             upstream,
+            upstream_tls: None,
+            tls: None,
             upstream_connect_timeout: Duration::from_secs(2),
             upstream_timeout: Duration::from_mins(1),
             upstream_idle_timeout: Duration::from_secs(4),
             profiles: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,
+            analysis: Switch::On,
+            state_dir: None,
             capture_limit: 1 << 20,
             queue_items: NonZeroUsize::new(1024).expect("not 0"),
             queue_bytes: 8 << 20,
@@ -227,8 +302,35 @@ impl Config {
             spool_dir: None,
             admin_url: None,
             before_analysis: None,
+            while_forwarding: None,
         }
     }
+}
+
+/// The files of TLS to the model server; tried, so that a wrong one stops the start.
+fn read_upstream_tls(reader: &mut Reader) -> Option<ClientTlsFiles> {
+    let settings = ["upstream_tls_ca", "upstream_tls_cert", "upstream_tls_key"];
+    let [ca, cert, key] = settings.map(|setting| reader.optional::<PathBuf>(setting));
+    let pair = (cert.is_some(), key.is_some());
+    reader.check(
+        "upstream_tls_cert",
+        pair != (true, false),
+        "needs upstream_tls_key",
+    );
+    reader.check(
+        "upstream_tls_key",
+        pair != (false, true),
+        "needs upstream_tls_cert",
+    );
+    let files = ClientTlsFiles {
+        ca: ca?,
+        identity: cert.zip(key),
+        settings,
+    };
+    if let Err(error) = files.check() {
+        reader.reject(error.setting(), error_chain(&error));
+    }
+    Some(files)
 }
 
 fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
@@ -244,7 +346,7 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
                 profiles.push(NamedProfile { model, profile });
             }
             Err(error) => {
-                let text = plumbline_service::error_chain(&error);
+                let text = error_chain(&error);
                 reader.reject(
                     "profile",
                     format!("{path}: {text}; expected a reference profile as `plumbline profile` writes it"),
@@ -306,10 +408,13 @@ mod tests {
             "churn=/nonexistent/profile.json",
             "--events-to",
             "https://worker",
+            "--analysis",
+            "maybe",
         ])
-        .expect_err("two problems")
+        .expect_err("three problems")
         .to_string();
-        assert!(problems.contains("2 problems"), "{problems}");
+        assert!(problems.contains("3 problems"), "{problems}");
+        assert!(problems.contains("expected on or off"), "{problems}");
         assert!(problems.contains("/nonexistent/profile.json"), "{problems}");
         assert!(problems.contains("expected a reference profile"), "{problems}");
     }

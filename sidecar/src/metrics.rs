@@ -1,9 +1,11 @@
 //! Every series that the sidecar exports: a name, label or bucket is written here or nowhere.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use plumbline_drift::Profile;
 use plumbline_drift::monitor::SubjectInfo;
 use plumbline_drift::profile::{Kind, Role};
 use plumbline_inference_protocol::GrpcCode;
@@ -43,10 +45,21 @@ pub(crate) struct Metrics {
     drift_log_evidence: GaugeVec,
     drift_state: IntGaugeVec,
     drift_windows: IntCounterVec,
+    features_without_series: IntGaugeVec,
     profile_loaded: IntGaugeVec,
+    reference: ReferenceMetrics,
     pub(crate) exchanges: ExchangeMetrics,
     pub(crate) upstream: UpstreamMetrics,
     pub(crate) events: EventMetrics,
+}
+
+/// Rows per bin of each model's reference, what rules compare the bin counters with.
+#[derive(Clone, Debug)]
+struct ReferenceMetrics {
+    family: IntGaugeVec,
+    /// The series of each model, to be taken back when it gets another profile: a bin of the old one would count as a bin
+    /// without rows.
+    shown: Arc<Mutex<BTreeMap<String, Vec<[String; 4]>>>>,
 }
 
 /// Exchanges that carried predictions: `inferences` = `observed` + `skipped` once the queue is empty.
@@ -71,22 +84,45 @@ pub(crate) struct UpstreamMetrics {
     pub(crate) client: IntCounter,
 }
 
-/// Events on their way to the analysis-worker.
+/// Events on their way to the analysis-worker: `raised + loaded = delivered + refused + coalesced + overflowed + pending`.
 #[derive(Clone, Debug)]
 pub(crate) struct EventMetrics {
     pub(crate) raised: IntCounter,
+    pub(crate) loaded: IntCounter,
     pub(crate) delivered: IntCounter,
     pub(crate) retried: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) coalesced: IntCounter,
     pub(crate) overflowed: IntCounter,
     pub(crate) pending: IntGauge,
+    pub(crate) pending_bytes: IntGauge,
+    pub(crate) spool: SpoolMetrics,
+}
+
+/// What the disk did not do for the spool.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolMetrics {
+    pub(crate) read: IntCounter,
+    pub(crate) write: IntCounter,
+    pub(crate) remove: IntCounter,
 }
 
 const MODEL: [&str; 2] = ["model", "version"];
 
 /// The `subject` of a model's own state.
 const WHOLE: &str = "model";
+
+/// Features of a model that get series of their own. At 9 series and the bins for each, a model of thousands would
+/// overwhelm who scrapes.
+const MAX_FEATURES: usize = 200;
+
+/// The `feature` and `bin` of what the other features count.
+const OTHER: &str = "other";
+
+/// The `feature` label of a feature; one that is itself called `other` gets quotation marks.
+fn feature_label(name: &str) -> &str {
+    if name == OTHER { "\"other\"" } else { name }
+}
 
 /// The `subject` label of a subject; one that is itself called `model` gets quotation marks, as such bins do.
 fn subject_label(name: &str) -> &str {
@@ -109,8 +145,13 @@ impl Metrics {
         );
         let events = registry.counter_vec(
             "plumbline_sidecar_events_total",
-            "Drift events by what became of them; one event can be retried many times.",
+            "Drift events: raised here or loaded from the spool, then delivered, refused, coalesced or overflowed, once each; retried counts attempts.",
             &["outcome"],
+        );
+        let spool = registry.counter_vec(
+            "plumbline_sidecar_spool_failures_total",
+            "Operations of the spool directory that failed; events wait in memory, and what fails is tried again.",
+            &["operation"],
         );
         Self {
             request_duration: registry.histogram_vec(
@@ -191,11 +232,24 @@ impl Metrics {
                 "Detection windows closed.",
                 &MODEL,
             ),
+            features_without_series: registry.int_gauge_vec(
+                "plumbline_features_without_series",
+                "Features beyond the cap; they are compared, and counted together as the feature `other`.",
+                &MODEL,
+            ),
             profile_loaded: registry.int_gauge_vec(
                 "plumbline_profile_loaded",
                 "1 when the model has a usable reference profile, 0 when it has none or a bad one.",
                 &["model"],
             ),
+            reference: ReferenceMetrics {
+                family: registry.int_gauge_vec(
+                    "plumbline_reference_bin_rows",
+                    "Rows of the reference profile per bin of a feature or output, as the bin counters have them.",
+                    &["model", "version", "subject", "bin"],
+                ),
+                shown: Arc::default(),
+            },
             exchanges: ExchangeMetrics {
                 inferences: exchanges.with_label_values(&["forwarded"]),
                 observed: exchanges.with_label_values(&["observed"]),
@@ -206,11 +260,11 @@ impl Metrics {
                 ),
                 queued_bytes: registry.int_gauge(
                     "plumbline_sidecar_queue_bytes",
-                    "Bytes of the exchanges that wait for the observer.",
+                    "Bytes of bodies that are kept for the observer, of exchanges in flight and of those that wait.",
                 ),
                 panics: registry.counter(
                     "plumbline_sidecar_observer_panics_total",
-                    "Panics of the observer, each caught; the answer had been forwarded.",
+                    "Panics of what observes, each caught; the answer went its way.",
                 ),
             },
             upstream: UpstreamMetrics {
@@ -229,6 +283,7 @@ impl Metrics {
             },
             events: EventMetrics {
                 raised: events.with_label_values(&["raised"]),
+                loaded: events.with_label_values(&["loaded"]),
                 delivered: events.with_label_values(&["delivered"]),
                 retried: events.with_label_values(&["retried"]),
                 refused: events.with_label_values(&["refused"]),
@@ -238,6 +293,15 @@ impl Metrics {
                     "plumbline_sidecar_events_pending",
                     "Drift events that wait for delivery.",
                 ),
+                pending_bytes: registry.int_gauge(
+                    "plumbline_sidecar_events_pending_bytes",
+                    "Bytes of the drift events that wait for delivery.",
+                ),
+                spool: SpoolMetrics {
+                    read: spool.with_label_values(&["read"]),
+                    write: spool.with_label_values(&["write"]),
+                    remove: spool.with_label_values(&["remove"]),
+                },
             },
         }
     }
@@ -247,6 +311,26 @@ impl Metrics {
         self.profile_loaded
             .with_label_values(&[model])
             .set(i64::from(loaded));
+    }
+
+    /// Shows the reference of a model, instead of the one before.
+    pub(crate) fn reference(&self, [model, version]: [&str; 2], profile: &Profile) {
+        let ReferenceMetrics { family, shown } = &self.reference;
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = shown.entry(model.to_owned()).or_default();
+        for labels in series.drain(..) {
+            family
+                .remove_label_values(&labels.each_ref().map(String::as_str))
+                .expect("it was made with these labels");
+        }
+        for subject in profile.subjects() {
+            for (bin, rows) in subject.bin_names().into_iter().zip(subject.reference_counts()) {
+                let labels = [model.to_owned(), version.to_owned(), subject.name.clone(), bin];
+                let gauge = family.with_label_values(&labels.each_ref().map(String::as_str));
+                gauge.set(i64::try_from(rows).unwrap_or(i64::MAX));
+                series.push(labels);
+            }
+        }
     }
 
     /// The handles of one model.
@@ -265,10 +349,46 @@ impl Metrics {
 
     /// The handles of the subjects of a model's profile, and of the state of the whole.
     pub(crate) fn subjects(&self, labels: [&str; 2], subjects: &[SubjectInfo]) -> Vec<SubjectMetrics> {
-        subjects
+        let mut features = 0;
+        let metrics = subjects
             .iter()
-            .map(|subject| self.subject(labels, subject))
-            .collect()
+            .map(|subject| {
+                features += usize::from(!subject.is_output());
+                if subject.is_output() || features <= MAX_FEATURES {
+                    self.subject(labels, subject)
+                } else {
+                    self.other_feature(labels, subject)
+                }
+            })
+            .collect();
+        self.features_without_series
+            .with_label_values(&labels)
+            .set(features.saturating_sub(MAX_FEATURES) as i64);
+        metrics
+    }
+
+    /// A feature beyond the cap: it is compared, and counted together with the others.
+    fn other_feature(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
+        let of_feature = [model, version, OTHER];
+        let bin = self
+            .feature_bin
+            .with_label_values(&[model, version, OTHER, OTHER]);
+        SubjectMetrics {
+            bins: vec![bin; subject.bins.len()],
+            classes: None,
+            quality: Some(self.quality(&of_feature, subject)),
+            scores: None,
+        }
+    }
+
+    fn quality(&self, of_feature: &[&str; 3], subject: &SubjectInfo) -> QualityMetrics {
+        let ordered = is_ordered(subject);
+        let categorical = subject.kind == Kind::Categorical;
+        QualityMetrics {
+            missing: self.feature_missing.with_label_values(of_feature),
+            out_of_range: ordered.then(|| self.feature_out_of_range.with_label_values(of_feature)),
+            unseen: categorical.then(|| self.feature_unseen_category.with_label_values(of_feature)),
+        }
     }
 
     /// The model-level state.
@@ -277,11 +397,15 @@ impl Metrics {
     }
 
     fn subject(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
-        let name = subject.name.as_str();
+        let is_output = subject.is_output();
+        let name = if is_output {
+            subject.name.as_str()
+        } else {
+            feature_label(&subject.name)
+        };
         let of_feature = [model, version, name];
-        let of_subject = [model, version, subject_label(name)];
-        let is_output = subject.role.is_some();
-        let ordered = matches!(subject.kind, Kind::Numeric | Kind::TextLength);
+        let of_subject = [model, version, subject_label(&subject.name)];
+        let ordered = is_ordered(subject);
         let bins = if is_output {
             &self.prediction_bin
         } else {
@@ -289,7 +413,7 @@ impl Metrics {
         };
         let score = |statistic| {
             self.drift_score
-                .with_label_values(&[model, version, subject_label(name), statistic])
+                .with_label_values(&[model, version, subject_label(&subject.name), statistic])
         };
         SubjectMetrics {
             bins: subject
@@ -304,18 +428,16 @@ impl Metrics {
                 };
                 subject.bins.iter().map(class).collect()
             }),
-            quality: (!is_output).then(|| QualityMetrics {
-                missing: self.feature_missing.with_label_values(&of_feature),
-                out_of_range: self.feature_out_of_range.with_label_values(&of_feature),
-                unseen: self.feature_unseen_category.with_label_values(&of_feature),
+            quality: (!is_output).then(|| self.quality(&of_feature, subject)),
+            scores: Some(ScoreMetrics {
+                psi: score("psi"),
+                js: score("js"),
+                ks: ordered.then(|| score("ks")),
+                wasserstein: ordered.then(|| score("wasserstein")),
+                chi2: score("chi2"),
+                log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
+                state: self.drift_state.with_label_values(&of_subject),
             }),
-            psi: score("psi"),
-            js: score("js"),
-            ks: ordered.then(|| score("ks")),
-            wasserstein: ordered.then(|| score("wasserstein")),
-            chi2: score("chi2"),
-            log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
-            state: self.drift_state.with_label_values(&of_subject),
         }
     }
 
@@ -329,6 +451,11 @@ impl Metrics {
         self.prediction_confidence
             .with_label_values(&[model, version, output])
     }
+}
+
+/// Whether the subject's values are compared as numbers.
+fn is_ordered(subject: &SubjectInfo) -> bool {
+    matches!(subject.kind, Kind::Numeric | Kind::TextLength)
 }
 
 /// The handles of one model.
@@ -356,6 +483,13 @@ pub(crate) struct SubjectMetrics {
     pub(crate) classes: Option<Vec<IntCounter>>,
     /// Features only.
     pub(crate) quality: Option<QualityMetrics>,
+    /// None beyond the cap on features.
+    pub(crate) scores: Option<ScoreMetrics>,
+}
+
+/// What the comparison of a subject says.
+#[derive(Debug)]
+pub(crate) struct ScoreMetrics {
     pub(crate) psi: Gauge,
     pub(crate) js: Gauge,
     /// Numbers only.
@@ -371,8 +505,10 @@ pub(crate) struct SubjectMetrics {
 #[derive(Debug)]
 pub(crate) struct QualityMetrics {
     pub(crate) missing: IntCounter,
-    pub(crate) out_of_range: IntCounter,
-    pub(crate) unseen: IntCounter,
+    /// Numbers only.
+    pub(crate) out_of_range: Option<IntCounter>,
+    /// Categories only.
+    pub(crate) unseen: Option<IntCounter>,
 }
 
 /// How an inference came in.
@@ -490,6 +626,51 @@ mod tests {
         );
     }
 
+    fn feature(name: String, kind: Kind) -> SubjectInfo {
+        SubjectInfo {
+            name,
+            tensor: "x".to_owned(),
+            column: 0,
+            datatype: plumbline_drift::profile::Datatype::Fp32,
+            kind,
+            role: None,
+            class: None,
+            bins: ["low", "high"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_feature_has_few_series_and_features_beyond_the_cap_share_theirs() {
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        let series = || {
+            let text = String::from_utf8(registry.render()).expect("text");
+            text.lines().filter(|line| line.contains("version=\"3\"")).count()
+        };
+        let feature = |number: usize| feature(format!("f{number}"), Kind::Numeric);
+        let subjects: Vec<SubjectInfo> = (0..1).map(feature).collect();
+        metrics.subjects(["churn", "3"], &subjects);
+        let (whole, bins) = (1, 2);
+        let of_one = series() - whole;
+        assert!(of_one <= 12 + bins, "{of_one}");
+        let subjects: Vec<SubjectInfo> = (0..MAX_FEATURES).map(feature).collect();
+        metrics.subjects(["churn", "3"], &subjects);
+        let capped = series();
+        assert_eq!(capped, MAX_FEATURES * of_one + whole);
+        let subjects: Vec<SubjectInfo> = (0..MAX_FEATURES + 50).map(feature).collect();
+        let handles = metrics.subjects(["churn", "3"], &subjects);
+        assert_eq!(series(), capped + 3, "one bin, missing, out of range");
+        handles[MAX_FEATURES].bins[0].inc_by(2);
+        handles[MAX_FEATURES + 49].bins[1].inc_by(3);
+        let text = String::from_utf8(registry.render()).expect("text");
+        for line in [
+            r#"plumbline_feature_bin_total{bin="other",feature="other",model="churn",version="3"} 5"#,
+            r#"plumbline_features_without_series{model="churn",version="3"} 50"#,
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
+    }
+
     #[test]
     fn durations_appear_with_their_first_exchange() {
         let registry = Registry::default();
@@ -501,6 +682,28 @@ mod tests {
             .record(Protocol::V2, Code::Http(StatusCode::OK), Duration::from_millis(3));
         let line = r#"plumbline_request_duration_seconds_count{code="200",model="churn",protocol="v2",version="3"} 1"#;
         assert!(text().contains(line), "{}", text());
+    }
+
+    #[test]
+    fn another_profile_takes_the_place_of_the_reference() {
+        const EXAMPLE: &str = include_str!("../../crates/drift/schema/example.profile.json");
+
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        let profile = |subject: &str| {
+            let mut profile = Profile::from_json(EXAMPLE.as_bytes()).expect("the example is valid");
+            profile.features.truncate(1);
+            subject.clone_into(&mut profile.features[0].name);
+            profile
+        };
+        metrics.reference(["churn", "3"], &profile("senior"));
+        metrics.reference(["fraud", "1"], &profile("senior"));
+        metrics.reference(["churn", "4"], &profile("partner"));
+        let text = String::from_utf8(registry.render()).expect("text");
+        let shows = |part: &str| text.lines().any(|line| line.contains(part));
+        assert!(!shows(r#"model="churn",subject="senior""#), "{text}");
+        assert!(shows(r#"model="churn",subject="partner",version="4""#), "{text}");
+        assert!(shows(r#"model="fraud",subject="senior",version="1""#), "{text}");
     }
 
     #[test]

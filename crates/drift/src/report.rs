@@ -3,12 +3,14 @@
 //! Fields that a later version adds are ignored by an older reader, so that the parts can be upgraded in any order.
 
 mod event;
+mod evidence;
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Kind, Role};
 
 pub use event::{DETECTED, DriftEvent, DriftOverview, RECOVERED};
+pub use evidence::{Comovement, EvidencePack, Histogram, MAX_EVIDENCE_BYTES, Movements, SubjectEvidence};
 
 /// How a subject or a model stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -12,13 +12,15 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use super::Skipped;
 use super::decode::Rows;
 use super::mapping::{Column, Side};
-use crate::metrics::{Metrics, SubjectMetrics};
+use crate::metrics::{Metrics, ScoreMetrics, SubjectMetrics};
 use crate::skip::SkipReason;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Analysis {
     monitor: Monitor,
+    /// Start of the profile's digest: what sets it apart from the model's earlier profiles.
+    profile: String,
     /// Rows that a window needs for a verdict.
     min_rows: u64,
     inputs: Side,
@@ -33,6 +35,8 @@ pub(crate) struct Analysis {
     last_closed: Option<DriftReport>,
     episode: Option<Episode>,
     told_missing_subjects: bool,
+    /// Whether rows have come since the counters of bins were brought up to date.
+    unpublished: bool,
 }
 
 /// One subject's series, and what they have been told.
@@ -68,8 +72,8 @@ struct Episode {
 pub(crate) struct Change {
     /// [`State::Drift`] or [`State::Recovered`].
     pub(crate) state: State,
-    /// Number of the episode in this process.
-    pub(crate) episode: u64,
+    /// Identity of the profile that it was found with.
+    pub(crate) profile: String,
     pub(crate) started_at_unix_ms: i64,
     /// Rows since it began.
     pub(crate) rows: u64,
@@ -85,6 +89,7 @@ impl Analysis {
         labels: [&str; 2],
     ) -> Result<Self, MonitorError> {
         let monitor = Monitor::new(profile, settings, super::now_unix_ms())?;
+        metrics.reference(labels, profile);
         let subjects = monitor.subjects();
         let inputs = Side::new(subjects, |subject| subject.role.is_none());
         let outputs = Side::new(subjects, |subject| subject.role.is_some());
@@ -117,6 +122,7 @@ impl Analysis {
             .collect();
         Ok(Self {
             monitor,
+            profile: identity(profile),
             min_rows: settings.min_rows,
             inputs,
             outputs,
@@ -128,6 +134,7 @@ impl Analysis {
             last_closed: None,
             episode: None,
             told_missing_subjects: false,
+            unpublished: false,
         })
     }
 
@@ -149,6 +156,7 @@ impl Analysis {
             .iter()
             .map(|confidence| confidence.of(&columns))
             .collect();
+        self.unpublished = true;
         let mut changes = Vec::new();
         for row in 0..count {
             for column in &columns {
@@ -259,7 +267,7 @@ impl Analysis {
         };
         let change = Change {
             state,
-            episode: episode.number,
+            profile: self.profile.clone(),
             started_at_unix_ms: episode.started_at_unix_ms,
             rows: report.rows_total - episode.rows_before,
             report,
@@ -272,6 +280,9 @@ impl Analysis {
 
     /// Brings the counters of bins up to date; they only ever rise.
     pub(super) fn publish(&mut self) {
+        if !std::mem::take(&mut self.unpublished) {
+            return;
+        }
         for (index, subject) in self.subjects.iter_mut().enumerate() {
             subject.publish(&self.monitor, index);
         }
@@ -280,7 +291,9 @@ impl Analysis {
     fn show(&self, report: &DriftReport) {
         self.state.set(i64::from(report.state.level()));
         for (subject, told) in self.subjects.iter().zip(&report.subjects) {
-            subject.metrics.show(told);
+            if let Some(scores) = &subject.metrics.scores {
+                scores.show(told);
+            }
         }
     }
 
@@ -350,21 +363,29 @@ impl Subject {
         let counters = monitor.counters(index);
         if let Some(quality) = &self.metrics.quality {
             raise(&quality.missing, &mut self.missing, counters.missing);
-            raise(
-                &quality.out_of_range,
-                &mut self.out_of_range,
-                counters.out_of_range,
-            );
-            raise(&quality.unseen, &mut self.unseen, counters.unseen);
+            if let Some(out_of_range) = &quality.out_of_range {
+                raise(out_of_range, &mut self.out_of_range, counters.out_of_range);
+            }
+            if let Some(unseen) = &quality.unseen {
+                raise(unseen, &mut self.unseen, counters.unseen);
+            }
         }
     }
+}
+
+/// The first 8 hex digits of the SHA-256 of the profile as JSON.
+fn identity(profile: &Profile) -> String {
+    use sha2::Digest as _;
+
+    let [a, b, c, d, ..] = sha2::Sha256::digest(profile.to_json()).0;
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn raise(counter: &IntCounter, told: &mut u64, now: u64) {
     counter.inc_by(now.saturating_sub(std::mem::replace(told, now)));
 }
 
-impl SubjectMetrics {
+impl ScoreMetrics {
     fn show(&self, report: &SubjectReport) {
         self.state.set(i64::from(report.state.level()));
         self.log_evidence.set(report.evidence.log10);

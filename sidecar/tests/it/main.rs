@@ -1,8 +1,11 @@
 //! The sidecar over real sockets, with a scripted model server behind it.
 
+mod datatypes;
 mod events;
 mod forwarding;
+mod grpc;
 mod harness;
 mod model;
 mod observing;
 mod program;
+mod tls;
