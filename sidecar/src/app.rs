@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
 use crate::forward::Forwarder;
+use crate::logger::{self, Logger};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::observation::Observing;
@@ -29,6 +30,7 @@ pub struct App {
     forwarder: Arc<Forwarder>,
     observer: Observer,
     delivery: Option<Delivery>,
+    logging: Option<logger::Sending>,
     waiting: ReadinessToken,
     settled: watch::Receiver<u64>,
 }
@@ -51,7 +53,17 @@ impl App {
         let waiting = process
             .readiness()
             .wait_for(format!("the model server at {}", upstream.target()));
+        let logger = config.log_to.as_ref().map(|_| {
+            Logger::new(
+                config.log_mode,
+                config.log_sample,
+                config.log_bytes,
+                metrics.logger.clone(),
+            )
+        });
+        let logging = log_sending(&config, logger.as_ref(), process)?;
         let observing = Arc::new(Observing {
+            logger,
             models: Models::new(&metrics, analyses(&config, &metrics)),
             queue: Queue::new(
                 config.queue_items.get(),
@@ -84,6 +96,7 @@ impl App {
             forwarder,
             observer,
             delivery,
+            logging,
             waiting,
             settled,
         })
@@ -110,6 +123,7 @@ impl App {
             forwarder,
             observer,
             delivery,
+            logging,
             waiting,
             settled: _,
         } = self;
@@ -121,11 +135,12 @@ impl App {
         });
         let observed = CancellationToken::new();
         let delivering = delivery.map(|delivery| tokio::spawn(delivery.run(observed.clone())));
+        let logging = logging.map(|logging| tokio::spawn(logging.run(observed.clone())));
         let service = tower::service_fn(move |request| Arc::clone(&forwarder).answer(request));
         listener.serve(service, ServeOptions::default(), shutdown).await;
         observer.finish().await;
         observed.cancel();
-        for task in [Some(probing), delivering].into_iter().flatten() {
+        for task in [Some(probing), delivering, logging].into_iter().flatten() {
             task.await.context("a task of the sidecar panicked")?;
         }
         Ok(())
@@ -188,6 +203,24 @@ fn events(
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), metrics.events.clone());
     Ok((Raise::new(source, Some(outbox)), Some(delivery)))
+}
+
+fn log_sending(
+    config: &Config,
+    logger: Option<&Logger>,
+    process: &Process,
+) -> anyhow::Result<Option<logger::Sending>> {
+    let (Some(url), Some(logger)) = (&config.log_to, logger) else {
+        return Ok(None);
+    };
+    let source = logger::Source {
+        uri: admin_url(config, process),
+        names: config.log_names.clone(),
+    };
+    let sending = logger
+        .sending(url, source)
+        .map_err(|problem| anyhow::anyhow!("log_to = {url}: {problem}"))?;
+    Ok(Some(sending))
 }
 
 /// The admin port as others reach it; an address that means "all of them" becomes loopback.

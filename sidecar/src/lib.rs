@@ -9,6 +9,7 @@ mod app;
 mod config;
 mod events;
 mod forward;
+mod logger;
 mod metrics;
 mod models;
 mod observation;
@@ -19,4 +20,5 @@ mod tee;
 mod upstream;
 
 pub use app::App;
-pub use config::{Config, Hook, NamedProfile, PORTS, SETTINGS};
+pub use config::{Config, Hook, LogNames, NamedProfile, PORTS, SETTINGS};
+pub use logger::LogMode;

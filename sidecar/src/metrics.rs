@@ -1,5 +1,7 @@
 //! Every series that the sidecar exports: a name, label or bucket is written here or nowhere.
 
+mod logger;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
+
+pub(crate) use logger::LoggerMetrics;
 
 use crate::skip::SkipReason;
 
@@ -47,6 +51,7 @@ pub(crate) struct Metrics {
     pub(crate) exchanges: ExchangeMetrics,
     pub(crate) upstream: UpstreamMetrics,
     pub(crate) events: EventMetrics,
+    pub(crate) logger: LoggerMetrics,
 }
 
 /// Exchanges that carried predictions: `inferences` = `observed` + `skipped` once the queue is empty.
@@ -239,6 +244,7 @@ impl Metrics {
                     "Drift events that wait for delivery.",
                 ),
             },
+            logger: LoggerMetrics::declare(registry),
         }
     }
 

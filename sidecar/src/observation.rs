@@ -11,6 +11,7 @@ use plumbline_inference_protocol::grpc::{self, Peek};
 use plumbline_inference_protocol::{GrpcCode, Route, rest};
 use smallvec::SmallVec;
 
+use crate::logger::{Answer, Logged, Logger};
 use crate::metrics::{Code, ExchangeMetrics, Protocol};
 use crate::models::{Model, Models};
 use crate::observer::{Exchange, Queue};
@@ -26,6 +27,8 @@ pub(crate) struct Observing {
     pub(crate) models: Models,
     pub(crate) queue: Queue,
     pub(crate) metrics: ExchangeMetrics,
+    /// None when payloads are not logged.
+    pub(crate) logger: Option<Logger>,
     /// Bytes of a request, and of an answer, that are kept at most.
     pub(crate) capture_limit: usize,
 }
@@ -63,6 +66,7 @@ impl Observing {
             response_head: BodyHead::default(),
             status: None,
             grpc_status: None,
+            logged: self.logger.as_ref().and_then(|logger| logger.begin(request)),
             ended: false,
         }))
     }
@@ -119,6 +123,8 @@ pub(crate) struct Observation {
     response_head: BodyHead,
     status: Option<StatusCode>,
     grpc_status: Option<GrpcCode>,
+    /// Its part of the payload log.
+    logged: Option<Box<Logged>>,
     ended: bool,
 }
 
@@ -134,6 +140,9 @@ impl Observation {
         self.status = Some(head.status);
         self.response_head = BodyHead::of(&head.headers);
         self.read_grpc_status(&head.headers);
+        if let Some(logged) = &mut self.logged {
+            logged.response_head(head);
+        }
     }
 
     /// Some of the answer's body.
@@ -187,6 +196,7 @@ impl Observation {
                 .overhead
                 .observe((sent - self.started).as_secs_f64());
         }
+        self.log(&model.name, &request, ending);
         if let Some(reason) = self.unobservable(ending, success, &request) {
             self.observing.skip(&model, reason, 1);
             return;
@@ -195,6 +205,23 @@ impl Observation {
         if let Err(refused) = self.observing.queue.offer(exchange) {
             self.observing.skip(&refused.model, SkipReason::QueueFull, 1);
         }
+    }
+
+    /// Offers what was kept to the payload log, whatever the status.
+    fn log(&mut self, model: &str, request: &Capture, ending: Ending) {
+        let (Some(logger), Some(logged)) = (&self.observing.logger, self.logged.take()) else {
+            return;
+        };
+        let whole = |capture: &Capture| capture.is_complete().then(|| capture.clone().into_bytes());
+        let answer = match ending {
+            Ending::Complete => Answer::Whole {
+                body: whole(&self.response),
+                grpc_status: self.grpc_status,
+            },
+            Ending::UpstreamFailed | Ending::ClientGone => Answer::Incomplete,
+        };
+        let name = if self.model.is_empty() { model } else { &self.model };
+        logger.offer(*logged, name, whole(request), answer);
     }
 
     fn exchange(&mut self, model: Arc<Model>, request: Capture) -> Exchange {

@@ -22,7 +22,7 @@ const COPIED_FRAME: usize = 16 << 10;
 const KEPT_PREFIX: usize = 512;
 
 /// The frames of one body, up to a number of bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Capture {
     frames: SmallVec<[Bytes; 2]>,
     bytes: usize,
