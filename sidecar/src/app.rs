@@ -129,9 +129,11 @@ impl App {
         } = self;
         let shutdown = process.shutdown();
         let probing = tokio::spawn({
-            let (forwarder, readiness) = (Arc::clone(&forwarder), process.readiness().clone());
-            let stop = shutdown.token();
-            async move { watch_readiness(&forwarder.upstream, &readiness, waiting, stop).await }
+            let (forwarder, process) = (Arc::clone(&forwarder), process.clone());
+            async move {
+                let (readiness, shutdown) = (process.readiness(), process.shutdown());
+                watch_readiness(&forwarder.upstream, readiness, waiting, shutdown).await;
+            }
         });
         let observed = CancellationToken::new();
         let delivering = delivery.map(|delivery| tokio::spawn(delivery.run(observed.clone())));

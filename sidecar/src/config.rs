@@ -30,6 +30,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long an idle connection to the model server is kept; must be shorter than the server keeps it.",
     )
     .default("4s"),
+    Setting::new(
+        "upstream_probe",
+        "TIME",
+        "Time between two looks at the readiness of a model server that is ready.",
+    )
+    .default("2s"),
     Setting::repeated(
         "profile",
         "[NAME=]FILE",
@@ -158,6 +164,8 @@ pub struct Config {
     pub upstream_timeout: Duration,
     /// How long an idle connection is kept.
     pub upstream_idle_timeout: Duration,
+    /// Time between two looks at its readiness.
+    pub upstream_probe: Duration,
     /// Profiles given by name; when there are none, `model_dir` is searched.
     pub profiles: Vec<NamedProfile>,
     /// Where profiles are looked for.
@@ -204,6 +212,7 @@ impl Config {
             upstream_connect_timeout: reader.value("upstream_connect_timeout"),
             upstream_timeout: reader.value("upstream_timeout"),
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
+            upstream_probe: reader.value("upstream_probe"),
             profiles: read_profiles(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
@@ -233,7 +242,12 @@ impl Config {
             },
             before_analysis: None,
         };
-        for name in ["upstream_connect_timeout", "upstream_timeout", "window_time"] {
+        for name in [
+            "upstream_connect_timeout",
+            "upstream_timeout",
+            "upstream_probe",
+            "window_time",
+        ] {
             let time: Duration = reader.value(name);
             reader.check(name, !time.is_zero(), "must be longer than 0");
         }
@@ -285,6 +299,7 @@ impl Config {
             upstream_connect_timeout: Duration::from_secs(2),
             upstream_timeout: Duration::from_mins(1),
             upstream_idle_timeout: Duration::from_secs(4),
+            upstream_probe: Duration::from_secs(2),
             profiles: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,

@@ -11,6 +11,7 @@ use plumbline_service::upstream::{
 };
 
 pub(crate) use probe::watch_readiness;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::metrics::UpstreamMetrics;
@@ -46,6 +47,10 @@ pub(crate) struct Upstream {
     pool: Pool<RequestBody>,
     answer_timeout: Duration,
     metrics: UpstreamMetrics,
+    /// Between probes while it is ready.
+    probe_interval: Duration,
+    /// A connection could not be opened.
+    connect_failed: Notify,
 }
 
 impl Upstream {
@@ -63,12 +68,19 @@ impl Upstream {
             pool: Pool::new(config.upstream.clone(), options),
             answer_timeout: config.upstream_timeout,
             metrics,
+            probe_interval: config.upstream_probe,
+            connect_failed: Notify::new(),
         }
     }
 
     /// Where it is.
     pub(crate) fn target(&self) -> &Target {
         self.pool.target()
+    }
+
+    /// Resolves when a connection cannot be opened, or could not since this was last asked.
+    async fn connect_failed(&self) {
+        self.connect_failed.notified().await;
     }
 
     /// What is counted between the sidecar and the model server.
@@ -88,7 +100,13 @@ impl Upstream {
             let before = progress.frames();
             match tokio::time::timeout(self.answer_timeout, exchange.as_mut()).await {
                 Ok(Ok(response)) => return Ok(Answer { response, sent }),
-                Ok(Err(failed)) => return Err(failed.into()),
+                Ok(Err(failed)) => {
+                    let failure = Failure::from(failed);
+                    if let Failure::Connect(_) = failure {
+                        self.connect_failed.notify_one();
+                    }
+                    return Err(failure);
+                }
                 Err(_elapsed) if progress.is_ended() && progress.frames() == before => {
                     return Err(Failure::Timeout {
                         after: self.answer_timeout,

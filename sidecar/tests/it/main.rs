@@ -3,6 +3,7 @@
 mod events;
 mod forwarding;
 mod harness;
+mod lifecycle;
 mod logger;
 mod model;
 mod observing;
