@@ -11,6 +11,7 @@ mod describe;
 mod fsum;
 pub mod monitor;
 pub mod offline;
+pub mod performance;
 pub mod profile;
 pub mod report;
 mod rng;

@@ -6,6 +6,7 @@
 
 mod drift;
 mod generator;
+mod performance;
 mod special;
 mod stream;
 
