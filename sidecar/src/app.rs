@@ -11,7 +11,7 @@ use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, Switch};
 use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
 use crate::forward::Forwarder;
 use crate::logger::{self, Logger};
@@ -20,6 +20,8 @@ use crate::models::Models;
 use crate::observation::Observing;
 use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
 use crate::profiles;
+use crate::skip::SkipReason;
+use crate::tee::Keeping;
 use crate::upstream::{Upstream, watch_readiness};
 
 /// A sidecar whose ports are bound and whose observer runs.
@@ -65,14 +67,15 @@ impl App {
         let observing = Arc::new(Observing {
             logger,
             models: Models::new(&metrics, analyses(&config, &metrics)),
-            queue: Queue::new(
-                config.queue_items.get(),
+            queue: Queue::new(config.queue_items.get(), metrics.exchanges.queued.clone()),
+            keeping: Arc::new(Keeping::new(
+                config.capture_limit,
                 config.queue_bytes,
-                metrics.exchanges.queued.clone(),
                 metrics.exchanges.queued_bytes.clone(),
-            ),
+                config.while_forwarding.clone(),
+            )),
+            off: (config.analysis == Switch::Off).then_some(SkipReason::Off),
             metrics: metrics.exchanges.clone(),
-            capture_limit: config.capture_limit,
         });
         let (raise, delivery) = events(&config, &metrics, process)?;
         let (settle, settled) = watch::channel(0);
@@ -149,8 +152,12 @@ impl App {
     }
 }
 
-/// One analysis per usable profile.
+/// One analysis per usable profile; none when nothing is to be observed.
 fn analyses(config: &Config, metrics: &Metrics) -> Vec<(String, String, Analysis)> {
+    if config.analysis == Switch::Off {
+        tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
+        return Vec::new();
+    }
     let (good, bad) = profiles::find(config);
     for profile in &bad {
         let (path, reason) = (profile.path.display(), &profile.reason);
@@ -256,9 +263,9 @@ fn drift_page(models: &Models, query: &str) -> Page {
         if model.as_ref().is_some_and(|wanted| *wanted != known.name) {
             continue;
         }
-        if let Some(analysis) = known.analysis() {
-            overview.models.push(analysis.report(now_unix_ms()));
-        }
+        overview
+            .models
+            .extend(known.with_analysis(|analysis| analysis.report(now_unix_ms())));
     }
     overview.models.sort_by(|a, b| a.model.cmp(&b.model));
     if let Some(subject) = &subject {

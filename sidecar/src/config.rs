@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plumbline_drift::{Profile, Settings};
-use plumbline_service::config::{ByteSize, Common, Reader, Setting};
+use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
 use plumbline_service::upstream::Target;
 
 use crate::logger::LogMode;
@@ -52,11 +52,28 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "Name under which the model of DIR/profile.json is served, when it is not the profile's.",
     ),
+    Setting::new(
+        "analysis",
+        "on|off",
+        "off: requests are forwarded and timed, and nothing is read out of them.",
+    )
+    .default("on"),
+    Setting::new(
+        "state_dir",
+        "DIR",
+        "Where the state of the comparison is kept across restarts; without it, it begins anew.",
+    ),
     Setting::new("capture_limit", "BYTES", "Requests and answers above this size are forwarded unobserved.")
         .default("1MiB"),
     Setting::new("queue_items", "N", "Exchanges that may wait for the observer; more are not observed.")
         .default("1024"),
-    Setting::new("queue_bytes", "BYTES", "Bytes of exchanges that may wait for the observer.").default("8MiB"),
+    Setting::new(
+        "queue_bytes",
+        "BYTES",
+        "Bytes of bodies that are kept for the observer, of exchanges in flight and of those that wait; above, exchanges \
+         are not observed.",
+    )
+    .default("8MiB"),
     Setting::new("window_rows", "N", "Rows of a detection window.").default("500"),
     Setting::new("false_alarm_rate", "RATE", "False alarms per row that a model may raise while nothing changes.")
         .default("0.000001"),
@@ -130,12 +147,31 @@ impl Default for LogNames {
     }
 }
 
-/// Something that a test does on the observer's thread before each exchange: stall it, or make it panic.
+/// A setting that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// `on`
+    On,
+    /// `off`
+    Off,
+}
+
+impl ParseSetting for Switch {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("expected on or off".to_owned()),
+        }
+    }
+}
+
+/// Something that a test does where exchanges are observed: stall, or panic.
 #[derive(Clone)]
 pub struct Hook(Arc<dyn Fn() + Send + Sync>);
 
 impl Hook {
-    /// Calls `hook` before each exchange.
+    /// Calls `hook` each time.
     pub fn new(hook: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Arc::new(hook))
     }
@@ -172,11 +208,15 @@ pub struct Config {
     pub model_dir: PathBuf,
     /// Name of the model whose profile lies in `model_dir` itself.
     pub model_name: Option<String>,
+    /// Whether rows are observed at all.
+    pub analysis: Switch,
+    /// Where the state of the comparison is kept across restarts.
+    pub state_dir: Option<PathBuf>,
     /// Larger requests and answers are forwarded unobserved.
     pub capture_limit: usize,
-    /// Bounds of the observer's queue.
+    /// Exchanges that may wait for the observer.
     pub queue_items: NonZeroUsize,
-    /// See `queue_items`.
+    /// Bytes of bodies that are kept for the observer, wherever they are.
     pub queue_bytes: usize,
     /// Windows, and the gates that a verdict passes.
     pub drift: Settings,
@@ -198,8 +238,10 @@ pub struct Config {
     pub log_bytes: usize,
     /// The InferenceService, namespace, component and endpoint that the log tells.
     pub log_names: LogNames,
-    /// For tests; a program has none.
+    /// Called on the observer's thread before each exchange. For tests; a program has none.
     pub before_analysis: Option<Hook>,
+    /// Called on the request path wherever something is observed. For tests; a program has none.
+    pub while_forwarding: Option<Hook>,
 }
 
 impl Config {
@@ -216,6 +258,8 @@ impl Config {
             profiles: read_profiles(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
+            analysis: reader.value("analysis"),
+            state_dir: reader.optional("state_dir"),
             capture_limit: reader.value::<ByteSize>("capture_limit").as_usize(),
             queue_items: reader.value("queue_items"),
             queue_bytes: reader.value::<ByteSize>("queue_bytes").as_usize(),
@@ -241,6 +285,7 @@ impl Config {
                 endpoint: reader.value("log_endpoint"),
             },
             before_analysis: None,
+            while_forwarding: None,
         };
         for name in [
             "upstream_connect_timeout",
@@ -303,6 +348,8 @@ impl Config {
             profiles: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,
+            analysis: Switch::On,
+            state_dir: None,
             capture_limit: 1 << 20,
             queue_items: NonZeroUsize::new(1024).expect("not 0"),
             queue_bytes: 8 << 20,
@@ -317,6 +364,7 @@ impl Config {
             log_bytes: 8 << 20,
             log_names: LogNames::default(),
             before_analysis: None,
+            while_forwarding: None,
         }
     }
 }
@@ -396,10 +444,13 @@ mod tests {
             "churn=/nonexistent/profile.json",
             "--events-to",
             "https://worker",
+            "--analysis",
+            "maybe",
         ])
-        .expect_err("two problems")
+        .expect_err("three problems")
         .to_string();
-        assert!(problems.contains("2 problems"), "{problems}");
+        assert!(problems.contains("3 problems"), "{problems}");
+        assert!(problems.contains("expected on or off"), "{problems}");
         assert!(problems.contains("/nonexistent/profile.json"), "{problems}");
         assert!(problems.contains("expected a reference profile"), "{problems}");
     }

@@ -37,7 +37,12 @@ impl Forwarder {
         let (head, body) = request.into_parts();
         let mut observation = self.observing.begin(&head, started);
         let grpc = own::is_grpc(&head.headers);
-        let body = RequestBody::new(body, observation.as_ref().map(|_| self.observing.capture_limit));
+        let body = RequestBody::new(
+            body,
+            observation
+                .as_ref()
+                .and_then(|observation| observation.request_capture()),
+        );
         if let Some(observation) = &mut observation {
             observation.request_body(body.tap());
         }
@@ -49,11 +54,11 @@ impl Forwarder {
         strip(request.headers_mut());
 
         match self.upstream.send(request).await {
-            Ok(Answer { response, sent }) => {
+            Ok(Answer { response, times }) => {
                 let (mut head, body) = response.into_parts();
                 strip_hop_by_hop(&mut head.headers);
                 if let Some(observation) = &mut observation {
-                    observation.response_head(&head, sent);
+                    observation.response_head(&head, times);
                 }
                 Ok(Response::from_parts(
                     head,

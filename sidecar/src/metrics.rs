@@ -211,11 +211,11 @@ impl Metrics {
                 ),
                 queued_bytes: registry.int_gauge(
                     "plumbline_sidecar_queue_bytes",
-                    "Bytes of the exchanges that wait for the observer.",
+                    "Bytes of bodies that are kept for the observer, of exchanges in flight and of those that wait.",
                 ),
                 panics: registry.counter(
                     "plumbline_sidecar_observer_panics_total",
-                    "Panics of the observer, each caught; the answer had been forwarded.",
+                    "Panics of what observes, each caught; the answer went its way.",
                 ),
             },
             upstream: UpstreamMetrics {

@@ -1,9 +1,9 @@
-//! The models that the sidecar knows by name: from profiles, and from answers of the model server.
+//! The models that the sidecar knows by name and version: from profiles, and from answers of the model server.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::observer::Analysis;
@@ -14,70 +14,119 @@ const MAX_ADMITTED: usize = 16;
 /// The `model` label of requests whose model has no series of its own.
 const OTHER: &str = "other";
 
-/// The `version` label where no profile tells one.
+/// The `version` label where neither a profile nor the request tells one.
 const UNKNOWN_VERSION: &str = "unknown";
 
-/// One model: its series and, with a profile, its analysis.
+/// One version of a model: its series and, with a profile, its analysis.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) metrics: ModelMetrics,
-    analysis: Option<Mutex<Analysis>>,
+    /// Replaced whole: by a new profile, one that has been learned, one with a restored state.
+    analysis: ArcSwapOption<Mutex<Analysis>>,
 }
 
 impl Model {
-    /// The comparison with the profile, for one user at a time: the observer, now and then the admin port.
+    /// Whether rows are compared with something.
+    pub(crate) fn is_analysed(&self) -> bool {
+        self.analysis.load().is_some()
+    }
+
+    /// Calls `act` with the comparison, if there is one, for one user at a time: the observer, now and then the admin port.
     ///
     /// A panic in the observer is caught and must not end the analysis: counts of one row may be off by it.
-    pub(crate) fn analysis(&self) -> Option<MutexGuard<'_, Analysis>> {
+    pub(crate) fn with_analysis<T>(&self, act: impl FnOnce(&mut Analysis) -> T) -> Option<T> {
+        let analysis = self.analysis.load_full()?;
+        let mut analysis = analysis.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(act(&mut analysis))
+    }
+
+    /// Compares with `analysis` from the next exchange on.
+    pub(crate) fn set_analysis(&self, analysis: Option<Analysis>) {
         self.analysis
-            .as_ref()
-            .map(|analysis| analysis.lock().unwrap_or_else(PoisonError::into_inner))
+            .store(analysis.map(|analysis| Arc::new(Mutex::new(analysis))));
     }
 }
 
 /// Every model with series of its own. Read without a lock.
 #[derive(Debug)]
 pub(crate) struct Models {
-    known: ArcSwap<HashMap<String, Arc<Model>>>,
+    known: ArcSwap<HashMap<String, Versions>>,
     other: Arc<Model>,
     metrics: Metrics,
     admitting: Mutex<usize>,
 }
 
+/// The versions of one model.
+#[derive(Clone, Debug, Default)]
+struct Versions {
+    /// Of requests that leave the version to the server: the one with a profile, or the one that tells no version.
+    default: Option<Arc<Model>>,
+    all: Vec<Arc<Model>>,
+}
+
+impl Versions {
+    fn find(&self, version: Option<&str>) -> Option<&Arc<Model>> {
+        let Some(version) = version else {
+            return self.default.as_ref();
+        };
+        let named = self.all.iter().find(|model| model.version == version);
+        // A profile that tells no version is for all of them.
+        named.or_else(|| {
+            self.default
+                .as_ref()
+                .filter(|model| is_unversioned(&model.version) && model.is_analysed())
+        })
+    }
+}
+
+fn is_unversioned(version: &str) -> bool {
+    version.is_empty() || version == UNKNOWN_VERSION
+}
+
 impl Models {
-    /// The models with these analyses.
+    /// The models with these analyses, by name and version.
     pub(crate) fn new(metrics: &Metrics, analyses: Vec<(String, String, Analysis)>) -> Self {
-        let models = analyses.into_iter().map(|(name, version, analysis)| {
-            metrics.profile_loaded(&name, true);
-            let model = Model {
-                metrics: metrics.model(&name, &version),
-                name: name.clone(),
-                version,
-                analysis: Some(Mutex::new(analysis)),
-            };
-            (name, Arc::new(model))
-        });
-        Self {
-            known: ArcSwap::from_pointee(models.collect()),
-            other: Arc::new(plain(metrics, OTHER)),
+        let models = Self {
+            known: ArcSwap::default(),
+            other: Arc::new(plain(metrics, OTHER, UNKNOWN_VERSION)),
             metrics: metrics.clone(),
             admitting: Mutex::new(0),
+        };
+        for (name, version, analysis) in analyses {
+            models.set_analysis(&name, &version, analysis);
         }
+        models
     }
 
-    /// The model `name`. Names come from clients, so that only one that the model server has `answered` for gets
-    /// series of its own, and only a bounded number of them.
-    pub(crate) fn find(&self, name: &str, answered: bool) -> Arc<Model> {
-        if let Some(model) = self.known.load().get(name) {
-            return Arc::clone(model);
+    /// Compares rows of this model with `analysis` from now on; of this version and of the ones that no request names.
+    pub(crate) fn set_analysis(&self, name: &str, version: &str, analysis: Analysis) {
+        let _one_writer = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.profile_loaded(name, true);
+        let known = self.known.load().get(name).cloned().unwrap_or_default();
+        let own = known.all.iter().find(|model| model.version == version);
+        let model = own.map_or_else(|| Arc::new(plain(&self.metrics, name, version)), Arc::clone);
+        model.set_analysis(Some(analysis));
+        self.insert(&model, true);
+    }
+
+    /// The model `name`, in the version that the request names, if it does. Both come from clients, so that only one that
+    /// the model server has `answered` for gets series of its own, and only a bounded number of them.
+    pub(crate) fn find(&self, name: &str, version: Option<&str>, answered: bool) -> Arc<Model> {
+        if let Some(model) = self.known(name, version) {
+            return model;
         }
         if answered && !name.is_empty() {
-            self.admit(name)
+            self.admit(name, version)
         } else {
             self.other()
         }
+    }
+
+    /// The model, if it has series of its own already.
+    pub(crate) fn known(&self, name: &str, version: Option<&str>) -> Option<Arc<Model>> {
+        self.known.load().get(name)?.find(version).cloned()
     }
 
     /// Stands for all models without series of their own.
@@ -85,39 +134,65 @@ impl Models {
         Arc::clone(&self.other)
     }
 
-    /// The models known now.
-    pub(crate) fn all(&self) -> Vec<Arc<Model>> {
-        self.known.load().values().cloned().collect()
+    /// Whether rows of any model are compared with something.
+    pub(crate) fn any_analysed(&self) -> bool {
+        let known = self.known.load();
+        let mut all = known.values().flat_map(|versions| &versions.all);
+        all.any(|model| model.is_analysed())
     }
 
-    fn admit(&self, name: &str) -> Arc<Model> {
+    /// The models known now.
+    pub(crate) fn all(&self) -> Vec<Arc<Model>> {
+        let known = self.known.load();
+        known
+            .values()
+            .flat_map(|versions| &versions.all)
+            .cloned()
+            .collect()
+    }
+
+    fn admit(&self, name: &str, version: Option<&str>) -> Arc<Model> {
         let mut admitted = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(model) = self.known.load().get(name) {
-            return Arc::clone(model);
+        if let Some(model) = self.known(name, version) {
+            return model;
         }
         if *admitted >= MAX_ADMITTED {
             return self.other();
         }
         *admitted += 1;
+        let label = version.unwrap_or(UNKNOWN_VERSION);
         tracing::info!(
             model.name = name,
+            model.version = label,
             "the model has no reference profile; its rows are not observed"
         );
-        self.metrics.profile_loaded(name, false);
-        let model = Arc::new(plain(&self.metrics, name));
-        let mut known = HashMap::clone(&self.known.load());
-        known.insert(name.to_owned(), Arc::clone(&model));
-        self.known.store(Arc::new(known));
+        if !self.known.load().contains_key(name) {
+            self.metrics.profile_loaded(name, false);
+        }
+        let model = Arc::new(plain(&self.metrics, name, label));
+        self.insert(&model, version.is_none());
         model
+    }
+
+    /// Makes `model` known; the caller is the one writer.
+    fn insert(&self, model: &Arc<Model>, default: bool) {
+        let mut known = HashMap::clone(&self.known.load());
+        let versions = known.entry(model.name.clone()).or_default();
+        versions.all.retain(|other| other.version != model.version);
+        versions.all.push(Arc::clone(model));
+        if default {
+            versions.default = Some(Arc::clone(model));
+        }
+        self.known.store(Arc::new(known));
     }
 }
 
-fn plain(metrics: &Metrics, name: &str) -> Model {
+fn plain(metrics: &Metrics, name: &str, version: &str) -> Model {
     Model {
-        metrics: metrics.model(name, UNKNOWN_VERSION),
+        metrics: metrics.model(name, version),
         name: name.to_owned(),
-        version: UNKNOWN_VERSION.to_owned(),
-        analysis: None,
+        version: version.to_owned(),
+        analysis: ArcSwapOption::empty(),
     }
 }
 
@@ -125,17 +200,34 @@ fn plain(metrics: &Metrics, name: &str) -> Model {
 mod tests {
     use super::*;
 
+    fn models() -> Models {
+        let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
+        Models::new(&metrics, Vec::new())
+    }
+
     #[test]
     fn clients_cannot_make_series_without_bound() {
-        let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-        let models = Models::new(&metrics, Vec::new());
-        assert_eq!(models.find("churn", false).name, OTHER);
-        assert_eq!(models.find("churn", true).name, "churn");
-        assert_eq!(models.find("churn", false).name, "churn");
+        let models = models();
+        assert_eq!(models.find("churn", None, false).name, OTHER);
+        assert_eq!(models.find("churn", None, true).name, "churn");
+        assert_eq!(models.find("churn", None, false).name, "churn");
         for number in 0..100 {
-            models.find(&format!("model-{number}"), true);
+            models.find(&format!("model-{number}"), None, true);
+            models.find("churn", Some(&number.to_string()), true);
         }
         assert_eq!(models.all().len(), MAX_ADMITTED);
-        assert_eq!(models.find("", true).name, OTHER);
+        assert_eq!(models.find("", None, true).name, OTHER);
+    }
+
+    #[test]
+    fn a_version_that_a_request_names_is_a_model_of_its_own() {
+        let models = models();
+        let first = models.find("churn", Some("2"), true);
+        assert_eq!((first.name.as_str(), first.version.as_str()), ("churn", "2"));
+        let default = models.find("churn", None, true);
+        assert_eq!(default.version, UNKNOWN_VERSION);
+        assert!(Arc::ptr_eq(&models.find("churn", Some("2"), false), &first));
+        assert!(Arc::ptr_eq(&models.find("churn", None, false), &default));
+        assert_eq!(models.find("churn", Some("3"), false).name, OTHER);
     }
 }

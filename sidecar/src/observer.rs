@@ -5,11 +5,13 @@ mod decode;
 mod mapping;
 mod queue;
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use plumbline_inference_protocol::ModelRef;
 use tokio::sync::watch;
 
 pub(crate) use analysis::{Analysis, Change};
@@ -17,35 +19,16 @@ pub(crate) use queue::Queue;
 
 use crate::config::Hook;
 use crate::events::Raise;
-use crate::metrics::Protocol;
 use crate::models::Model;
-use crate::observation::{BodyHead, Observing};
+use crate::observation::{Observation, Observing};
 use crate::skip::SkipReason;
-use crate::tee::Capture;
-use queue::Taken;
+use decode::Rows;
 
 /// Rest after a batch; exchanges that come meanwhile make the next one.
-const REST: Duration = Duration::from_millis(1);
-/// How often open windows are looked at when nothing comes.
-const TICK: Duration = Duration::from_millis(250);
-
-/// One answered exchange, with what is needed to read its bodies.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) model: Arc<Model>,
-    pub(crate) protocol: Protocol,
-    pub(crate) request: Capture,
-    pub(crate) request_head: BodyHead,
-    pub(crate) response: Capture,
-    pub(crate) response_head: BodyHead,
-}
-
-impl Exchange {
-    /// What it costs to keep it.
-    fn bytes(&self) -> usize {
-        self.request.len() + self.response.len()
-    }
-}
+const REST: Duration = Duration::from_millis(2);
+/// The longest rest, when nothing comes. Looking for work so often costs next to nothing, and nobody has to wake the
+/// observer, which would be a system call on the request path.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// The observer's thread, and how far it has come.
 #[derive(Debug)]
@@ -85,7 +68,7 @@ impl Observer {
         };
         let thread = std::thread::Builder::new()
             .name("sidecar-observer".to_owned())
-            .spawn(move || work.run())?;
+            .spawn(move || work.run_whatever_happens())?;
         Ok(Self {
             thread: Some(thread),
             observing: Arc::clone(observing),
@@ -94,11 +77,18 @@ impl Observer {
 
     /// Lets the observer finish what is queued and waits for that.
     pub(crate) async fn finish(mut self) {
-        self.observing.queue.close();
+        self.close();
         let Some(thread) = self.thread.take() else { return };
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the observer ended with a panic");
+        }
+    }
+
+    fn close(&self) {
+        self.observing.queue.close();
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 }
@@ -106,67 +96,103 @@ impl Observer {
 /// A sidecar that is dropped without draining leaves no thread behind.
 impl Drop for Observer {
     fn drop(&mut self) {
-        self.observing.queue.close();
+        self.close();
     }
 }
 
 impl Work {
-    fn run(self) {
-        let mut batch = Vec::new();
-        loop {
-            if self.observing.queue.take(&mut batch, TICK) == Taken::Closed {
-                return;
-            }
+    /// What is observed catches its panics itself; one from elsewhere costs a rest, not the observer.
+    fn run_whatever_happens(self) {
+        let mut batch = VecDeque::new();
+        while catch_unwind(AssertUnwindSafe(|| self.run(&mut batch))).is_err() {
+            self.observing.metrics.panics.inc();
+            tracing::error!("the observer panicked and goes on");
+            std::thread::park_timeout(REST);
+        }
+    }
+
+    fn run(&self, batch: &mut VecDeque<Box<Observation>>) {
+        let mut rest = REST;
+        while self.observing.queue.take(batch) {
             let taken = batch.len() as u64;
-            for exchange in batch.drain(..) {
+            while let Some(exchange) = batch.pop_front() {
                 self.settle(exchange);
             }
             self.look_at_windows();
+            self.observing.keeping.show();
+            rest = if taken > 0 {
+                REST
+            } else {
+                (rest * 2).min(LONGEST_REST)
+            };
             if taken > 0 {
                 self.settled.send_modify(|settled| *settled += taken);
-                std::thread::sleep(REST);
             }
+            std::thread::park_timeout(rest);
         }
     }
 
     /// Observes or skips one exchange; a panic is a reason to skip.
-    fn settle(&self, exchange: Exchange) {
-        let model = Arc::clone(&exchange.model);
+    fn settle(&self, mut exchange: Box<Observation>) {
         let observed = catch_unwind(AssertUnwindSafe(|| {
             if let Some(hook) = &self.before_analysis {
                 hook.call();
             }
-            self.observe(exchange)
+            self.observe(&mut exchange)
         }));
         match observed {
-            Ok(Ok(rows)) => {
-                model.metrics.rows_observed.inc_by(rows);
-                self.observing.metrics.observed.inc();
-            }
-            Ok(Err(skipped)) => self.observing.skip(&model, skipped.reason, skipped.rows),
+            Ok(true) => self.observing.metrics.observed.inc(),
+            Ok(false) => self.observing.metrics.skipped.inc(),
             Err(_panic) => {
                 self.observing.metrics.panics.inc();
-                self.observing.skip(&model, SkipReason::Panic, 1);
+                self.observing.skip(&exchange.model(), SkipReason::Panic, 1);
             }
         }
     }
 
-    fn observe(&self, exchange: Exchange) -> Result<u64, Skipped> {
-        let model = Arc::clone(&exchange.model);
-        let rows = decode::Rows::read(exchange)?;
+    /// Observes the request, or the requests of a stream. Whether there was one that could be.
+    fn observe(&self, exchange: &mut Observation) -> bool {
+        let mut observed = false;
+        for read in decode::read(exchange) {
+            let model = self.model_of(exchange, read.model.as_ref());
+            match read.rows.and_then(|rows| self.compare(&model, &rows)) {
+                Ok(rows) => {
+                    model.metrics.rows_observed.inc_by(rows);
+                    observed = true;
+                }
+                Err(skipped) => model.metrics.rows_skipped(skipped.reason, skipped.rows),
+            }
+        }
+        observed
+    }
+
+    /// Messages of a stream name their models one by one; a compressed message is read here first.
+    fn model_of(&self, exchange: &mut Observation, named: Option<&ModelRef>) -> Arc<Model> {
+        if !exchange.is_streaming() && !exchange.is_model_unknown() {
+            return exchange.model();
+        }
+        let models = &self.observing.models;
+        let model = named.map_or_else(
+            || exchange.model(),
+            |named| models.find(&named.name, named.version.as_deref(), true),
+        );
+        if exchange.is_model_unknown() {
+            exchange.is_about(&model);
+        }
+        model
+    }
+
+    fn compare(&self, model: &Model, rows: &Rows) -> Result<u64, Skipped> {
         if rows.is_empty_batch() {
             return Ok(0);
         }
-        let Some(mut analysis) = model.analysis() else {
-            return Err(Skipped {
-                reason: SkipReason::NoProfile,
-                rows: rows.count(),
-            });
+        let changes = model.with_analysis(|analysis| analysis.observe(rows, now_unix_ms()));
+        let no_profile = Skipped {
+            reason: SkipReason::NoProfile,
+            rows: rows.count(),
         };
-        let changes = analysis.observe(&rows, now_unix_ms())?;
-        drop(analysis);
-        for change in changes {
-            self.raise.change(&model, change);
+        for change in changes.unwrap_or(Err(no_profile))? {
+            self.tell(model, change);
         }
         Ok(rows.count())
     }
@@ -175,15 +201,28 @@ impl Work {
     fn look_at_windows(&self) {
         for model in self.observing.models.all() {
             let looked = catch_unwind(AssertUnwindSafe(|| {
-                let mut analysis = model.analysis()?;
-                analysis.publish();
-                analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms())
+                model.with_analysis(|analysis| {
+                    analysis.publish();
+                    analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms())
+                })
             }));
             match looked {
-                Ok(Some(change)) => self.raise.change(&model, change),
-                Ok(None) => {}
+                Ok(change) => {
+                    if let Some(change) = change.flatten() {
+                        self.tell(&model, change);
+                    }
+                }
                 Err(_panic) => self.observing.metrics.panics.inc(),
             }
+        }
+    }
+
+    /// The rows of a change have been observed, whatever becomes of telling it.
+    fn tell(&self, model: &Model, change: Change) {
+        let told = catch_unwind(AssertUnwindSafe(|| self.raise.change(model, change)));
+        if told.is_err() {
+            self.observing.metrics.panics.inc();
+            tracing::error!(model.name = model.name, "a change of state could not be told");
         }
     }
 }
@@ -211,27 +250,34 @@ pub(crate) fn now_unix_ms() -> i64 {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use bytes::Bytes;
+    use http::Request;
 
     use super::*;
     use crate::metrics::Metrics;
     use crate::models::Models;
+    use crate::tee::Keeping;
 
-    /// An exchange of a model without a profile.
-    pub(crate) fn exchange(request: Bytes, response: Bytes) -> Exchange {
-        let capture = |body: Bytes| {
-            let mut capture = Capture::new(usize::MAX);
-            capture.push(&body);
-            capture
-        };
+    /// Observing without a profile.
+    pub(crate) fn observing() -> Arc<Observing> {
         let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-        Exchange {
-            model: Models::new(&metrics, Vec::new()).other(),
-            protocol: Protocol::V2,
-            request: capture(request),
-            request_head: BodyHead::default(),
-            response: capture(response),
-            response_head: BodyHead::default(),
-        }
+        let exchanges = metrics.exchanges.clone();
+        let keeping = Keeping::new(1 << 20, 1 << 20, exchanges.queued_bytes.clone(), None);
+        Arc::new(Observing {
+            models: Models::new(&metrics, Vec::new()),
+            queue: Queue::new(8, exchanges.queued.clone()),
+            keeping: Arc::new(keeping),
+            off: None,
+            logger: None,
+            metrics: exchanges,
+        })
+    }
+
+    /// An exchange that has just begun.
+    pub(crate) fn exchange() -> Box<Observation> {
+        let request = Request::post("/v2/models/churn/infer")
+            .body(())
+            .expect("a request");
+        let (head, ()) = request.into_parts();
+        observing().begin(&head, Instant::now()).expect("an inference")
     }
 }

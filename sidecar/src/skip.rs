@@ -3,8 +3,10 @@
 /// A closed set, so that every reason is a series from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SkipReason {
-    /// The observer's queue had no room, in items or in bytes.
+    /// The observer's queue had no room.
     QueueFull,
+    /// The bodies that are kept for the observer have used up their budget.
+    OverBudget,
     /// The request or the answer is above the capture limit.
     TooLarge,
     /// The client left before the answer was complete.
@@ -15,21 +17,24 @@ pub(crate) enum SkipReason {
     ErrorStatus,
     /// A content or message encoding that the observer does not undo.
     Encoded,
-    /// A streaming RPC.
+    /// A stream whose answers cannot be told apart by request.
     Streaming,
     /// The body is not what its protocol says.
     Unparsable,
+    /// Observing is switched off.
+    Off,
     /// The model has no reference profile.
     NoProfile,
     /// No tensor of the exchange is in the profile.
     NoSubject,
-    /// The observer panicked.
+    /// What observes panicked.
     Panic,
 }
 
 impl SkipReason {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::QueueFull,
+        Self::OverBudget,
         Self::TooLarge,
         Self::ClientGone,
         Self::UpstreamFailed,
@@ -37,6 +42,7 @@ impl SkipReason {
         Self::Encoded,
         Self::Streaming,
         Self::Unparsable,
+        Self::Off,
         Self::NoProfile,
         Self::NoSubject,
         Self::Panic,
@@ -46,6 +52,7 @@ impl SkipReason {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
+            Self::OverBudget => "over_budget",
             Self::TooLarge => "too_large",
             Self::ClientGone => "client_gone",
             Self::UpstreamFailed => "upstream_failed",
@@ -53,6 +60,7 @@ impl SkipReason {
             Self::Encoded => "encoded",
             Self::Streaming => "streaming",
             Self::Unparsable => "unparsable",
+            Self::Off => "off",
             Self::NoProfile => "no_profile",
             Self::NoSubject => "no_subject",
             Self::Panic => "panic",

@@ -1,125 +1,53 @@
 //! Bodies that are passed on as they come while a copy of their frames is kept for the observer.
 
-use std::borrow::Cow;
+mod capture;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use smallvec::SmallVec;
+
+pub(crate) use capture::{Capture, Keeping};
 
 use crate::observation::{Ending, Observation};
+use crate::skip::SkipReason;
 use crate::upstream::UpstreamBody;
-
-/// Frames up to this size are copied. A refcounted slice would keep the connection's whole read buffer from being used
-/// again, which costs more than the copy; larger frames fill most of the buffer that they pin.
-const COPIED_FRAME: usize = 16 << 10;
-
-/// What is kept of a body that is too large: enough to read the model's name out of a gRPC message.
-const KEPT_PREFIX: usize = 512;
-
-/// The frames of one body, up to a number of bytes.
-#[derive(Clone, Debug)]
-pub(crate) struct Capture {
-    frames: SmallVec<[Bytes; 2]>,
-    bytes: usize,
-    limit: usize,
-    complete: bool,
-}
-
-impl Capture {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            frames: SmallVec::new(),
-            bytes: 0,
-            limit,
-            complete: true,
-        }
-    }
-
-    /// Adds a frame.
-    pub(crate) fn push(&mut self, frame: &Bytes) {
-        if !self.complete || frame.is_empty() {
-            return;
-        }
-        self.bytes += frame.len();
-        if self.bytes > self.limit {
-            self.give_up(frame);
-            return;
-        }
-        let kept = if frame.len() <= COPIED_FRAME {
-            Bytes::copy_from_slice(frame)
-        } else {
-            frame.clone()
-        };
-        self.frames.push(kept);
-    }
-
-    /// Frees what was kept, but for the beginning.
-    fn give_up(&mut self, last: &Bytes) {
-        self.complete = false;
-        self.frames.push(last.clone());
-        let beginning = Bytes::from(self.beginning().into_owned());
-        self.frames = SmallVec::from_iter([beginning]);
-    }
-
-    /// Whether the whole body is here.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// Bytes kept.
-    pub(crate) fn len(&self) -> usize {
-        self.frames.iter().map(Bytes::len).sum()
-    }
-
-    /// The body's first bytes: all that were kept, up to a number that holds a model's name.
-    pub(crate) fn beginning(&self) -> Cow<'_, [u8]> {
-        match self.frames.as_slice() {
-            [] => Cow::Borrowed(&[]),
-            [only] => Cow::Borrowed(&only[..only.len().min(KEPT_PREFIX)]),
-            frames => {
-                // A gRPC message's five-byte prefix often comes in a frame of its own.
-                Cow::Owned(frames.iter().flatten().copied().take(KEPT_PREFIX).collect())
-            }
-        }
-    }
-
-    /// The body in one piece, copied only if it came in several.
-    pub(crate) fn into_bytes(mut self) -> Bytes {
-        match self.frames.len() {
-            0 => Bytes::new(),
-            1 => self.frames.remove(0),
-            _ => {
-                let mut whole = BytesMut::with_capacity(self.len());
-                self.frames
-                    .iter()
-                    .for_each(|frame| whole.extend_from_slice(frame));
-                whole.freeze()
-            }
-        }
-    }
-}
 
 /// How far the body of a request has been sent, and its frames, for those who outlive it.
 #[derive(Debug)]
 pub(crate) struct RequestTap {
     frames: AtomicUsize,
     ended: AtomicBool,
-    capture: Option<Mutex<Capture>>,
+    capture: Mutex<Option<Capture>>,
 }
 
 impl RequestTap {
-    /// Takes the frames that have been kept; nothing when they were not asked for.
-    pub(crate) fn take(&self) -> Capture {
-        let Some(capture) = &self.capture else {
-            return Capture::new(0);
-        };
-        let mut capture = capture.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut capture, Capture::new(0))
+    /// Takes what has been kept; frames that come later are not.
+    pub(crate) fn take(&self) -> Option<Capture> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Capture>> {
+        self.capture.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with what has been kept, if it was asked for.
+    pub(crate) fn with_capture<T>(&self, act: impl FnOnce(&mut Capture) -> T) -> Option<T> {
+        self.lock().as_mut().map(act)
+    }
+
+    /// Keeps a frame. What fails here must not reach the request.
+    fn keep(&self, data: &Bytes) {
+        self.with_capture(|capture| {
+            if catch_unwind(AssertUnwindSafe(|| capture.push(data))).is_err() {
+                capture.lose(SkipReason::Panic);
+            }
+        });
     }
 }
 
@@ -151,15 +79,15 @@ impl RequestBody {
         Self(None)
     }
 
-    /// Passes `incoming` on, and keeps its frames when `capture` says how many bytes at most.
-    pub(crate) fn new(incoming: Incoming, capture: Option<usize>) -> Self {
+    /// Passes `incoming` on, and its frames into `capture`.
+    pub(crate) fn new(incoming: Incoming, capture: Option<Capture>) -> Self {
         if incoming.is_end_stream() {
             return Self::empty();
         }
         let tap = RequestTap {
             frames: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
-            capture: capture.map(|limit| Mutex::new(Capture::new(limit))),
+            capture: Mutex::new(capture),
         };
         Self(Some((incoming, Arc::new(tap))))
     }
@@ -191,8 +119,8 @@ impl Body for RequestBody {
             Poll::Pending => return polled,
             Poll::Ready(Some(Ok(frame))) => {
                 tap.frames.fetch_add(1, Ordering::Relaxed);
-                if let (Some(data), Some(capture)) = (frame.data_ref(), &tap.capture) {
-                    capture.lock().unwrap_or_else(PoisonError::into_inner).push(data);
+                if let Some(data) = frame.data_ref() {
+                    tap.keep(data);
                 }
                 if incoming.is_end_stream() {
                     tap.ended.store(true, Ordering::Relaxed);
@@ -225,11 +153,15 @@ impl Drop for RequestBody {
 }
 
 /// The body of an answer on its way to the client.
+///
+/// The observation ends when the body is dropped, which is after its last frame has been taken: nothing stands between
+/// a frame and the client but a copy.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     source: Source,
-    /// Ends the observation with the body; on an early drop, as given up by the client.
     observation: Option<Box<Observation>>,
+    /// How the exchange has ended, were it to end now.
+    ending: Ending,
 }
 
 #[derive(Debug)]
@@ -242,15 +174,17 @@ enum Source {
 impl ResponseBody {
     /// Passes `body` on; `observation` gets its frames and its end.
     pub(crate) fn forwarded(body: UpstreamBody, observation: Option<Box<Observation>>) -> Self {
-        let mut passed = Self {
+        // Nobody polls a body that has nothing in it.
+        let ending = if body.is_end_stream() {
+            Ending::Complete
+        } else {
+            Ending::ClientGone
+        };
+        Self {
             source: Source::Upstream(body),
             observation,
-        };
-        if passed.is_end_stream() {
-            // Nobody will poll it.
-            passed.finish(Ending::Complete);
+            ending,
         }
-        passed
     }
 
     /// A short body of our own.
@@ -259,12 +193,7 @@ impl ResponseBody {
         Self {
             source,
             observation: None,
-        }
-    }
-
-    fn finish(&mut self, ending: Ending) {
-        if let Some(observation) = self.observation.take() {
-            observation.finish(ending);
+            ending: Ending::UpstreamFailed,
         }
     }
 }
@@ -283,21 +212,16 @@ impl Body for ResponseBody {
             Source::Own(body) => return Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
         };
         let polled = Pin::new(&mut *body).poll_frame(context);
-        if let Some(observation) = &mut this.observation {
-            let ended = body.is_end_stream();
-            match &polled {
-                Poll::Pending => {}
-                Poll::Ready(None) => this.finish(Ending::Complete),
-                Poll::Ready(Some(Err(_))) => this.finish(Ending::UpstreamFailed),
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(data) = frame.data_ref() {
-                        observation.response_data(data);
-                    } else if let Some(trailers) = frame.trailers_ref() {
-                        observation.response_trailers(trailers);
-                    }
-                    if ended {
-                        this.finish(Ending::Complete);
-                    }
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => this.ending = Ending::Complete,
+            Poll::Ready(Some(Err(_))) => this.ending = Ending::UpstreamFailed,
+            Poll::Ready(Some(Ok(frame))) => {
+                if body.is_end_stream() {
+                    this.ending = Ending::Complete;
+                }
+                if let Some(observation) = &mut this.observation {
+                    observation.response_frame(frame);
                 }
             }
         }
@@ -319,32 +243,10 @@ impl Body for ResponseBody {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_in_pieces_becomes_one() {
-        let mut capture = Capture::new(8);
-        capture.push(&Bytes::from_static(b"abc"));
-        capture.push(&Bytes::from_static(b""));
-        capture.push(&Bytes::from_static(b"defgh"));
-        assert!(capture.is_complete());
-        assert_eq!((capture.len(), &*capture.beginning()), (8, &b"abcdefgh"[..]));
-        assert_eq!(capture.into_bytes(), "abcdefgh");
-    }
-
-    #[test]
-    fn a_body_over_the_limit_keeps_only_its_beginning() {
-        let mut capture = Capture::new(2_000);
-        capture.push(&Bytes::from(vec![1; 1_500]));
-        capture.push(&Bytes::from(vec![2; 1_500]));
-        capture.push(&Bytes::from(vec![3; 10]));
-        assert!(!capture.is_complete());
-        assert_eq!(*capture.beginning(), [1; KEPT_PREFIX]);
-        assert_eq!(capture.len(), KEPT_PREFIX);
-        let mut at_once = Capture::new(10);
-        at_once.push(&Bytes::from_static(b"longer than ten"));
-        assert_eq!(&*at_once.beginning(), b"longer than ten");
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Some(observation) = self.observation.take() {
+            observation.finish(self.ending);
+        }
     }
 }

@@ -37,8 +37,16 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Response<UpstreamBody>,
-    /// When its request was handed to the connections.
+    pub(crate) times: AnswerTimes,
+}
+
+/// Between these, an exchange was with the model server and its connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnswerTimes {
+    /// The request was handed to the connections.
     pub(crate) sent: Instant,
+    /// The head of the answer was there.
+    pub(crate) received: Instant,
 }
 
 /// The model server, through its connections.
@@ -99,7 +107,11 @@ impl Upstream {
         loop {
             let before = progress.frames();
             match tokio::time::timeout(self.answer_timeout, exchange.as_mut()).await {
-                Ok(Ok(response)) => return Ok(Answer { response, sent }),
+                Ok(Ok(response)) => {
+                    let received = Instant::now();
+                    let times = AnswerTimes { sent, received };
+                    return Ok(Answer { response, times });
+                }
                 Ok(Err(failed)) => {
                     let failure = Failure::from(failed);
                     if let Failure::Connect(_) = failure {

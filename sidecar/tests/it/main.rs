@@ -2,6 +2,7 @@
 
 mod events;
 mod forwarding;
+mod grpc;
 mod harness;
 mod lifecycle;
 mod logger;

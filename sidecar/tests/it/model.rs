@@ -212,16 +212,7 @@ pub(crate) fn request(wire: Wire, rows: &[Row]) -> Request<Full<Bytes>> {
 pub(crate) fn answer(request: &Received) -> Reply {
     let path = request.path();
     if path == Method::ModelInfer.path() {
-        let message =
-            grpc::decode_frame::<grpc::proto::ModelInferRequest>(&request.body).expect("one message");
-        let contents = if message.raw_input_contents.is_empty() {
-            Contents::Typed
-        } else {
-            Contents::Raw
-        };
-        let (_, decoded) = grpc::request_from_proto(message).expect("a request");
-        let response = grpc::response_to_proto(&response(&decoded.inputs), contents).expect("encoded");
-        return Reply::grpc(&prost::Message::encode_to_vec(&response));
+        return Reply::grpc(&grpc_answer(&request.body));
     }
     if path == PREDICT {
         let decoded = v1::observe_request(&request.body).expect("a request");
@@ -252,6 +243,19 @@ pub(crate) fn answer(request: &Received) -> Reply {
         };
     }
     Reply::json("{}")
+}
+
+/// The message that answers the call with this body.
+pub(crate) fn grpc_answer(body: &Bytes) -> Vec<u8> {
+    let message = grpc::decode_frame::<grpc::proto::ModelInferRequest>(body).expect("one message");
+    let contents = if message.raw_input_contents.is_empty() {
+        Contents::Typed
+    } else {
+        Contents::Raw
+    };
+    let (_, decoded) = grpc::request_from_proto(message).expect("a request");
+    let response = grpc::response_to_proto(&response(&decoded.inputs), contents).expect("encoded");
+    prost::Message::encode_to_vec(&response)
 }
 
 fn response(inputs: &[Tensor]) -> InferResponse {
