@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::report::DriftOverview;
 use plumbline_service::admin::{Page, json, text};
 use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
@@ -13,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Switch};
 use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
+use crate::feedback::Feedback;
 use crate::forward::Forwarder;
 use crate::logger::{self, Logger};
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{Model, Models};
 use crate::observation::Observing;
 use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
 use crate::profiles;
@@ -76,6 +78,7 @@ impl App {
             )),
             off: (config.analysis == Switch::Off).then_some(SkipReason::Off),
             metrics: metrics.exchanges.clone(),
+            feedback: feedback(&config, &metrics),
         });
         let (raise, delivery) = events(&config, &metrics, process)?;
         let (settle, settled) = watch::channel(0);
@@ -90,6 +93,10 @@ impl App {
         process.admin().page("/drift", {
             let observing = Arc::clone(&observing);
             move |query| drift_page(&observing.models, query)
+        });
+        process.admin().page("/performance", {
+            let observing = Arc::clone(&observing);
+            move |query| performance_page(&observing.models, query)
         });
         let forwarder = Arc::new(Forwarder { upstream, observing });
         let process = process.clone();
@@ -214,6 +221,14 @@ fn events(
     Ok((Raise::new(source, Some(outbox)), Some(delivery)))
 }
 
+fn feedback(config: &Config, metrics: &Metrics) -> Feedback {
+    let bytes = match config.analysis {
+        Switch::On => config.feedback_bytes,
+        Switch::Off => 0,
+    };
+    Feedback::new(config.feedback_ttl, bytes, metrics.feedback.clone())
+}
+
 fn log_sending(
     config: &Config,
     logger: Option<&Logger>,
@@ -244,20 +259,22 @@ fn admin_url(config: &Config, process: &Process) -> String {
     format!("http://{address}")
 }
 
+/// The value of `key` in a query.
+fn wanted(query: &str, key: &str) -> Option<String> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| {
+            percent_encoding::percent_decode_str(&value.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        })
+}
+
 /// `?model=NAME` and `?subject=NAME` leave the others out.
 fn drift_page(models: &Models, query: &str) -> Page {
-    let wanted = |key: &str| {
-        query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| {
-                percent_encoding::percent_decode_str(&value.replace('+', " "))
-                    .decode_utf8_lossy()
-                    .into_owned()
-            })
-    };
-    let (model, subject) = (wanted("model"), wanted("subject"));
+    let (model, subject) = (wanted(query, "model"), wanted(query, "subject"));
     let mut overview = DriftOverview::default();
     for known in models.all() {
         if model.as_ref().is_some_and(|wanted| *wanted != known.name) {
@@ -280,5 +297,41 @@ fn drift_page(models: &Models, query: &str) -> Page {
             format!("no reference profile for model `{model}`\n"),
         ),
         _ => json(http::StatusCode::OK, &overview),
+    }
+}
+
+/// What `GET /performance` tells of one model.
+#[derive(serde::Serialize)]
+struct ModelPerformance {
+    model: String,
+    version: String,
+    #[serde(flatten)]
+    performance: PerformanceReport,
+}
+
+/// `?model=NAME` leaves the others out.
+fn performance_page(models: &Models, query: &str) -> Page {
+    let model = wanted(query, "model");
+    let report = |known: &Arc<Model>| {
+        let report =
+            known.with_analysis(|analysis| analysis.performance().map(|performance| performance.report()));
+        Some(ModelPerformance {
+            model: known.name.clone(),
+            version: known.version.clone(),
+            performance: report.flatten()?,
+        })
+    };
+    let all = models.all();
+    let asked = all
+        .iter()
+        .filter(|known| model.as_ref().is_none_or(|wanted| *wanted == known.name));
+    let mut told: Vec<ModelPerformance> = asked.filter_map(report).collect();
+    told.sort_by(|a, b| (&a.model, &a.version).cmp(&(&b.model, &b.version)));
+    match (model, told.is_empty()) {
+        (Some(model), true) => text(
+            http::StatusCode::NOT_FOUND,
+            format!("the performance of model `{model}` is not followed\n"),
+        ),
+        _ => json(http::StatusCode::OK, &serde_json::json!({ "models": told })),
     }
 }

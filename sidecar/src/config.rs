@@ -96,6 +96,13 @@ pub const SETTINGS: &[Setting] = &[
         "URL",
         "How others reach the admin port, for the source of events; made from admin_listen when not given.",
     ),
+    Setting::new("feedback_ttl", "TIME", "How long a prediction is kept for its label.").default("24h"),
+    Setting::new(
+        "feedback_bytes",
+        "BYTES",
+        "Bytes of predictions that are kept for their labels, the newest; 0: none are, and labels are refused.",
+    )
+    .default("16MiB"),
     Setting::new(
         "log_to",
         "URL",
@@ -228,6 +235,10 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// The admin port as others reach it.
     pub admin_url: Option<http::Uri>,
+    /// How long a prediction is kept for its label.
+    pub feedback_ttl: Duration,
+    /// Bytes of predictions that are kept.
+    pub feedback_bytes: usize,
     /// Where payloads are logged.
     pub log_to: Option<http::Uri>,
     /// What of them.
@@ -274,6 +285,8 @@ impl Config {
             events_to: reader.optional("events_to"),
             spool_dir: reader.optional("spool_dir"),
             admin_url: reader.optional("admin_url"),
+            feedback_ttl: reader.value("feedback_ttl"),
+            feedback_bytes: reader.value::<ByteSize>("feedback_bytes").as_usize(),
             log_to: reader.optional("log_to"),
             log_mode: reader.value("log_mode"),
             log_sample: reader.value("log_sample"),
@@ -292,6 +305,7 @@ impl Config {
             "upstream_timeout",
             "upstream_probe",
             "window_time",
+            "feedback_ttl",
         ] {
             let time: Duration = reader.value(name);
             reader.check(name, !time.is_zero(), "must be longer than 0");
@@ -358,6 +372,8 @@ impl Config {
             events_to: None,
             spool_dir: None,
             admin_url: None,
+            feedback_ttl: Duration::from_hours(24),
+            feedback_bytes: 16 << 20,
             log_to: None,
             log_mode: LogMode::All,
             log_sample: 1.0,

@@ -9,6 +9,7 @@
 mod app;
 mod config;
 mod events;
+mod feedback;
 mod forward;
 mod logger;
 mod metrics;

@@ -1,6 +1,8 @@
 //! Every series that the sidecar exports: a name, label or bucket is written here or nowhere.
 
+mod feedback;
 mod logger;
+mod performance;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,7 +16,10 @@ use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
 
+pub(crate) use feedback::FeedbackMetrics;
 pub(crate) use logger::LoggerMetrics;
+use performance::PerformanceFamilies;
+pub(crate) use performance::PerformanceMetrics;
 
 use crate::skip::SkipReason;
 
@@ -52,6 +57,8 @@ pub(crate) struct Metrics {
     pub(crate) upstream: UpstreamMetrics,
     pub(crate) events: EventMetrics,
     pub(crate) logger: LoggerMetrics,
+    pub(crate) feedback: FeedbackMetrics,
+    performance: PerformanceFamilies,
 }
 
 /// Exchanges that carried predictions: `inferences` = `observed` + `skipped` once the queue is empty.
@@ -245,6 +252,8 @@ impl Metrics {
                 ),
             },
             logger: LoggerMetrics::declare(registry),
+            feedback: FeedbackMetrics::declare(registry),
+            performance: PerformanceFamilies::declare(registry),
         }
     }
 
@@ -323,6 +332,11 @@ impl Metrics {
             log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
             state: self.drift_state.with_label_values(&of_subject),
         }
+    }
+
+    /// The handles of how well a model does.
+    pub(crate) fn performance(&self, labels: [&str; 2]) -> PerformanceMetrics {
+        PerformanceMetrics::new(&self.performance, labels)
     }
 
     /// Detection windows closed.

@@ -16,6 +16,7 @@ use plumbline_inference_protocol::grpc::{self, Peek};
 use plumbline_inference_protocol::{GrpcCode, ModelRef, Route, rest};
 use smallvec::SmallVec;
 
+use crate::feedback::Feedback;
 use crate::logger::{Answer, Logged, Logger};
 use crate::metrics::{Code, ExchangeMetrics, Protocol};
 use crate::models::{Model, Models};
@@ -44,6 +45,7 @@ pub(crate) struct Observing {
     pub(crate) off: Option<SkipReason>,
     /// None when payloads are not logged.
     pub(crate) logger: Option<Logger>,
+    pub(crate) feedback: Feedback,
 }
 
 impl Observing {
@@ -119,7 +121,7 @@ fn request_id(headers: &HeaderMap) -> Option<RequestId> {
     request_id_of(headers.get(REQUEST_ID)?.as_bytes())
 }
 
-fn request_id_of(id: &[u8]) -> Option<RequestId> {
+pub(crate) fn request_id_of(id: &[u8]) -> Option<RequestId> {
     (1..=MOST_REQUEST_ID)
         .contains(&id.len())
         .then(|| RequestId::from_slice(id))

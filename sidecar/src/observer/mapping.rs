@@ -1,6 +1,7 @@
 //! Finds a profile's subjects in the tensors of an exchange.
 
 use plumbline_drift::monitor::{Monitor, SubjectInfo};
+use plumbline_drift::performance::Task;
 use plumbline_drift::profile::Role;
 use plumbline_inference_protocol::{Datatype, Tensor, TensorData, v1};
 
@@ -24,8 +25,8 @@ struct Slot {
 
 /// One subject's values in one exchange.
 #[derive(Debug)]
-pub(super) struct Column<'a> {
-    pub(super) subject: usize,
+pub(crate) struct Column<'a> {
+    pub(crate) subject: usize,
     data: &'a TensorData,
     first: usize,
     stride: usize,
@@ -204,18 +205,30 @@ impl<'a> Column<'a> {
             Read::Number => monitor.observe_number(subject, self.number(row)),
             Read::Boolean => monitor.observe_boolean(subject, self.number(row) != 0.0),
             Read::Text => {
-                let text = self
-                    .data
-                    .as_strings()
-                    .and_then(|strings| strings.get(self.at(row)));
-                monitor.observe_text(subject, text.unwrap_or(b""));
+                monitor.observe_text(subject, self.text(row));
             }
         }
     }
 
     /// The value of `row` as a number; NaN when it is none.
-    pub(super) fn number(&self, row: usize) -> f64 {
+    pub(crate) fn number(&self, row: usize) -> f64 {
         self.data.f64_at(self.at(row)).unwrap_or(f64::NAN)
+    }
+
+    /// The class that the value of `row` names.
+    pub(crate) fn class(&self, task: &Task, row: usize) -> Option<usize> {
+        match self.read {
+            Read::Number => task.class_of_number(self.number(row)),
+            Read::Boolean => task.class_of_boolean(self.number(row) != 0.0),
+            Read::Text => task.class_of_text(self.text(row)),
+        }
+    }
+
+    fn text(&self, row: usize) -> &'a [u8] {
+        let strings = self.data.as_strings();
+        strings
+            .and_then(|strings| strings.get(self.at(row)))
+            .unwrap_or(b"")
     }
 
     fn at(&self, row: usize) -> usize {

@@ -1,6 +1,7 @@
 //! The sidecar over real sockets, with a scripted model server behind it.
 
 mod events;
+mod feedback;
 mod forwarding;
 mod grpc;
 mod harness;
