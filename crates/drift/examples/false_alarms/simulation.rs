@@ -272,7 +272,7 @@ impl Test {
             }
             (None, None) => Cells::Boolean,
         };
-        let mut detector = ConformalDetector::new(&counts, Bets::for_reference(&counts), f64::INFINITY);
+        let mut detector = ConformalDetector::new(&counts, Bets::for_reference(&counts));
         prepare(&mut detector);
         Self { cells, detector }
     }
