@@ -105,6 +105,16 @@ test-grpcurl: setup-conformance ## grpcurl: reflection, health, calls found by r
 	@scripts/setup-grpcurl.sh
 	$(CONFORMANCE) -m oip.stock --server $(MODEL_SERVER) --grpcurl ../.setup/grpcurl
 
+.PHONY: test-rules
+test-rules: setup ## The recording and alert rules: promtool, their runbooks, and the PSI on a real Prometheus (Debian's package)
+	@scripts/require-prometheus.sh
+	promtool check rules charts/plumbline/rules/*.yaml
+	promtool test rules tests/prometheus/rules/*.test.yaml
+	$(PYTHON_ENV) tests/prometheus/check.py
+	@$(CARGO) build --locked -p plumbline -p plumbline-sidecar
+	$(PYTHON_ENV) tests/prometheus/live.py --plumbline target/debug/plumbline --sidecar target/debug/plumbline-sidecar \
+	  --rules charts/plumbline/rules/psi.yaml
+
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
 	@scripts/require-prometheus.sh
@@ -141,6 +151,13 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 docs: setup ## Writes docs/metrics.md from what the code declares
 	PLUMBLINE_UPDATE_DOCS=1 $(CARGO) test --locked -q --lib -p plumbline-gateway -p plumbline-sidecar -p plumbline-model-server -p plumbline-analysis-worker every_series_is_documented
 
+# --- Drift detection judged ------------------------------------------------------------------------------------------
+
+.PHONY: false-alarms
+false-alarms: ## 10,000 stationary streams of every shape, judged after every row, into evaluation/drift/results/; about an hour
+	$(CARGO) run --release --locked -p plumbline-drift --example false_alarms -- \
+	  --output evaluation/drift/results/false-alarms.md $(FALSE_ALARMS_FLAGS)
+
 # --- Load ----------------------------------------------------------------------------------------------------------
 
 TODAY := $(shell date -u +%Y-%m-%d)
@@ -172,6 +189,13 @@ peers: setup load-models setup-peers ## Ours beside the KServe SDK, MLServer, Fa
 overload: setup load-models ## Three times the peak, and the overhead at half of it, into load-tests/results/
 	$(call load_programs,overload)
 	target/release/overload --output $(RESULTS)-overload.md $(OVERLOAD_FLAGS)
+
+.PHONY: sidecar-cost
+sidecar-cost: ## The sidecar beside nginx as a plain proxy: CPU a request, added latency, memory, into load-tests/results/
+	@scripts/require-nginx.sh
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
+	  $(addprefix --bin ,sidecar-cost constant-server plumbline-sidecar)
+	target/release/sidecar-cost --output $(RESULTS)-sidecar-cost.md $(SIDECAR_COST_FLAGS)
 
 .PHONY: soak
 soak: setup load-models ## A million mixed requests; fails when one fails or memory grows by more than 2 %

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use plumbline_drift::SubjectBuilder;
 use plumbline_drift::profile::{Datatype, Kind};
 
-use crate::table::Table;
+use crate::table::{CellType, Table};
 
 /// One column of a table, as a subject of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +56,8 @@ pub(crate) enum ColumnError {
 
 /// Decides what every column of `table` holds.
 ///
-/// Without another choice a column of numbers is FP32, which is what converters give a table's columns, and any other
-/// column is BYTES.
+/// Without another choice a column of numbers is FP32, which is what converters give a table's columns, one of truth
+/// values (which CSV has not) is BOOL, and any other is BYTES.
 pub(crate) fn columns(
     table: &Table,
     kinds: &[Assigned<ChosenKind>],
@@ -83,7 +83,11 @@ pub(crate) fn columns(
             Some(Kind::Numeric) => Datatype::Fp32,
             // Classes that are numbered.
             Some(Kind::Categorical) if is_whole(table, position) => Datatype::Int64,
-            None if table.is_numeric(position) => Datatype::Fp32,
+            None => match table.cell_type(position) {
+                CellType::Number => Datatype::Fp32,
+                CellType::Truth => Datatype::Bool,
+                CellType::Text => Datatype::Bytes,
+            },
             _ => Datatype::Bytes,
         });
         let kind = kind.unwrap_or(match datatype {
@@ -136,7 +140,7 @@ pub(crate) fn known<'a>(
 }
 
 fn is_whole(table: &Table, position: usize) -> bool {
-    table.is_numeric(position)
+    table.cell_type(position) == CellType::Number
         && table
             .column(position)
             .all(|cell| cell.is_empty() || cell.parse::<i64>().is_ok())

@@ -1,13 +1,16 @@
 //! `plumbline profile`: a reference profile from rows.
 
+mod selftest;
+mod truth;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plumbline_drift::SubjectBuilder;
 use plumbline_drift::profile::{
-    DataInfo, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Role, Subject,
+    DataInfo, FORMAT, FORMAT_VERSION, Generator, Importance, Kind, ModelInfo, Profile, Role, Subject,
 };
+use plumbline_drift::{Settings, SubjectBuilder};
 use sha2::{Digest as _, Sha256};
 
 use crate::column::{Assigned, ChosenDatatype, ChosenKind, Column, columns, known};
@@ -16,14 +19,15 @@ use crate::terminal::Terminal;
 
 /// Write a reference profile from the rows that a model was trained on.
 ///
-/// The profile goes beside the model file; the sidecar compares live traffic with it. Empty cells are missing values.
-/// Columns of numbers are FP32 and all others BYTES unless told otherwise; every column is an input of the model
-/// unless it is named in --output-columns or --exclude.
+/// The profile goes beside the model file; the sidecar compares live traffic with it. Rows are CSV with a header, NDJSON
+/// or Parquet with flat columns; an empty cell, null and NaN are missing values. Columns of numbers are FP32, truth values
+/// BOOL and all others BYTES unless told otherwise; every column is an input of the model unless it is named in
+/// --output-columns, --target or --exclude. Before it is written, the profile is compared with its own rows.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// CSV file with a header.
-    #[arg(value_name = "ROWS.csv")]
+    /// The rows: CSV, NDJSON or Parquet. Best are rows that the model was not fitted to, at least 1,000.
+    #[arg(value_name = "ROWS")]
     rows: PathBuf,
     /// Where to write the profile; standard output without it.
     #[arg(short, long, value_name = "FILE")]
@@ -37,12 +41,26 @@ pub(crate) struct Args {
     /// The model file; its SHA-256 goes into the profile.
     #[arg(long, value_name = "FILE.onnx")]
     model_file: Option<PathBuf>,
-    /// Columns that hold what the model answered for the row.
+    /// Columns that hold what the model answered for the row. Texts are labels, and so are numbers with --kind
+    /// COL=categorical.
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     output_columns: Vec<String>,
     /// An output column that holds the probability of this class.
     #[arg(long, value_name = "COL=CLASS")]
     class: Vec<Assigned<String>>,
+    /// Column with the true answer. It is no feature; from it and the output columns come the target, the calibration of
+    /// each probability, and the measures: accuracy, precision, recall, F1, AUC, log-loss.
+    #[arg(long, value_name = "COL")]
+    target: Option<String>,
+    /// The class that precision, recall, F1 and AUC speak of; without it, that of the only --class.
+    #[arg(long, value_name = "CLASS", requires = "target")]
+    positive_class: Option<String>,
+    /// Take the measures on these rows, which have the target and the output columns too; without it, on ROWS.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    held_out: Option<PathBuf>,
+    /// How much each feature matters to the model: a file of rows with the columns `feature` and `importance`.
+    #[arg(long, value_name = "FILE")]
+    importances: Option<PathBuf>,
     /// The tensor that a column is in, with its index in the tensor's row where that is not 0. Without it, the tensor
     /// has the column's name.
     #[arg(long, value_name = "COL=TENSOR[:INDEX]")]
@@ -53,7 +71,7 @@ pub(crate) struct Args {
     /// Datatype of a column's tensor: FP32, FP64, INT64, BOOL, BYTES, ….
     #[arg(long, value_name = "COL=DATATYPE")]
     datatype: Vec<Assigned<ChosenDatatype>>,
-    /// Columns to leave out: row numbers, the target.
+    /// Columns to leave out: row numbers, timestamps.
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     exclude: Vec<String>,
 }
@@ -61,14 +79,23 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   plumbline profile reference.csv --model-name churn -o profile.json
-  plumbline profile scored.csv --exclude customerID,Churn --output-columns label,p_yes \\
-      --class p_yes=Yes --tensor p_yes=output_probability:1 --kind region_code=categorical -o profile.json";
+  plumbline profile scored.parquet --exclude customerID --target Churn --output-columns label,p_yes \\
+      --class p_yes=Yes --tensor p_yes=output_probability:1 --kind region_code=categorical \\
+      --held-out test.parquet --importances importances.csv --model-file model.onnx -o profile.json";
+
+/// Rows from which on a window of the default length shows drift of the default size in most models.
+const ENOUGH_ROWS: usize = 1_000;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(&args.rows).with_context(|| format!("cannot read {}", args.rows.display()))?;
     let table = Table::parse(&args.rows, &bytes)?;
-    let (features, outputs) = subjects(args, &table)?;
+    let Described {
+        features,
+        outputs,
+        columns,
+    } = subjects(args, &table)?;
+    let truth = truth::describe(args, &table, &outputs, &columns)?;
     let profile = Profile {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
@@ -88,13 +115,26 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         },
         features,
         outputs,
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
+        target: truth.target,
+        training: truth.training,
+        importances: args.importances.as_deref().map(importances).transpose()?,
+        calibration: truth.calibration,
         seasonality: None,
     };
     profile.validate()?;
+    if table.len() < ENOUGH_ROWS {
+        let settings = Settings::default();
+        terminal.complain(&format!(
+            "warning: {} rows; with less than {ENOUGH_ROWS}, a window of {} rows shows only effects of {:.2} and more, where {} is drift",
+            table.len(),
+            settings.window_rows,
+            profile.detectable_effect(&settings),
+            settings.drift_effect,
+        ));
+    }
+    if let Some(change) = selftest::check(&profile, &columns, &table)? {
+        terminal.complain(&format!("warning: {change}"));
+    }
     let json = profile.to_json();
     match &args.output {
         None => terminal.raw(&json),
@@ -112,8 +152,17 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Features and outputs, each in the order of the file.
-fn subjects(args: &Args, table: &Table) -> anyhow::Result<(Vec<Subject>, Vec<Subject>)> {
+/// What the columns hold.
+struct Described {
+    /// In the order of the file, as are the outputs.
+    features: Vec<Subject>,
+    outputs: Vec<Subject>,
+    /// The column of each feature, then of each output.
+    columns: Vec<Column>,
+}
+
+/// Describes every column that is a feature or an output.
+fn subjects(args: &Args, table: &Table) -> anyhow::Result<Described> {
     known(
         table,
         "--output-columns",
@@ -130,6 +179,12 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<(Vec<Subject>, Vec<Sub
         "--tensor",
         args.tensor.iter().map(|tensor| tensor.column.as_str()),
     )?;
+    known(table, "--target", args.target.iter().map(String::as_str))?;
+    if let Some(target) = &args.target
+        && args.output_columns.contains(target)
+    {
+        anyhow::bail!("--target {target}: also one of --output-columns; the truth is no answer of the model");
+    }
     if let Some(class) = args
         .class
         .iter()
@@ -139,7 +194,7 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<(Vec<Subject>, Vec<Sub
     }
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
     for column in columns(table, &args.kind, &args.datatype)? {
-        if args.exclude.contains(&column.name) {
+        if args.exclude.contains(&column.name) || args.target.as_ref() == Some(&column.name) {
             continue;
         }
         let (tensor, index) = tensor(args, &column)?;
@@ -156,14 +211,55 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<(Vec<Subject>, Vec<Sub
         }
         column.push_to(&mut builder, table)?;
         let list = if is_output { &mut outputs } else { &mut features };
-        list.push(builder.finish());
+        list.push((builder.finish(), column));
     }
     anyhow::ensure!(
         !features.is_empty(),
         "{}: no column is left as a feature",
         table.path().display()
     );
-    Ok((features, outputs))
+    let (features, mut columns): (Vec<_>, Vec<_>) = features.into_iter().unzip();
+    let (outputs, output_columns): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
+    columns.extend(output_columns);
+    Ok(Described {
+        features,
+        outputs,
+        columns,
+    })
+}
+
+/// The importances of a file, in its order.
+fn importances(path: &Path) -> anyhow::Result<Vec<Importance>> {
+    let table = Table::read(path)?;
+    known(&table, "--importances", ["feature", "importance"].into_iter())?;
+    let column = |name: &str, kind: &str| -> anyhow::Result<Vec<(usize, String)>> {
+        let position = table.position(name).expect("known above");
+        let cell = |row| {
+            let cell = table.cell(row, position);
+            let (path, line) = (table.path().display(), table.line(row));
+            anyhow::ensure!(
+                !cell.is_empty(),
+                "{path}:{line}: column `{name}`: expected {kind}, found nothing"
+            );
+            Ok((row, cell.to_owned()))
+        };
+        (0..table.len()).map(cell).collect()
+    };
+    let (features, numbers) = (column("feature", "a name")?, column("importance", "a number")?);
+    let pairs = features.into_iter().zip(numbers);
+    pairs
+        .map(|((row, feature), (_, number))| {
+            let importance = number
+                .parse()
+                .ok()
+                .filter(|x: &f64| x.is_finite())
+                .with_context(|| {
+                    let (path, line) = (table.path().display(), table.line(row));
+                    format!("{path}:{line}: column `importance`: expected a number, found `{number}`")
+                })?;
+            Ok(Importance { feature, importance })
+        })
+        .collect()
 }
 
 fn tensor<'a>(args: &'a Args, column: &'a Column) -> anyhow::Result<(&'a str, u32)> {
@@ -205,7 +301,7 @@ fn now() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser as _;
 
     use super::*;
@@ -217,7 +313,7 @@ mod tests {
         args: Args,
     }
 
-    fn args(arguments: &[&str]) -> Args {
+    pub(super) fn args(arguments: &[&str]) -> Args {
         let all = ["profile", "rows.csv"].iter().chain(arguments);
         Cli::try_parse_from(all).expect("arguments").args
     }
@@ -235,7 +331,13 @@ mod tests {
             "--tensor=p_yes=p:1",
             "--datatype=tenure=INT64",
         ]);
-        let (features, outputs) = subjects(&args, &table).expect("subjects");
+        let Described {
+            features,
+            outputs,
+            columns,
+        } = subjects(&args, &table).expect("subjects");
+        let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["tenure", "region", "label", "p_no", "p_yes", "score"]);
         let names: Vec<_> = features
             .iter()
             .map(|s| (s.name.as_str(), s.kind, s.count, s.role))
@@ -266,9 +368,8 @@ mod tests {
     fn flags_that_name_no_column_are_refused() {
         let table = table("tenure,label\n1,No\n");
         let problem = |arguments: &[&str]| {
-            subjects(&args(arguments), &table)
-                .expect_err("refused")
-                .to_string()
+            let refused = subjects(&args(arguments), &table).err();
+            refused.expect("refused").to_string()
         };
         assert!(problem(&["--exclude=Label"]).starts_with("--exclude: rows.csv has no column `Label`"));
         assert_eq!(
@@ -279,9 +380,37 @@ mod tests {
             problem(&["--exclude=tenure,label"]),
             "rows.csv: no column is left as a feature"
         );
+        assert!(problem(&["--target=Churn"]).starts_with("--target: rows.csv has no column `Churn`"));
+        assert_eq!(
+            problem(&["--target=label", "--output-columns=label"]),
+            "--target label: also one of --output-columns; the truth is no answer of the model"
+        );
         assert_eq!(
             problem(&["--tensor=tenure=x:first"]),
             "--tensor tenure=x:first: expected a whole number after the colon"
+        );
+    }
+
+    #[test]
+    fn importances_are_read_in_the_order_of_their_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("importances.csv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).expect("written");
+            importances(&path)
+        };
+        let found = read("importance,feature\n0.25,b\n1e-3,a\n").expect("importances");
+        let found: Vec<_> = found.iter().map(|i| (i.feature.as_str(), i.importance)).collect();
+        assert_eq!(found, [("b", 0.25), ("a", 0.001)]);
+        let problem = |text: &str| read(text).expect_err("refused").to_string();
+        assert!(problem("feature,weight\na,1\n").contains("has no column `importance`"));
+        assert!(
+            problem("feature,importance\na,much\n")
+                .ends_with(":2: column `importance`: expected a number, found `much`")
+        );
+        assert!(
+            problem("feature,importance\na,1\n,1\n")
+                .ends_with(":3: column `feature`: expected a name, found nothing")
         );
     }
 

@@ -1,16 +1,34 @@
-//! Rows from a CSV file, as text, each cell findable again by line and column.
+//! Rows from a file of CSV, NDJSON or Parquet, as text, each cell findable again by line and column.
+//!
+//! The bytes tell the format, not the name. CSV has only texts, so a column's type is guessed from its cells; the other
+//! two say what a value is, and a text stays one even when it looks like a number.
+
+mod json;
+mod parquet;
+mod typed;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-/// A CSV file with a header, read whole. Cells are trimmed; an empty one is a missing value.
+/// A file of rows, read whole. An empty cell is a missing value; CSV cells are trimmed.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     path: PathBuf,
     columns: Vec<String>,
+    types: Vec<CellType>,
     rows: Vec<StringRecord>,
+}
+
+/// What the values of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CellType {
+    Number,
+    /// Never found in CSV, where `true` is a text.
+    Truth,
+    /// Also a column without values, and one of mixed values.
+    Text,
 }
 
 /// Why a file of rows cannot be used.
@@ -18,7 +36,7 @@ pub(crate) struct Table {
 pub(crate) enum TableError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is a {format} file; rows are read from CSV: convert it first", path.display())]
+    #[error("{} is {format}; rows are read from CSV, NDJSON and Parquet: convert it first", path.display())]
     OtherFormat { path: PathBuf, format: &'static str },
     #[error("{}: the first line has to name the columns, but it is empty", path.display())]
     NoHeader { path: PathBuf },
@@ -28,6 +46,8 @@ pub(crate) enum TableError {
     DuplicateColumn { path: PathBuf, column: String },
     #[error("{}: there are no rows below the header", path.display())]
     NoRows { path: PathBuf },
+    #[error("{}: there are no rows", path.display())]
+    Empty { path: PathBuf },
     #[error("{}:{line}: {actual} cells where the header has {expected}", path.display())]
     Ragged {
         path: PathBuf,
@@ -39,6 +59,24 @@ pub(crate) enum TableError {
     NotText { path: PathBuf, line: u64 },
     #[error("{}: not CSV", path.display())]
     NotCsv { path: PathBuf, source: csv::Error },
+    #[error("{}:{line}: not one JSON object a line", path.display())]
+    NotJson {
+        path: PathBuf,
+        line: u64,
+        source: serde_json::Error,
+    },
+    #[error("{}: cannot read the Parquet file", path.display())]
+    NotParquet {
+        path: PathBuf,
+        source: ::parquet::errors::ParquetError,
+    },
+    #[error("{}:{line}: column `{column}`: expected a number, a truth value or a text, found {found}", path.display())]
+    Nested {
+        path: PathBuf,
+        line: u64,
+        column: String,
+        found: &'static str,
+    },
 }
 
 impl Table {
@@ -54,11 +92,21 @@ impl Table {
     /// Reads a table from `bytes`, the contents of `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, TableError> {
         let path = path.to_owned();
-        if let Some(format) = other_format(bytes) {
-            return Err(TableError::OtherFormat { path, format });
-        }
         // Spreadsheets put a byte order mark before the first column's name.
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = bytes.trim_ascii_start();
+        if bytes.starts_with(parquet::MAGIC) {
+            parquet::read(path, bytes)
+        } else if text.starts_with(b"{") {
+            json::read(path, bytes)
+        } else if let Some(format) = other_format(text) {
+            Err(TableError::OtherFormat { path, format })
+        } else {
+            Self::parse_csv(path, bytes)
+        }
+    }
+
+    fn parse_csv(path: PathBuf, bytes: &[u8]) -> Result<Self, TableError> {
         let mut reader = ReaderBuilder::new().trim(Trim::All).from_reader(bytes);
         let header = reader.headers().map_err(|error| csv_error(&path, error))?;
         let columns: Vec<String> = header.iter().map(str::to_owned).collect();
@@ -87,7 +135,13 @@ impl Table {
         if rows.is_empty() {
             return Err(TableError::NoRows { path });
         }
-        Ok(Self { path, columns, rows })
+        let types = (0..columns.len()).map(|column| guess(&rows, column)).collect();
+        Ok(Self {
+            path,
+            columns,
+            types,
+            rows,
+        })
     }
 
     /// Where the rows came from.
@@ -122,27 +176,41 @@ impl Table {
             .map(move |row| row.get(column).unwrap_or_default())
     }
 
-    /// Line of the file on which a row begins, from 1.
+    /// Line of the file on which a row begins, from 1; of a Parquet file, which has no lines, the row itself.
     pub(crate) fn line(&self, row: usize) -> u64 {
         self.rows[row].position().map_or(0, csv::Position::line)
     }
 
-    /// Whether every value of a column is a number, and there is at least one.
-    pub(crate) fn is_numeric(&self, column: usize) -> bool {
-        let mut values = self.column(column).filter(|cell| !cell.is_empty()).peekable();
-        values.peek().is_some() && values.all(|cell| cell.parse::<f64>().is_ok())
+    /// What a column's values are.
+    pub(crate) fn cell_type(&self, column: usize) -> CellType {
+        self.types[column]
     }
 }
 
-/// Formats that people hand over in place of CSV, by their first bytes.
+/// Numbers when every value of a column is one, and there is at least one.
+fn guess(rows: &[StringRecord], column: usize) -> CellType {
+    let mut values = rows
+        .iter()
+        .map(|row| row.get(column).unwrap_or_default())
+        .filter(|cell| !cell.is_empty())
+        .peekable();
+    if values.peek().is_some() && values.all(|cell| cell.parse::<f64>().is_ok()) {
+        CellType::Number
+    } else {
+        CellType::Text
+    }
+}
+
+/// Formats that people hand over in place of those that are read, by their first bytes.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: &[(&[u8], &str)] = &[
-        (b"PAR1", "Parquet"),
-        (b"ARROW1", "Arrow"),
-        (b"ORC", "ORC"),
-        (b"\x1f\x8b", "gzip"),
-        (b"PK\x03\x04", "zip or Excel"),
-        (b"Obj\x01", "Avro"),
+        (b"ARROW1", "an Arrow file"),
+        (b"ORC", "an ORC file"),
+        (b"\x1f\x8b", "a gzip file"),
+        (b"PK\x03\x04", "a zip or Excel file"),
+        (b"Obj\x01", "an Avro file"),
+        (b"[{", "a JSON array"),
+        (b"[\n", "a JSON array"),
     ];
     MAGIC
         .iter()
@@ -171,14 +239,16 @@ fn csv_error(path: &Path, error: csv::Error) -> TableError {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn table(text: &str) -> Table {
-        Table::parse(Path::new("rows.csv"), text.as_bytes()).expect("a table")
+    pub(super) fn parsed(bytes: &[u8]) -> Result<Table, TableError> {
+        Table::parse(Path::new("rows.csv"), bytes)
     }
 
-    fn problem(bytes: &[u8]) -> String {
-        Table::parse(Path::new("rows.csv"), bytes)
-            .expect_err("not a table")
-            .to_string()
+    pub(crate) fn table(text: &str) -> Table {
+        parsed(text.as_bytes()).expect("a table")
+    }
+
+    pub(super) fn problem(bytes: &[u8]) -> String {
+        parsed(bytes).expect_err("not a table").to_string()
     }
 
     #[test]
@@ -195,8 +265,11 @@ pub(crate) mod tests {
     #[test]
     fn a_column_is_numeric_when_each_value_is_a_number() {
         let table = table("a,b,c,d\n1,x,,1\n,2,,nope\n-2.5e3,3,,2\n");
-        let numeric: Vec<bool> = (0..4).map(|i| table.is_numeric(i)).collect();
-        assert_eq!(numeric, [true, false, false, false]);
+        let types: Vec<_> = (0..4).map(|i| table.cell_type(i)).collect();
+        assert_eq!(
+            types,
+            [CellType::Number, CellType::Text, CellType::Text, CellType::Text]
+        );
     }
 
     #[test]
@@ -214,8 +287,10 @@ pub(crate) mod tests {
         );
         assert_eq!(problem(b"a\n1\n\xff\n"), "rows.csv:3: not UTF-8 text");
         assert_eq!(
-            problem(b"PAR1\x15\x04"),
-            "rows.csv is a Parquet file; rows are read from CSV: convert it first"
+            problem(b"PK\x03\x04"),
+            "rows.csv is a zip or Excel file; rows are read from CSV, NDJSON and Parquet: convert it first"
         );
+        assert!(problem(b" [{\"a\": 1}]").starts_with("rows.csv is a JSON array; "));
+        assert_eq!(problem(b"PAR1\x15\x04"), "rows.csv: cannot read the Parquet file");
     }
 }

@@ -114,6 +114,7 @@ fn kibibytes(file: &str, key: &str) -> anyhow::Result<u64> {
 #[derive(Clone, Copy, Debug)]
 pub struct MachineTime {
     all: u64,
+    idle: u64,
     stolen: u64,
 }
 
@@ -138,6 +139,7 @@ impl MachineTime {
         // user nice system idle iowait irq softirq steal; what guests use is in user already.
         Some(Self {
             all: fields.iter().take(8).sum(),
+            idle: fields.get(3)? + fields.get(4)?,
             stolen: *fields.get(7)?,
         })
     }
@@ -145,6 +147,13 @@ impl MachineTime {
     /// Share of the CPU time since `before` that the hypervisor gave to others.
     pub fn steal_since(self, before: Self) -> f64 {
         (self.stolen - before.stolen) as f64 / (self.all - before.all).max(1) as f64
+    }
+
+    /// CPU time since `before` that was used by anybody on this machine.
+    pub fn used_since(self, before: Self) -> Duration {
+        let ticks =
+            (self.all - self.idle - self.stolen).saturating_sub(before.all - before.idle - before.stolen);
+        Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND)
     }
 }
 
@@ -175,6 +184,7 @@ mod tests {
         let before = time("cpu  100 0 100 700 0 0 0 100 50 0\ncpu0 1 2 3\n");
         let after = time("cpu  200 0 200 1400 0 0 0 200 50 0\n");
         assert!((after.steal_since(before) - 0.1).abs() < 1e-9);
+        assert_eq!(after.used_since(before), Duration::from_secs(2));
         assert!(MachineTime::parse("intr 1 2").is_none());
     }
 

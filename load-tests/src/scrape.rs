@@ -1,4 +1,4 @@
-//! Histograms of a server's own `/metrics`, for what no client can see.
+//! Counts and histograms of a server's own `/metrics`, for what no client can see.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -28,6 +28,16 @@ pub fn metrics(admin: SocketAddr) -> anyhow::Result<String> {
     let (status, body) = client::once_blocking(admin, &Transport::plain(Http::One), &request)?;
     ensure!(status == 200, "/metrics: {status}");
     String::from_utf8(body).context("/metrics is text")
+}
+
+/// The sum of the series `name` whose labels contain all of `labels`.
+pub fn total(text: &str, name: &str, labels: &[&str]) -> f64 {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|line| line.starts_with(['{', ' ']))
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
 }
 
 impl Histogram {
@@ -119,6 +129,15 @@ t_seconds_bucket{model=\"a\",code=\"429\",le=\"+Inf\"} 10
 t_seconds_count{model=\"a\",code=\"429\"} 10
 t_seconds_count{model=\"b\"} 7
 ";
+
+    #[test]
+    fn a_total_is_of_one_name() {
+        let text = "t_total{a=\"1\",b=\"1\"} 2\nt_total{a=\"1\",b=\"2\"} 3\nt_total{a=\"2\"} 4\nt_total_seconds 5\nt 6\n";
+        assert_eq!(total(text, "t_total", &[]), 9.0);
+        assert_eq!(total(text, "t_total", &["a=\"1\""]), 5.0);
+        assert_eq!(total(text, "t", &[]), 6.0);
+        assert_eq!(total(text, "other", &[]), 0.0);
+    }
 
     #[test]
     fn series_are_summed_over_labels_that_are_not_named() {

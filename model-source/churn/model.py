@@ -15,11 +15,10 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from churn.table import CLASSES, FEATURES, POSITIVE, Table
+from churn.table import CLASSES, FEATURES, Table
 
 #: Pinned, so that a new converter does not change what a server has to understand.
 OPSET = {"": 18, "ai.onnx.ml": 1}
@@ -83,19 +82,6 @@ def largest_difference(left: Answers, right: Answers) -> float:
     if not np.array_equal(left.labels, right.labels):
         return float("inf")
     return float(np.abs(left.probabilities.astype(np.float64) - right.probabilities).max())
-
-
-def measures(answers: Answers, target: npt.NDArray[Any]) -> dict[str, float]:
-    """Measures against the truth, named as in the profile's `training`; those of one class are of `POSITIVE`."""
-    positive = answers.probabilities[:, CLASSES.index(POSITIVE)]
-    return {
-        "accuracy": float(accuracy_score(target, answers.labels)),
-        "precision": float(precision_score(target, answers.labels, pos_label=POSITIVE)),
-        "recall": float(recall_score(target, answers.labels, pos_label=POSITIVE)),
-        "f1": float(f1_score(target, answers.labels, pos_label=POSITIVE)),
-        "auc": float(roc_auc_score(target == POSITIVE, positive)),
-        "log_loss": float(log_loss(target, answers.probabilities, labels=list(CLASSES))),
-    }
 
 
 def importances(pipeline: Any, table: Table, seed: int) -> dict[str, float]:

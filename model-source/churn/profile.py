@@ -28,6 +28,9 @@ MAX_LEVELS = 32
 QUANTILE_BINS = 16
 MAX_CATEGORIES = 256
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+CALIBRATION_BINS = 10
+#: What log-loss raises a probability to.
+SMALLEST_PROBABILITY = 2.0**-52
 #: The smallest normal number: a guard's least distance from the value that it guards.
 TINY = 2.2250738585072014e-308
 
@@ -39,18 +42,24 @@ class Column:
     name: str
     tensor: str
     datatype: str
-    #: Numbers [rows] for a datatype of numbers, texts for `BYTES`.
+    #: Numbers [rows] for a datatype of numbers, truth values for `BOOL`, texts for `BYTES`; None is missing.
     values: Sequence[Any]
     column: int = 0
     #: Outputs only: `label`, `probability` or `value`.
     role: str | None = None
     #: The class that a probability is of.
     label: str | None = None
+    #: The numbers name classes.
+    is_categorical: bool = False
 
 
 def subject(column: Column) -> Json:
     """One column as the profile describes it."""
-    if column.datatype == "BYTES":
+    if column.datatype == "BOOL":
+        truths = [bool(truth) for truth in column.values if truth is not None]
+        count = len(truths)
+        described: Json = {"kind": "boolean", "boolean": {"false": count - sum(truths), "true": sum(truths)}}
+    elif column.datatype == "BYTES":
         texts = [text for text in column.values if text]
         count = len(texts)
         described = describe_texts(texts, is_label=column.role == "label")
@@ -61,7 +70,10 @@ def subject(column: Column) -> Json:
                 values = values.astype(np.float32).astype(np.float64)
         values = values[np.abs(values) <= LARGEST]
         count = len(values)
-        described = {"kind": "numeric", "numeric": numeric(values)}
+        if column.is_categorical:
+            described = describe_texts([decimal(x) for x in values], is_label=column.role == "label")
+        else:
+            described = {"kind": "numeric", "numeric": numeric(values)}
     out: Json = {"name": column.name, "tensor": column.tensor, "column": column.column, "datatype": column.datatype}
     out["kind"] = described.pop("kind")
     if column.role is not None:
@@ -78,6 +90,11 @@ def describe_texts(texts: Sequence[str], *, is_label: bool) -> Json:
         lengths = np.array([len(text.encode()) for text in texts], dtype=np.float64)
         return {"kind": "text_length", "numeric": numeric(lengths)}
     return {"kind": "categorical", "categorical": categorical(texts)}
+
+
+def decimal(x: float) -> str:
+    """A number that names a class: its shortest text without an exponent, a whole one without a fraction."""
+    return np.format_float_positional(x + 0.0, trim="-")
 
 
 def categorical(texts: Iterable[str]) -> Json:
@@ -177,12 +194,13 @@ def quantile(v: Floats, level: float) -> float:
     return min(max(x, a), b)
 
 
-def calibration_bins(probabilities: Floats, happened: npt.NDArray[np.bool_], bins: int = 10) -> list[Json]:
-    """How often what was predicted happened: bins that split [0, 1] with about equal counts.
+def calibration_bins(probabilities: Floats, happened: npt.NDArray[np.bool_]) -> list[Json]:
+    """How often what was predicted happened: bins that split [0, 1] at the deciles of the predictions.
 
     `probabilities`, `happened`: shape [rows]. A bin holds `lower <= p < upper`, the last one also p = 1.
     """
-    inner = sorted({quantile(np.sort(probabilities), k / bins) for k in range(1, bins)} - {0.0, 1.0})
+    v = np.sort(probabilities)
+    inner = sorted({quantile(v, k / CALIBRATION_BINS) for k in range(1, CALIBRATION_BINS)} - {0.0, 1.0})
     limits = [0.0, *inner, 1.0]
     where = np.searchsorted(inner, probabilities, side="right")
     out = []
@@ -193,3 +211,41 @@ def calibration_bins(probabilities: Floats, happened: npt.NDArray[np.bool_], bin
         observed = int(happened[inside].sum()) / count if count else predicted
         out.append({"lower": lower, "upper": upper, "count": count, "predicted": predicted, "observed": observed})
     return out
+
+
+def measures(
+    truth: Sequence[str], labels: Sequence[str], probabilities: Floats, classes: Sequence[str], positive: str
+) -> Json:
+    """The profile's `training`: how a classifier did on rows whose truth is known. What is not defined is left out.
+
+    `truth`, `labels`: shape [rows]; `probabilities`: [rows, classes]. Precision, recall, F1 and AUC are of `positive`.
+    """
+    rows = len(truth)
+    hits = sum(t == positive == answer for t, answer in zip(truth, labels))
+    misses = sum(t == positive != answer for t, answer in zip(truth, labels))
+    false_alarms = sum(t != positive == answer for t, answer in zip(truth, labels))
+    own = [float(p[classes.index(t)]) for p, t in zip(probabilities, truth)]
+    found = {
+        "accuracy": share(sum(t == answer for t, answer in zip(truth, labels)), rows),
+        "precision": share(hits, hits + false_alarms),
+        "recall": share(hits, hits + misses),
+        "f1": share(2 * hits, 2 * hits + misses + false_alarms),
+        "auc": auc(probabilities[:, classes.index(positive)], np.array([t == positive for t in truth], dtype=bool)),
+        "log_loss": math.fsum(-math.log(max(p, SMALLEST_PROBABILITY)) for p in own) / rows if rows else None,
+    }
+    return {"rows": rows, **{name: value for name, value in found.items() if value is not None}}
+
+
+def share(part: int, of: int) -> float | None:
+    """A share of counts; none of nothing."""
+    return part / of if of else None
+
+
+def auc(scores: Floats, happened: npt.NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve: the share of pairs ranked rightly, ties half. None unless both happened."""
+    below = twice = 0
+    for score in np.unique(scores):
+        yes, no = (int((happened[scores == score] == truth).sum()) for truth in (True, False))
+        twice += yes * (2 * below + no)
+        below += no
+    return share(twice, 2 * below * (len(scores) - below))

@@ -24,6 +24,8 @@ from churn.table import CLASSES, FEATURES, POSITIVE, TARGET, Table
 
 #: What ONNX may differ from scikit-learn in a probability: float32 keeps about seven digits.
 TOLERANCE = 1e-6
+#: Names of the outputs in the profile, and of their columns beside the reference rows.
+OUTPUTS = (LABEL_OUTPUT, *(f"{PROBABILITY_OUTPUT}_{label}" for label in CLASSES))
 #: RFC 3339 in UTC.
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -66,26 +68,28 @@ def train(data: pathlib.Path, out: pathlib.Path, seed: int, created: str) -> Non
     onnx = model.convert(pipeline)
 
     expected = model.ask_pipeline(pipeline, parts.heldout)
-    difference = model.largest_difference(expected, model.ask_onnx(onnx, parts.heldout))
+    answers = model.ask_onnx(onnx, parts.heldout)
+    difference = model.largest_difference(expected, answers)
     if not difference <= TOLERANCE:
         raise ParityError(f"a probability differs from scikit-learn's by {difference:.3g}, allowed {TOLERANCE:g}")
     print(
         f"ONNX against scikit-learn on {len(parts.heldout):,} held-out rows: labels equal, "
         f"largest difference of a probability {difference:.2g} (allowed {TOLERANCE:g})"
     )
-    measured = model.measures(expected, parts.heldout.target)
-    print("held-out: " + ", ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+    measured = measure(parts.heldout, answers)
+    print("held-out: " + ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name != "rows"))
 
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "heldout.csv", parts.heldout)
     write_scores(out / "heldout_scores.csv", parts.heldout, expected)
-    write_rows(out / "reference.csv", parts.reference)
+    reference = model.ask_onnx(onnx, parts.reference)
+    write_scored(out / "reference.csv", parts.reference, reference)
     write_json(
         out / "metrics.json",
         {
             "seed": seed,
             "rows": {"train": len(parts.train), "reference": len(parts.reference), "heldout": len(parts.heldout)},
-            "heldout": measured,
+            "heldout": {name: value for name, value in measured.items() if name != "rows"},
             "onnx": {"opset": model.OPSET, "largest_difference": difference, "allowed": TOLERANCE},
         },
     )
@@ -99,8 +103,8 @@ def train(data: pathlib.Path, out: pathlib.Path, seed: int, created: str) -> Non
             "generator": {"name": "plumbline-model-source", "version": churn.__version__},
             "model": {"name": out.resolve().name, "version": "1", "digest": digest(content)},
             "data": {"rows": len(parts.reference), "digest": digest((out / "reference.csv").read_bytes())},
-            **describe(parts.reference, model.ask_onnx(onnx, parts.reference)),
-            "training": {"rows": len(parts.heldout), **measured},
+            **describe(parts.reference, reference),
+            "training": measured,
             "importances": [
                 {"feature": name, "importance": lost}
                 for name, lost in model.importances(pipeline, parts.reference, seed).items()
@@ -116,27 +120,45 @@ def describe(reference: Table, answers: Answers) -> dict[str, Any]:
     """The profile's part on the reference rows and what the served model says about them."""
     features = [profile.Column(f.name, f.name, f.datatype, reference.column(f)[:, 0].tolist()) for f in FEATURES]
     outputs = [profile.Column(LABEL_OUTPUT, LABEL_OUTPUT, "BYTES", answers.labels.tolist(), role="label")]
-    for i, label in enumerate(CLASSES):
-        name = f"{PROBABILITY_OUTPUT}_{label}"
+    for i, (name, label) in enumerate(zip(OUTPUTS[1:], CLASSES)):
         values = answers.probabilities[:, i].tolist()
         outputs.append(
             profile.Column(name, PROBABILITY_OUTPUT, "FP32", values, column=i, role="probability", label=label)
         )
-    positive = outputs[1 + CLASSES.index(POSITIVE)]
-    happened = reference.target == POSITIVE
+    calibration = [
+        {
+            "output": column.name,
+            "bins": profile.calibration_bins(np.asarray(column.values), reference.target == column.label),
+        }
+        for column in outputs
+        if column.role == "probability"
+    ]
     return {
         "features": [profile.subject(column) for column in features],
         "outputs": [profile.subject(column) for column in outputs],
         "target": {"name": TARGET, "classes": list(CLASSES), "positive_class": POSITIVE},
-        "calibration": [
-            {"output": positive.name, "bins": profile.calibration_bins(np.asarray(positive.values), happened)}
-        ],
+        "calibration": calibration,
     }
+
+
+def measure(rows: Table, answers: Answers) -> dict[str, Any]:
+    """The profile's `training`: how the served model did on rows that it was not fitted to."""
+    probabilities = answers.probabilities.astype(np.float64)
+    return profile.measures(rows.target.tolist(), answers.labels.tolist(), probabilities, CLASSES, POSITIVE)
 
 
 def write_rows(path: pathlib.Path, rows: Table) -> None:
     """The features as the source spells them, blanks included; the header is the model's inputs."""
     table.write_csv(path, [f.name for f in FEATURES], rows.texts.tolist())
+
+
+def write_scored(path: pathlib.Path, rows: Table, answers: Answers) -> None:
+    """As `write_rows`, then the truth and what the served model answers: all that the profile is made from."""
+    header = [*(f.name for f in FEATURES), TARGET, *OUTPUTS]
+    # As float64, whose shortest spelling gives the same float32 again.
+    probabilities = answers.probabilities.astype(np.float64).tolist()
+    scored = zip(rows.texts.tolist(), rows.target, answers.labels, probabilities)
+    table.write_csv(path, header, [[*texts, truth, label, *own] for texts, truth, label, own in scored])
 
 
 def write_scores(path: pathlib.Path, rows: Table, answers: Answers) -> None:

@@ -7,41 +7,80 @@ import json
 import os
 import pathlib
 import subprocess
+from typing import Any
 
 import onnxruntime
+import pytest
 from test_training import read, tensors
 
 from churn.model import LABEL_OUTPUT, PROBABILITY_OUTPUT
-from churn.table import CLASSES
+from churn.table import CLASSES, POSITIVE, TARGET
+from churn.train import OUTPUTS
+
+#: Said by the writer about itself.
+OWN = ("created_at", "generator")
 
 
-def test_both_writers_agree(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Every feature and every output, each number as the same 64-bit float; from the reference rows and the model."""
+def run(*arguments: str | pathlib.Path) -> None:
+    """`plumbline profile`, which `make test` builds and names."""
     binary = os.environ.get("PLUMBLINE_BIN")
-    assert binary and os.access(binary, os.X_OK), (
-        f"PLUMBLINE_BIN={binary} is no program: `make test` builds and names it"
-    )
+    assert binary and os.access(binary, os.X_OK), f"PLUMBLINE_BIN={binary} is no program: `make test` names it"
+    subprocess.run([binary, "profile", *map(str, arguments)], check=True, timeout=60)
 
-    # The rows as the model is asked, beside what it answers.
-    rows = read(trained / "reference.csv")
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """A profile."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.fixture(scope="module")
+def held_out(trained: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The truth of the held-out rows and what the written model answers, from the written files alone."""
+    rows, truths = read(trained / "heldout.csv"), read(trained / "heldout_scores.csv")
     session = onnxruntime.InferenceSession(trained / "model.onnx", providers=["CPUExecutionProvider"])
     labels, maps = session.run([LABEL_OUTPUT, PROBABILITY_OUTPUT], tensors(rows))
-    probability_columns = [f"{PROBABILITY_OUTPUT}_{label}" for label in CLASSES]
-    scored = tmp_path / "scored.csv"
-    with open(scored, "w", newline="", encoding="utf-8") as file:
+    path = tmp_path_factory.mktemp("held-out") / "rows.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*rows[0], LABEL_OUTPUT, *probability_columns])
-        for row, label, found in zip(rows, labels, maps):
-            writer.writerow([*row.values(), label, *(found[c] for c in CLASSES)])
+        writer.writerow([TARGET, *OUTPUTS])
+        writer.writerows(
+            [truth[TARGET], label, *(found[c] for c in CLASSES)] for truth, label, found in zip(truths, labels, maps)
+        )
+    return path
 
-    command = [binary, "profile", str(scored), "--model-name", "churn", "--model-file", str(trained / "model.onnx")]
-    command += ["--output-columns", ",".join([LABEL_OUTPUT, *probability_columns])]
-    for i, (column, label) in enumerate(zip(probability_columns, CLASSES)):
-        command += ["--class", f"{column}={label}", "--tensor", f"{column}={PROBABILITY_OUTPUT}:{i}"]
-    subprocess.run([*command, "--output", str(tmp_path / "profile.json")], check=True, timeout=60)
 
-    ours = json.loads((trained / "profile.json").read_text(encoding="utf-8"))
-    theirs = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))
-    for key in ("format", "format_version", "model", "features", "outputs"):
-        assert theirs[key] == ours[key], key
-    assert theirs["data"]["rows"] == ours["data"]["rows"]
+def test_both_writers_agree(trained: pathlib.Path, held_out: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Every section, each number as the same 64-bit float: digests, rows, features, outputs, target, measures,
+    importances and calibration.
+    """
+    ours = load(trained / "profile.json")
+    importances = tmp_path / "importances.csv"
+    with open(importances, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["feature", "importance"])
+        writer.writerows(importance.values() for importance in ours["importances"])
+
+    arguments = [trained / "reference.csv", "--model-name", "churn", "--model-file", trained / "model.onnx"]
+    arguments += ["--target", TARGET, "--positive-class", POSITIVE, "--output-columns", ",".join(OUTPUTS)]
+    arguments += ["--held-out", held_out, "--importances", importances]
+    for i, (column, label) in enumerate(zip(OUTPUTS[1:], CLASSES)):
+        arguments += ["--class", f"{column}={label}", "--tensor", f"{column}={PROBABILITY_OUTPUT}:{i}"]
+    run(*arguments, "--output", tmp_path / "profile.json")
+
+    theirs = load(tmp_path / "profile.json")
+    assert theirs.keys() == ours.keys()
+    for section in ours.keys() - OWN:
+        assert theirs[section] == ours[section], section
+    assert ours.keys() - OWN == {
+        "format",
+        "format_version",
+        "model",
+        "data",
+        "features",
+        "outputs",
+        "target",
+        "training",
+        "importances",
+        "calibration",
+    }

@@ -99,9 +99,12 @@ def test_the_profile_belongs_to_the_files_beside_it(trained: pathlib.Path) -> No
         assert subject["count"] + subject["missing"] == rows
     heldout = json.loads((trained / "metrics.json").read_text())["heldout"]
     assert profile["training"] == {"rows": 1761, **heldout}
+    assert set(heldout) == {"accuracy", "precision", "recall", "f1", "auc", "log_loss"}
     ranked = [importance["importance"] for importance in profile["importances"]]
     assert ranked == sorted(ranked, reverse=True) and ranked[0] > 0.01 and ranked[-1] >= 0
-    assert sum(b["count"] for b in profile["calibration"][0]["bins"]) == rows
+    assert [curve["output"] for curve in profile["calibration"]] == list(train.OUTPUTS[1:])
+    for curve in profile["calibration"]:
+        assert sum(b["count"] for b in curve["bins"]) == rows
 
 
 def test_no_row_is_in_two_parts() -> None:

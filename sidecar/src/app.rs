@@ -213,11 +213,10 @@ fn events(
         .spool_dir
         .as_ref()
         .map_or_else(String::new, |spool: &PathBuf| spool.display().to_string());
-    let outbox = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
+    let (outbox, keeper) = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
-    let outbox = Arc::new(outbox);
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
-    let delivery = Delivery::new(worker, Arc::clone(&outbox), metrics.events.clone());
+    let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());
     Ok((Raise::new(source, Some(outbox)), Some(delivery)))
 }
 

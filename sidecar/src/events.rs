@@ -1,11 +1,13 @@
 //! Tells the analysis-worker about drift: at least once, without ever holding up the observer.
 //!
-//! The observer raises a change; it becomes a CloudEvent in the [`Outbox`] (on disk first, when there is a spool
-//! directory), and a task of its own delivers it, however long the worker is away.
+//! The observer raises a change; it becomes a CloudEvent in the [`Outbox`]. A task delivers it, however long the worker is
+//! away, and a thread keeps what waits on disk, when there is a spool directory: neither waits for the other.
 
 mod delivery;
+mod episodes;
 mod event;
 mod outbox;
+mod spool;
 
 use std::sync::Arc;
 
@@ -32,7 +34,13 @@ impl Raise {
     /// Puts the change into the outbox; waits for nobody.
     pub(crate) fn change(&self, model: &Model, change: Change) {
         if let Some(outbox) = &self.outbox {
-            outbox.put(self.source.event(model, change));
+            let episode = outbox.episode(
+                &model.name,
+                &change.profile,
+                change.state,
+                change.started_at_unix_ms,
+            );
+            outbox.put(self.source.event(model, change, episode));
         }
     }
 }

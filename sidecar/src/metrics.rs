@@ -4,10 +4,12 @@ mod feedback;
 mod logger;
 mod performance;
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use plumbline_drift::Profile;
 use plumbline_drift::monitor::SubjectInfo;
 use plumbline_drift::profile::{Kind, Role};
 use plumbline_inference_protocol::GrpcCode;
@@ -53,12 +55,22 @@ pub(crate) struct Metrics {
     drift_state: IntGaugeVec,
     drift_windows: IntCounterVec,
     profile_loaded: IntGaugeVec,
+    reference: ReferenceMetrics,
     pub(crate) exchanges: ExchangeMetrics,
     pub(crate) upstream: UpstreamMetrics,
     pub(crate) events: EventMetrics,
     pub(crate) logger: LoggerMetrics,
     pub(crate) feedback: FeedbackMetrics,
     performance: PerformanceFamilies,
+}
+
+/// Rows per bin of each model's reference, what rules compare the bin counters with.
+#[derive(Clone, Debug)]
+struct ReferenceMetrics {
+    family: IntGaugeVec,
+    /// The series of each model, to be taken back when it gets another profile: a bin of the old one would count as a bin
+    /// without rows.
+    shown: Arc<Mutex<BTreeMap<String, Vec<[String; 4]>>>>,
 }
 
 /// Exchanges that carried predictions: `inferences` = `observed` + `skipped` once the queue is empty.
@@ -83,16 +95,27 @@ pub(crate) struct UpstreamMetrics {
     pub(crate) client: IntCounter,
 }
 
-/// Events on their way to the analysis-worker.
+/// Events on their way to the analysis-worker: `raised + loaded = delivered + refused + coalesced + overflowed + pending`.
 #[derive(Clone, Debug)]
 pub(crate) struct EventMetrics {
     pub(crate) raised: IntCounter,
+    pub(crate) loaded: IntCounter,
     pub(crate) delivered: IntCounter,
     pub(crate) retried: IntCounter,
     pub(crate) refused: IntCounter,
     pub(crate) coalesced: IntCounter,
     pub(crate) overflowed: IntCounter,
     pub(crate) pending: IntGauge,
+    pub(crate) pending_bytes: IntGauge,
+    pub(crate) spool: SpoolMetrics,
+}
+
+/// What the disk did not do for the spool.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolMetrics {
+    pub(crate) read: IntCounter,
+    pub(crate) write: IntCounter,
+    pub(crate) remove: IntCounter,
 }
 
 const MODEL: [&str; 2] = ["model", "version"];
@@ -121,8 +144,13 @@ impl Metrics {
         );
         let events = registry.counter_vec(
             "plumbline_sidecar_events_total",
-            "Drift events by what became of them; one event can be retried many times.",
+            "Drift events: raised here or loaded from the spool, then delivered, refused, coalesced or overflowed, once each; retried counts attempts.",
             &["outcome"],
+        );
+        let spool = registry.counter_vec(
+            "plumbline_sidecar_spool_failures_total",
+            "Operations of the spool directory that failed; events wait in memory, and what fails is tried again.",
+            &["operation"],
         );
         Self {
             request_duration: registry.histogram_vec(
@@ -208,6 +236,14 @@ impl Metrics {
                 "1 when the model has a usable reference profile, 0 when it has none or a bad one.",
                 &["model"],
             ),
+            reference: ReferenceMetrics {
+                family: registry.int_gauge_vec(
+                    "plumbline_reference_bin_rows",
+                    "Rows of the reference profile per bin of a feature or output, as the bin counters have them.",
+                    &["model", "version", "subject", "bin"],
+                ),
+                shown: Arc::default(),
+            },
             exchanges: ExchangeMetrics {
                 inferences: exchanges.with_label_values(&["forwarded"]),
                 observed: exchanges.with_label_values(&["observed"]),
@@ -241,6 +277,7 @@ impl Metrics {
             },
             events: EventMetrics {
                 raised: events.with_label_values(&["raised"]),
+                loaded: events.with_label_values(&["loaded"]),
                 delivered: events.with_label_values(&["delivered"]),
                 retried: events.with_label_values(&["retried"]),
                 refused: events.with_label_values(&["refused"]),
@@ -250,6 +287,15 @@ impl Metrics {
                     "plumbline_sidecar_events_pending",
                     "Drift events that wait for delivery.",
                 ),
+                pending_bytes: registry.int_gauge(
+                    "plumbline_sidecar_events_pending_bytes",
+                    "Bytes of the drift events that wait for delivery.",
+                ),
+                spool: SpoolMetrics {
+                    read: spool.with_label_values(&["read"]),
+                    write: spool.with_label_values(&["write"]),
+                    remove: spool.with_label_values(&["remove"]),
+                },
             },
             logger: LoggerMetrics::declare(registry),
             feedback: FeedbackMetrics::declare(registry),
@@ -262,6 +308,26 @@ impl Metrics {
         self.profile_loaded
             .with_label_values(&[model])
             .set(i64::from(loaded));
+    }
+
+    /// Shows the reference of a model, instead of the one before.
+    pub(crate) fn reference(&self, [model, version]: [&str; 2], profile: &Profile) {
+        let ReferenceMetrics { family, shown } = &self.reference;
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = shown.entry(model.to_owned()).or_default();
+        for labels in series.drain(..) {
+            family
+                .remove_label_values(&labels.each_ref().map(String::as_str))
+                .expect("it was made with these labels");
+        }
+        for subject in profile.subjects() {
+            for (bin, rows) in subject.bin_names().into_iter().zip(subject.reference_counts()) {
+                let labels = [model.to_owned(), version.to_owned(), subject.name.clone(), bin];
+                let gauge = family.with_label_values(&labels.each_ref().map(String::as_str));
+                gauge.set(i64::try_from(rows).unwrap_or(i64::MAX));
+                series.push(labels);
+            }
+        }
     }
 
     /// The handles of one model.
@@ -521,6 +587,28 @@ mod tests {
             .record(Protocol::V2, Code::Http(StatusCode::OK), Duration::from_millis(3));
         let line = r#"plumbline_request_duration_seconds_count{code="200",model="churn",protocol="v2",version="3"} 1"#;
         assert!(text().contains(line), "{}", text());
+    }
+
+    #[test]
+    fn another_profile_takes_the_place_of_the_reference() {
+        const EXAMPLE: &str = include_str!("../../crates/drift/schema/example.profile.json");
+
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        let profile = |subject: &str| {
+            let mut profile = Profile::from_json(EXAMPLE.as_bytes()).expect("the example is valid");
+            profile.features.truncate(1);
+            subject.clone_into(&mut profile.features[0].name);
+            profile
+        };
+        metrics.reference(["churn", "3"], &profile("senior"));
+        metrics.reference(["fraud", "1"], &profile("senior"));
+        metrics.reference(["churn", "4"], &profile("partner"));
+        let text = String::from_utf8(registry.render()).expect("text");
+        let shows = |part: &str| text.lines().any(|line| line.contains(part));
+        assert!(!shows(r#"model="churn",subject="senior""#), "{text}");
+        assert!(shows(r#"model="churn",subject="partner",version="4""#), "{text}");
+        assert!(shows(r#"model="fraud",subject="senior",version="1""#), "{text}");
     }
 
     #[test]

@@ -2,5 +2,6 @@
 
 mod offline;
 mod onnx;
+mod profiles;
 mod stack;
 mod support;

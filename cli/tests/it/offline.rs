@@ -79,9 +79,23 @@ fn bad_rows_are_told_in_one_line_with_their_place() {
         format!("plumbline: {ragged}:3: 1 cells where the header has 2")
     );
     let parquet = file("rows.parquet", "PAR1");
+    assert!(
+        problem(&["profile", &parquet], 1)
+            .starts_with(&format!("plumbline: {parquet}: cannot read the Parquet file: "))
+    );
+    let excel = file("rows.xlsx", "PK\u{3}\u{4}");
     assert_eq!(
-        problem(&["profile", &parquet], 1),
-        format!("plumbline: {parquet} is a Parquet file; rows are read from CSV: convert it first")
+        problem(&["profile", &excel], 1),
+        format!(
+            "plumbline: {excel} is a zip or Excel file; rows are read from CSV, NDJSON and Parquet: convert it first"
+        )
+    );
+    let lines = file("rows.ndjson", "{\"amount\": 1}\n{\"amount\": [2]}\n");
+    assert_eq!(
+        problem(&["profile", &lines], 1),
+        format!(
+            "plumbline: {lines}:2: column `amount`: expected a number, a truth value or a text, found an array"
+        )
     );
     let missing = model.text("missing.csv");
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::binner::{Binner, Place};
 use crate::describe::{moments, quantile, sort};
 use crate::fsum::fsum;
 use crate::profile::{
@@ -114,6 +115,41 @@ impl SubjectBuilder {
         self.missing += other.missing;
     }
 
+    /// A builder of the same column that has seen nothing.
+    pub(crate) fn emptied(&self) -> Self {
+        Self {
+            identity: self.identity.clone(),
+            numbers: Vec::new(),
+            texts: HashMap::new(),
+            booleans: Boolean { no: 0, yes: 0 },
+            missing: 0,
+        }
+    }
+
+    /// Its rows in the bins of `subject`, which a builder of the same column made: the order is that of
+    /// [`Subject::reference_counts`].
+    pub(crate) fn tally(&self, subject: &Subject, binner: &Binner) -> Vec<u64> {
+        let mut counts = vec![0; subject.reference_counts().len()];
+        let mut add = |place: Place, rows: u64| {
+            let (Place::Number(bin, _) | Place::Bin(bin)) = place;
+            if let Some(count) = counts.get_mut(bin) {
+                *count += rows;
+            }
+        };
+        for x in &self.numbers {
+            // Not through the binner: on a subject of lengths it takes numbers for missing.
+            let edges = subject.numeric.as_ref().map_or(&[][..], |n| &n.edges);
+            add(Place::Bin(edges.partition_point(|e| e <= x)), 1);
+        }
+        for (text, rows) in &self.texts {
+            add(binner.text(text.as_bytes()), *rows);
+        }
+        add(binner.boolean(false), self.booleans.no);
+        add(binner.boolean(true), self.booleans.yes);
+        add(binner.missing(), self.missing);
+        counts
+    }
+
     /// Rows so far, the ones without a value included.
     pub fn rows(&self) -> u64 {
         let texts: u64 = self.texts.values().sum();
@@ -155,33 +191,41 @@ pub fn is_usable(value: f64) -> bool {
 }
 
 /// Whether texts are too different to be categories: more than 256 values that make up more than a tenth of the rows.
-fn too_many(distinct: u64, count: u64) -> bool {
+pub(crate) fn too_many(distinct: u64, count: u64) -> bool {
     distinct > MAX_CATEGORIES as u64 && distinct.saturating_mul(10) > count
 }
 
 fn categorical(texts: HashMap<String, u64>) -> Categorical {
-    let distinct = texts.len() as u64;
-    let mut categories: Vec<Category> = texts
-        .into_iter()
-        .map(|(value, count)| Category { value, count })
-        .collect();
-    categories.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.value.cmp(&b.value)));
-    let other = categories.iter().skip(MAX_CATEGORIES).map(|c| c.count).sum();
-    categories.truncate(MAX_CATEGORIES);
-    Categorical {
-        distinct,
-        categories,
-        other,
-    }
+    let categories = texts.into_iter().map(|(value, count)| Category { value, count });
+    Categorical::ranked(categories.collect())
 }
 
 /// Bins and moments of [usable](is_usable) values.
 pub fn numeric(mut values: Vec<f64>) -> Numeric {
     sort(&mut values);
     let edges = bin_edges(&values);
+    describe(&values, edges)
+}
+
+/// Bins and moments of [usable](is_usable) values on edges that were made before, such as those of another part of the
+/// rows; shape `[bins + 1]`, ascending.
+///
+/// A profile is valid, and [merges](crate::Profile::merge), when all values are between the first and the last edge.
+pub fn numeric_on(edges: &[f64], mut values: Vec<f64>) -> Numeric {
+    sort(&mut values);
+    let edges = if values.is_empty() {
+        Vec::new()
+    } else {
+        edges.to_vec()
+    };
+    describe(&values, edges)
+}
+
+/// `values`: ascending.
+fn describe(values: &[f64], edges: Vec<f64>) -> Numeric {
     let mut counts = vec![0_u64; edges.len() + 1];
     let mut means = vec![None; edges.len() + 1];
-    let mut rest = values.as_slice();
+    let mut rest = values;
     for (bin, (count, mean)) in counts.iter_mut().zip(&mut means).enumerate() {
         let inside = edges
             .get(bin)
@@ -191,8 +235,8 @@ pub fn numeric(mut values: Vec<f64>) -> Numeric {
         *mean = bin_mean(own);
         rest = above;
     }
-    let m = moments(&values);
-    let at = |level| quantile(&values, level).map(|value| Quantile { level, value });
+    let m = moments(values);
+    let at = |level| quantile(values, level).map(|value| Quantile { level, value });
     Numeric {
         distinct: values.chunk_by(|a, b| a == b).count() as u64,
         edges,

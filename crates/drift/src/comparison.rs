@@ -5,7 +5,9 @@ use crate::special::chi2_sf;
 use crate::stats::binned::{Pair, pool_bins, pooled};
 
 /// Rows that a bin is expected to hold for the chi-square law to be near.
-const MIN_EXPECTED: f64 = 5.0;
+const FOR_P_VALUES: f64 = 5.0;
+/// Rows that a bin is expected to hold for its part of an effect to mean something, where no p-value is asked for.
+const FOR_EFFECTS: f64 = 1.0;
 
 /// The statistics of a window, without the ones that need values.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,41 @@ pub(crate) struct Comparison {
     pub(crate) excess: f64,
     /// Standard deviation of the effect if nothing changed.
     pub(crate) null_error: f64,
+}
+
+/// The size of a change, on the scale of the PSI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effect {
+    /// PSI less its mean when nothing changed: below 0 where chance alone would make more of it.
+    pub(crate) excess: f64,
+    /// Its standard deviation.
+    pub(crate) error: f64,
+    /// Its standard deviation if nothing changed.
+    pub(crate) null_error: f64,
+}
+
+impl Effect {
+    /// `dof` bins less one; `shrink` as in [`compare`].
+    fn new(pair: &Pair<'_>, dof: u64, shrink: f64) -> Self {
+        let dof = dof as f64;
+        let scale = pair.scale() / shrink;
+        let excess = if dof > 0.0 { pair.psi() - dof * scale } else { 0.0 };
+        Self {
+            excess,
+            // n_e · PSI has a noncentral chi-square law with this variance.
+            error: (2.0 * dof + 4.0 * excess.max(0.0) / scale).sqrt() * scale,
+            null_error: (2.0 * dof).sqrt() * scale,
+        }
+    }
+}
+
+/// The size of a change that is known to be there: of histograms as in [`compare`], with bins as fine as rows allow.
+pub(crate) fn effect(reference: &[u64], detection: &[u64], ordered: bool) -> Option<Effect> {
+    let groups = groups(reference, detection, ordered, FOR_EFFECTS)?;
+    let (reference, detection) = (pooled(reference, &groups), pooled(detection, &groups));
+    let pair = Pair::new(&reference, &detection).ok()?;
+    let dof = pair.chi_square().map_or(0, |c| c.dof);
+    Some(Effect::new(&pair, dof, 1.0))
 }
 
 /// Compares histograms whose last bin is for missing values. `shrink` in (0, 1]: the share of the rows that counts as
@@ -27,30 +64,25 @@ pub(crate) fn compare(
     alpha: f64,
 ) -> Option<Comparison> {
     let all = Pair::new(reference, detection).ok()?;
-    let groups = groups(reference, detection, ordered)?;
+    let groups = groups(reference, detection, ordered, FOR_P_VALUES)?;
     let (large_reference, large_detection) = (pooled(reference, &groups), pooled(detection, &groups));
     let large = Pair::new(&large_reference, &large_detection).ok()?;
     let chi_square = large.chi_square();
     let dof = chi_square.map_or(0, |c| c.dof);
-    let scale = large.scale() / shrink;
-    let bias = dof as f64 * scale;
-    let null_error = (2.0 * dof as f64).sqrt() * scale;
-    let excess = if dof > 0 { large.psi() - bias } else { 0.0 };
-    let effect = excess.max(0.0);
+    let effect = Effect::new(&large, dof, shrink);
     let statistic = chi_square.map_or(0.0, |c| c.statistic * shrink);
     let ks = ordered.then(|| all.kolmogorov_smirnov());
     Some(Comparison {
-        excess,
-        null_error,
+        excess: effect.excess,
+        null_error: effect.null_error,
         statistics: Statistics {
             psi: all.psi(),
             psi_null_mean: all.psi_null_mean(),
             psi_critical: all.psi_critical(alpha).unwrap_or(0.0),
-            effect,
-            // n_e · PSI has a noncentral chi-square law with this variance.
-            effect_error: (2.0 * dof as f64 + 4.0 * effect / scale).sqrt() * scale,
-            z: if null_error > 0.0 {
-                excess / null_error
+            effect: effect.excess.max(0.0),
+            effect_error: effect.error,
+            z: if effect.null_error > 0.0 {
+                effect.excess / effect.null_error
             } else {
                 0.0
             },
@@ -105,15 +137,15 @@ pub(crate) fn bin_reports(
         .collect()
 }
 
-/// Merges small bins. Missing values have no neighbours: they keep their bin once there are enough, and share the last one
+/// Merges bins that are expected to hold fewer rows. Missing values have no neighbours: they keep their bin once there are enough, and share the last one
 /// before.
-fn groups(reference: &[u64], detection: &[u64], ordered: bool) -> Option<Vec<usize>> {
+fn groups(reference: &[u64], detection: &[u64], ordered: bool, min_expected: f64) -> Option<Vec<usize>> {
     if !ordered {
-        return pool_bins(reference, detection, MIN_EXPECTED, false).ok();
+        return pool_bins(reference, detection, min_expected, false).ok();
     }
     let (missing_reference, values_reference) = reference.split_last()?;
     let (missing_detection, values_detection) = detection.split_last()?;
-    let mut groups = pool_bins(values_reference, values_detection, MIN_EXPECTED, true)
+    let mut groups = pool_bins(values_reference, values_detection, min_expected, true)
         // All rows of a side are missing: whatever values there are share one bin.
         .unwrap_or_else(|_| vec![0; values_reference.len()]);
     let (n, m) = (
@@ -122,7 +154,7 @@ fn groups(reference: &[u64], detection: &[u64], ordered: bool) -> Option<Vec<usi
     );
     let expected = (missing_reference + missing_detection) as f64 * m / (n + m);
     let last = groups.last().copied().unwrap_or(0);
-    groups.push(if expected >= MIN_EXPECTED { last + 1 } else { last });
+    groups.push(if expected >= min_expected { last + 1 } else { last });
     Some(groups)
 }
 

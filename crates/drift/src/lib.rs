@@ -6,6 +6,7 @@
 
 mod binner;
 mod build;
+pub mod cause;
 mod comparison;
 mod describe;
 mod fsum;
@@ -15,12 +16,14 @@ pub mod performance;
 pub mod profile;
 pub mod report;
 mod rng;
+pub mod season;
+pub mod segments;
 pub mod sequential;
 pub mod special;
 pub mod stats;
 mod window;
 
-pub use build::{SubjectBuilder, is_usable, numeric};
+pub use build::{SubjectBuilder, is_usable, numeric, numeric_on};
 pub use describe::{Moments, moments, moments_about, quantile};
 pub use fsum::fsum;
 pub use monitor::{Monitor, Settings};

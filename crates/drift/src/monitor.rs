@@ -1,10 +1,17 @@
 //! Watches the rows of one model: counts, tests and judges every subject of its profile.
 //!
-//! A row costs a bin search and a few dozen additions per subject, without allocation. Windows close after a number of rows or when
-//! the caller says so; then each subject is compared with the reference and its state decided by two gates. The first is
-//! evidence: the sequential test (or, where rows depend on each other, several windows in a row), within a false-alarm
-//! budget that the subjects of a model share. The second is the effect size: a change that is certain but small is no drift.
+//! A row costs a bin search and a few dozen additions per subject, without allocation. Windows close after a number of rows, when
+//! the caller says so, or as soon as the evidence of a subject calls for a verdict; then each subject is compared with the reference
+//! and its state decided by two gates.
+//!
+//! The first is evidence, within a false-alarm budget that the subjects of a model share: the sequential test, after every
+//! row. Where rows depend on each other it means less than it says; several windows in a row take its place, with as many rows as
+//! independent ones would have to be to say as much. The second is the effect size, a change that is certain but small being no drift: of the
+//! rows since the change began, as the sequential test dates it, or of windows.
+//!
+//! Evidence whose effect is too small is kept until the effect can be told from that of a warning; then the test starts again.
 
+mod serial;
 mod settings;
 mod subject;
 mod track;
@@ -17,6 +24,7 @@ use crate::profile::{Datatype, Kind, Profile, ProfileError, Role};
 use crate::report::{Contribution, Counters, DriftReport, Gates, State, Transition, WindowInfo};
 
 pub use settings::Settings;
+pub use subject::MAX_BINS;
 
 /// Why a monitor cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -153,11 +161,26 @@ impl Monitor {
         }
     }
 
-    /// Ends a row; true when the window is full and should be [closed](Self::close_window).
+    /// Ends a row; true when the window should be [closed](Self::close_window): it is full, or it has `min_rows` and a subject's
+    /// evidence has come up, so that a verdict is due.
     pub fn end_row(&mut self) -> bool {
         self.rows += 1;
         self.window_rows += 1;
-        self.window_rows >= self.rules.settings.window_rows
+        let Settings {
+            window_rows,
+            min_rows,
+            ..
+        } = self.rules.settings;
+        self.window_rows >= window_rows
+            || (self.window_rows >= min_rows && self.subjects.iter().any(|s| s.is_due(&self.rules)))
+    }
+
+    /// Natural logarithm of a subject's evidence after the last row; −∞ before the first one. While nothing changes, P(this reaches `ln C` within
+    /// T rows) ≤ T/C.
+    pub fn ln_evidence(&self, subject: usize) -> f64 {
+        self.subjects
+            .get(subject)
+            .map_or(f64::NEG_INFINITY, SubjectMonitor::ln_evidence)
     }
 
     /// Rows in the open window.
@@ -179,8 +202,8 @@ impl Monitor {
                 report.transitions.push(Transition {
                     subject: Some(subject.info.name.clone()),
                     from,
-                    to: subject.track.state,
-                    episode: subject.track.episode,
+                    to: subject.state.track.state,
+                    episode: subject.state.track.episode,
                 });
             }
         }
@@ -241,7 +264,7 @@ impl Monitor {
         let worst = self
             .subjects
             .iter()
-            .map(|s| s.track.state)
+            .map(|s| s.state.track.state)
             .max_by_key(|s| s.level())
             .unwrap_or_default();
         let next = match (worst.level(), self.track.state) {
@@ -274,7 +297,7 @@ impl Monitor {
             rows_total: self.rows,
             gates: Gates {
                 false_alarm_rate: settings.false_alarm_rate,
-                log10_evidence: self.rules.ln_evidence() / std::f64::consts::LN_10,
+                log10_evidence: self.rules.evidence.log10(),
                 window_p_value: self.rules.window_p_value(self.window_rows),
                 warning_effect: settings.warning_effect,
                 drift_effect: settings.drift_effect,
@@ -298,19 +321,18 @@ impl Monitor {
         report.episode = self.track.episode;
         report.since_unix_ms = self.track.since_unix_ms;
         for (subject, own) in self.subjects.iter().zip(&mut report.subjects) {
-            own.state = subject.track.state;
-            own.episode = subject.track.episode;
-            own.since_unix_ms = subject.track.since_unix_ms;
+            own.state = subject.state.track.state;
+            own.episode = subject.state.track.episode;
+            own.since_unix_ms = subject.state.track.since_unix_ms;
         }
     }
 
     fn ranking(&self, evaluations: &[Evaluation]) -> Vec<Contribution> {
-        let effect = |e: &Evaluation| e.statistics.filter(|_| !e.insufficient).map_or(0.0, |s| s.effect);
         let scored = || {
             self.infos
                 .iter()
                 .zip(&self.weights)
-                .zip(evaluations.iter().map(effect))
+                .zip(evaluations.iter().map(Evaluation::effect))
         };
         let total: f64 = scored().map(|((_, weight), effect)| weight * effect).sum();
         let mut ranking: Vec<Contribution> = scored()

@@ -4,11 +4,15 @@
 //! the types here. Every type refuses unknown fields, so a misspelt setting is told instead of ignored.
 
 mod error;
+mod measure;
+mod merge;
+mod power;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, ProfileError};
+pub use measure::{Answers, calibration_bins};
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";

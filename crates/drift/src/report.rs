@@ -3,12 +3,14 @@
 //! Fields that a later version adds are ignored by an older reader, so that the parts can be upgraded in any order.
 
 mod event;
+mod evidence;
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Kind, Role};
 
 pub use event::{DETECTED, DriftEvent, DriftOverview, RECOVERED};
+pub use evidence::{Comovement, EvidencePack, Histogram, MAX_EVIDENCE_BYTES, Movements, SubjectEvidence};
 
 /// How a subject or a model stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,7 +121,7 @@ pub struct Contribution {
     pub subject: String,
     /// Its share of `effect · weight` over all subjects, in `[0, 1]`.
     pub share: f64,
-    /// Its debiased effect.
+    /// Its debiased effect: since the onset of the change where that is certain, else in the window.
     pub effect: f64,
     /// Its importance relative to the mean feature; 1 when the profile has none.
     pub weight: f64,
@@ -150,6 +152,9 @@ pub struct SubjectReport {
     pub statistics: Option<Statistics>,
     /// The sequential test.
     pub evidence: Evidence,
+    /// The change that the sequential test is sure of; none while its evidence does not pass the gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onset: Option<OnsetReport>,
     /// Rows since the start.
     pub counters: Counters,
     /// Moments of the reference; for numbers.
@@ -235,9 +240,20 @@ pub struct Evidence {
     pub sufficient: bool,
     /// False when successive values depend on each other: then it means less than it says, and windows decide.
     pub calibrated: bool,
-    /// Lag-1 correlation of the ranks in the window; none below 100 rows.
+    /// Lag-1 correlation of the ranks of the newest rows; none below 100 rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial_correlation: Option<f64>,
+}
+
+/// A change, from where it most likely began.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnsetReport {
+    /// Rows of the subject since it began, up to the end of the window.
+    pub rows_ago: u64,
+    /// Debiased effect of these rows, on the scale of the PSI, at least 0; a window that began before the change has less.
+    pub effect: f64,
+    /// Standard deviation of `effect`.
+    pub effect_error: f64,
 }
 
 /// Rows of a subject since the start.

@@ -1,7 +1,9 @@
 //! The one generator of this crate: small, fast, and the same in every language.
 
+use serde::{Deserialize, Serialize};
+
 /// `SplitMix64` (Steele, Lea, Flood 2014). Its whole state is one number, so that a stored detector continues where it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitMix64 {
     state: u64,
 }

@@ -11,7 +11,7 @@ mod page_hinkley;
 mod risk;
 
 pub use adwin::{Adwin, AdwinSettings};
-pub use conformal::{Bets, ConformalDetector};
+pub use conformal::{Bets, ConformalDetector, Onset};
 pub use control::{Cusum, Ewma};
 pub use page_hinkley::{PageHinkley, PageHinkleySettings};
 pub use risk::{RiskSettings, RiskTracker, SourceRisk};

@@ -1,8 +1,10 @@
 //! What one subject's rows add up to: bin counts and moments. Everything is a sum, so windows of replicas and of
 //! restarts merge exactly in any order.
 
+use serde::{Deserialize, Serialize};
+
 /// Bin counts and moments of the rows of one subject.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Rows per bin, in the order of [`Subject::reference_counts`](crate::profile::Subject::reference_counts).
     bins: Box<[u64]>,
@@ -73,10 +75,7 @@ impl Window {
 
     /// Adds everything that `other` saw. Windows of different bins do not mix: then nothing is added.
     pub fn merge(&mut self, other: &Self) {
-        if self.bins.len() != other.bins.len()
-            || self.sums.len() != other.sums.len()
-            || self.centre != other.centre
-        {
+        if !self.fits(other) {
             return;
         }
         for (a, b) in self.bins.iter_mut().zip(&other.bins) {
@@ -115,6 +114,18 @@ impl Window {
         let count = *self.bins.get(bin)?;
         let sum = *self.sums.get(bin)?;
         (count > 0).then(|| self.centre + sum / count as f64)
+    }
+
+    /// Whether a state read from elsewhere has the shape of this one.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        self.bins.len() == other.bins.len()
+            && self.sums.len() == other.sums.len()
+            && self.centre == other.centre
+    }
+
+    /// Bytes behind the fields.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.bins) + size_of_val(&*self.sums)
     }
 
     /// Moments of the numbers; `None` without any.

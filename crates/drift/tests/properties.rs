@@ -141,6 +141,15 @@ proptest! {
     }
 }
 
+#[test]
+fn a_reference_with_the_smallest_spread_there_is_makes_no_infinity() {
+    let profile = profile(&[5e-324, 0.0], &[]);
+    let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+    monitor.observe_number(0, 1.0);
+    monitor.end_row();
+    assert_finite(&serde_json::to_value(monitor.report(1)).expect("JSON"), "");
+}
+
 /// serde writes NaN and infinities as null; a report has no nulls but where a field says so.
 fn assert_finite(value: &serde_json::Value, path: &str) {
     match value {

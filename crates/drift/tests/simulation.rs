@@ -156,28 +156,27 @@ fn subject<'a>(report: &'a DriftReport, name: &str) -> &'a plumbline_drift::repo
         .expect("a subject of the profile")
 }
 
+/// The promise is one false alarm in a million rows at most: 0.8 on average in all of these.
 #[test]
 fn unchanged_streams_raise_nothing() {
+    let mut alarms = Vec::new();
     for seed in 0..40 {
         let mut monitor = monitor(seed);
         let mut rng = SplitMix64::new(1_000 + seed);
         let reports = send(&mut monitor, UNCHANGED, 20_000, &mut rng);
-        assert_eq!(reports.len(), 40);
+        assert!(reports.len() >= 40);
+        if reports.iter().any(|r| r.state != State::Stable) {
+            alarms.push(seed);
+        }
         for report in &reports {
-            assert_eq!(
-                (report.state, report.transitions.len()),
-                (State::Stable, 0),
-                "seed {seed}: {report:?}"
-            );
             assert!(
-                report
-                    .subjects
-                    .iter()
-                    .all(|s| !s.insufficient && s.evidence.calibrated),
+                report.subjects.iter().all(|s| s.evidence.calibrated),
                 "seed {seed}"
             );
         }
     }
+    // More than three have a probability of 0.009.
+    assert!(alarms.len() <= 3, "seeds {alarms:?}");
 }
 
 /// The bound itself, at a level where a simulation can see it: P(alarm within T values) ≤ T · α.
@@ -255,12 +254,16 @@ fn changes_are_found_within_a_few_windows_and_blamed_on_the_right_subject() {
             let reports = send(&mut monitor, world, within + 500, &mut rng);
             let found = reports.iter().find(|r| r.state == State::Drift);
             let found = found.unwrap_or_else(|| panic!("{name}, seed {seed}: not found in {within} rows"));
-            assert_eq!(subject(found, name).state, State::Drift, "seed {seed}");
             let blamed = &found.ranking.first().expect("an effect").subject;
             // The score is made from the normal feature, so either may lead.
             assert!(
                 blamed == name || (name == "normal" && blamed == "score"),
                 "{name}: {blamed}"
+            );
+            let told = |name| subject(found, name).state == State::Drift;
+            assert!(
+                told(name) || (name == "normal" && told("score")),
+                "{name}, seed {seed}"
             );
             let clean = ["tenure", "flag"].map(|other| subject(found, other).state);
             assert_eq!(clean, [State::Stable; 2], "{name}, seed {seed}");
@@ -273,23 +276,46 @@ fn changes_are_found_within_a_few_windows_and_blamed_on_the_right_subject() {
 fn a_change_that_is_certain_but_small_is_no_drift() {
     // A large reference, so that the sequential test can tell a tenth of a standard deviation: a PSI of 0.01.
     let profile = profile(60_000, 7);
-    let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
-    let mut rng = SplitMix64::new(3_007);
-    let reports = send(
-        &mut monitor,
-        World {
+    let mut warned = 0;
+    for seed in 0..20 {
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        let mut monitor = Monitor::new(&profile, settings, 0).expect("a valid profile");
+        let mut rng = SplitMix64::new(3_007 + seed);
+        let slightly = World {
             shift: 0.1,
             ..UNCHANGED
-        },
-        30_000,
-        &mut rng,
-    );
-    let certain = reports
-        .iter()
-        .filter(|r| subject(r, "normal").evidence.sufficient)
-        .count();
-    assert!(certain > 10, "{certain} windows");
-    assert!(reports.iter().all(|r| r.state == State::Stable));
+        };
+        let reports = send(&mut monitor, slightly, 30_000, &mut rng);
+        let onsets = reports.iter().filter_map(|r| subject(r, "normal").onset);
+        assert!(onsets.count() > 2, "seed {seed}: the change is certain");
+        assert!(reports.iter().all(|r| r.state != State::Drift), "seed {seed}");
+        warned += usize::from(reports.iter().any(|r| r.state == State::Warning));
+    }
+    // Half of the effect that a warning takes: chance may make the rest of it up once in a while.
+    assert!(warned <= 12, "{warned} of 20");
+}
+
+/// Evidence without an effect is no standing invitation: when it is certain that the change is small, the test starts again, and what
+/// comes later is found as if nothing had been.
+#[test]
+fn evidence_of_a_small_change_is_spent_and_a_large_change_after_it_is_found() {
+    let profile = profile(60_000, 7);
+    for seed in 0..5 {
+        let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+        let mut rng = SplitMix64::new(8_007 + seed);
+        let shifted = |shift| World { shift, ..UNCHANGED };
+        let small = send(&mut monitor, shifted(0.1), 20_000, &mut rng);
+        let evidence: Vec<_> = small.iter().map(|r| subject(r, "normal").evidence).collect();
+        let spent = evidence.windows(2).any(
+            |pair| matches!(pair, [before, after] if before.sufficient && after.log10 < before.log10 - 2.0),
+        );
+        assert!(spent, "seed {seed}: {evidence:?}");
+        let large = send(&mut monitor, shifted(0.6), 1_000, &mut rng);
+        assert!(large.iter().any(|r| r.state == State::Drift), "seed {seed}");
+    }
 }
 
 #[test]
@@ -390,21 +416,25 @@ fn a_small_window_says_insufficient_and_stays_open() {
         (false, 60, State::Stable)
     );
     assert!(subject(&early, "normal").insufficient);
-    send(
-        &mut monitor,
-        World {
-            shift: 3.0,
-            ..UNCHANGED
-        },
-        240,
-        &mut rng,
-    );
+    // With the hundredth row the evidence may have its verdict.
+    let world = World {
+        shift: 3.0,
+        ..UNCHANGED
+    };
+    for row in 61..=100 {
+        assert_eq!(
+            observe(&mut monitor, &world.row(&mut rng)),
+            row == 100,
+            "row {row}"
+        );
+    }
     let enough = monitor.close_window(30);
     assert_eq!(
         (enough.window.closed, enough.window.rows, enough.state),
-        (true, 300, State::Drift)
+        (true, 100, State::Drift)
     );
     assert_eq!(enough.window.opened_at_unix_ms, 0);
+    send(&mut monitor, world, 499, &mut rng);
     assert_eq!(monitor.close_window(40).window.opened_at_unix_ms, 30);
 }
 
@@ -412,16 +442,12 @@ fn a_small_window_says_insufficient_and_stays_open() {
 fn a_report_survives_json_and_holds_both_histograms() {
     let mut monitor = monitor(2);
     let mut rng = SplitMix64::new(7_002);
-    let reports = send(
-        &mut monitor,
-        World {
-            shift: 1.0,
-            ..UNCHANGED
-        },
-        1_000,
-        &mut rng,
-    );
-    let report = reports.last().expect("windows");
+    let shifted = World {
+        shift: 1.0,
+        ..UNCHANGED
+    };
+    send(&mut monitor, shifted, 1_000, &mut rng);
+    let report = &monitor.report(1_000);
     let json = serde_json::to_string(report).expect("JSON");
     assert_eq!(
         serde_json::from_str::<DriftReport>(&json).expect("a report"),
@@ -429,7 +455,10 @@ fn a_report_survives_json_and_holds_both_histograms() {
     );
     for (i, subject) in report.subjects.iter().enumerate() {
         assert_eq!(subject.bins.iter().map(|b| b.reference).sum::<u64>(), 5_000);
-        assert_eq!(subject.bins.iter().map(|b| b.window).sum::<u64>(), 500);
+        assert_eq!(
+            subject.bins.iter().map(|b| b.window).sum::<u64>(),
+            report.window.rows
+        );
         let totals: Vec<u64> = subject.bins.iter().map(|b| b.total).collect();
         assert_eq!(totals, monitor.cumulative(i));
         let psi: f64 = subject.bins.iter().map(|b| b.psi).sum();

@@ -26,7 +26,11 @@ struct Arguments {
     #[arg(long, default_value = ".setup/load-models")]
     models: PathBuf,
     /// `MODEL:ROWS` of a request; each is a row of the table.
-    #[arg(long, value_delimiter = ',', default_value = "gb:1,gb:32,mlp:1,heavy:1,heavy:8")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "gb:1,gb:32,mlp:1,heavy:1,heavy:8"
+    )]
     cases: Vec<Case>,
     /// Arrivals as a multiple of the peak.
     #[arg(long, default_value_t = 3.0)]

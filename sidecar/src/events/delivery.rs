@@ -12,6 +12,7 @@ use plumbline_service::upstream::{Options, Protocol, Target, Upstream};
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Numbered, Outbox};
+use super::spool::Keeper;
 use crate::metrics::EventMetrics;
 
 /// Where the worker takes events, when only its base URL is given.
@@ -49,6 +50,8 @@ pub(crate) struct Delivery {
     worker: Upstream<Full<Bytes>>,
     path: Uri,
     outbox: Arc<Outbox>,
+    /// Keeps what waits for the next process; none without a spool.
+    keeper: Option<Keeper>,
     metrics: EventMetrics,
 }
 
@@ -63,34 +66,43 @@ enum Attempt {
 }
 
 impl Delivery {
-    pub(crate) fn new((target, path): (Target, Uri), outbox: Arc<Outbox>, metrics: EventMetrics) -> Self {
+    pub(crate) fn new(
+        (target, path): (Target, Uri),
+        outbox: Arc<Outbox>,
+        keeper: Option<Keeper>,
+        metrics: EventMetrics,
+    ) -> Self {
         Self {
             worker: Upstream::new(target, Options::default()),
             path,
             outbox,
+            keeper,
             metrics,
         }
     }
 
     /// Delivers until `stop`, then what is left, for a moment. What is left after that waits in the spool.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         stop.run_until_cancelled(self.deliver_all()).await;
         let _elapsed = tokio::time::timeout(FAREWELL, async {
-            while let Some(event) = self.outbox.peek() {
+            while let Some(event) = self.outbox.take() {
                 self.deliver(event).await;
             }
         })
         .await;
+        let kept = match self.keeper.take() {
+            Some(keeper) => tokio::task::spawn_blocking(|| keeper.finish()).await.unwrap_or(0),
+            None => 0,
+        };
         let left = self.outbox.len();
         if left > 0 {
-            let kept = self.outbox.is_kept();
             tracing::warn!(events = left, kept, "events were not delivered before the end");
         }
     }
 
     async fn deliver_all(&self) {
         loop {
-            self.deliver(self.outbox.first().await).await;
+            self.deliver(self.outbox.next().await).await;
         }
     }
 
@@ -101,18 +113,18 @@ impl Delivery {
         loop {
             match self.attempt(&event).await {
                 Attempt::Delivered => {
-                    self.metrics.delivered.inc();
+                    self.outbox.delivered(&event);
                     tracing::info!(
                         event.id = event.event.id,
                         attempts = attempts + 1,
                         "event delivered"
                     );
-                    break;
+                    return;
                 }
                 Attempt::Refused(status) => {
-                    self.metrics.refused.inc();
+                    self.outbox.refused(&event);
                     tracing::error!(event.id = event.event.id, %status, "the worker refuses the event; it is dropped");
-                    break;
+                    return;
                 }
                 Attempt::Later(reason) => {
                     self.metrics.retried.inc();
@@ -126,11 +138,10 @@ impl Delivery {
                 }
             }
         }
-        self.outbox.remove(&event);
     }
 
     async fn attempt(&self, event: &Numbered) -> Attempt {
-        let mut request = Request::new(Full::new(Bytes::from(event.event.body.clone())));
+        let mut request = Request::new(Full::new(event.event.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();
         let json = HeaderValue::from_static("application/cloudevents+json");

@@ -1,8 +1,10 @@
 //! CloudEvents 1.0 in structured JSON.
 
+use bytes::Bytes;
 use plumbline_drift::report::{DETECTED, DriftEvent, RECOVERED, State};
 use serde::Serialize;
 
+use super::episodes::Episode;
 use crate::models::Model;
 use crate::observer::Change;
 
@@ -11,8 +13,6 @@ use crate::observer::Change;
 pub(crate) struct Source {
     /// The admin port as others reach it.
     url: String,
-    /// Sets the episodes of this process apart from those of others and of earlier ones.
-    instance: u64,
 }
 
 /// An event that is ready to be sent.
@@ -20,8 +20,23 @@ pub(crate) struct Source {
 pub(crate) struct Event {
     /// The same each time it is sent.
     pub(crate) id: String,
+    /// The episode that it tells of.
+    pub(crate) episode: String,
     /// The CloudEvent as JSON.
-    pub(crate) body: String,
+    pub(crate) body: Bytes,
+}
+
+impl Event {
+    /// Reads an event as [`Source::event`] has written it; none when it is not one.
+    pub(super) fn parse(body: String) -> Option<Self> {
+        let json: serde_json::Value = serde_json::from_str(&body).ok()?;
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        Some(Self {
+            id: text(json.get("id")?)?,
+            episode: text(json.get("data")?.get("episode")?)?,
+            body: body.into(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -38,34 +53,26 @@ struct CloudEvent<'a> {
 
 impl Source {
     pub(crate) fn new(url: String) -> Self {
-        Self {
-            url,
-            instance: fastrand::u64(..),
-        }
+        Self { url }
     }
 
-    /// The event that tells `change`.
-    pub(super) fn event(&self, model: &Model, change: Change) -> Event {
+    /// The event that tells `change`, which belongs to `episode`.
+    pub(super) fn event(&self, model: &Model, change: Change, episode: Episode) -> Event {
         let Change {
-            state,
-            episode,
-            started_at_unix_ms,
-            rows,
-            report,
+            state, rows, report, ..
         } = change;
         let (name, kind) = match state {
             State::Drift => ("detected", DETECTED),
             State::Recovered | State::Stable | State::Warning => ("recovered", RECOVERED),
         };
-        let episode = format!("{}-{:016x}-{episode}", model.name, self.instance);
-        let id = format!("{episode}-{name}");
+        let id = format!("{}-{name}", episode.id);
         let at_unix_ms = report.window.closed_at_unix_ms;
         let data = DriftEvent {
             model: model.name.clone(),
             version: model.version.clone(),
-            episode,
+            episode: episode.id,
             state,
-            started_at_unix_ms,
+            started_at_unix_ms: episode.started_at_unix_ms,
             at_unix_ms,
             rows,
             report,
@@ -80,8 +87,12 @@ impl Source {
             datacontenttype: "application/json",
             data: &data,
         };
-        let body = serde_json::to_string(&event).expect("every map key is a text");
-        Event { id, body }
+        let body = serde_json::to_vec(&event).expect("every map key is a text");
+        Event {
+            id,
+            episode: data.episode,
+            body: body.into(),
+        }
     }
 }
 

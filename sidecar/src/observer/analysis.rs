@@ -20,6 +20,8 @@ use crate::skip::SkipReason;
 #[derive(Debug)]
 pub(crate) struct Analysis {
     monitor: Monitor,
+    /// Start of the profile's digest: what sets it apart from the model's earlier profiles.
+    profile: String,
     /// Rows that a window needs for a verdict.
     min_rows: u64,
     inputs: Side,
@@ -79,8 +81,8 @@ pub(super) struct Observed {
 pub(crate) struct Change {
     /// [`State::Drift`] or [`State::Recovered`].
     pub(crate) state: State,
-    /// Number of the episode in this process.
-    pub(crate) episode: u64,
+    /// Identity of the profile that it was found with.
+    pub(crate) profile: String,
     pub(crate) started_at_unix_ms: i64,
     /// Rows since it began.
     pub(crate) rows: u64,
@@ -96,6 +98,7 @@ impl Analysis {
         labels: [&str; 2],
     ) -> Result<Self, MonitorError> {
         let monitor = Monitor::new(profile, settings, super::now_unix_ms())?;
+        metrics.reference(labels, profile);
         let subjects = monitor.subjects();
         let inputs = Side::new(subjects, |subject| subject.role.is_none());
         let outputs = Side::new(subjects, |subject| subject.role.is_some());
@@ -128,6 +131,7 @@ impl Analysis {
             .collect();
         Ok(Self {
             monitor,
+            profile: identity(profile),
             min_rows: settings.min_rows,
             inputs,
             outputs,
@@ -279,7 +283,7 @@ impl Analysis {
         };
         let change = Change {
             state,
-            episode: episode.number,
+            profile: self.profile.clone(),
             started_at_unix_ms: episode.started_at_unix_ms,
             rows: report.rows_total - episode.rows_before,
             report,
@@ -381,6 +385,14 @@ impl Subject {
             raise(&quality.unseen, &mut self.unseen, counters.unseen);
         }
     }
+}
+
+/// The first 8 hex digits of the SHA-256 of the profile as JSON.
+fn identity(profile: &Profile) -> String {
+    use sha2::Digest as _;
+
+    let [a, b, c, d, ..] = sha2::Sha256::digest(profile.to_json()).0;
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn raise(counter: &IntCounter, told: &mut u64, now: u64) {

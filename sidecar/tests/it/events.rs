@@ -217,7 +217,50 @@ async fn a_spooled_event_outlives_the_sidecar() {
         .sidecar
         .metric_is("plumbline_sidecar_events_pending", 0.0)
         .await;
-    assert_eq!(std::fs::read_dir(spool.path()).expect("a directory").count(), 0);
+    eventually("the spool holds the names of episodes only", || {
+        let files = std::fs::read_dir(spool.path()).expect("a directory");
+        let names: Vec<_> = files.map(|file| file.expect("a file").file_name()).collect();
+        names == ["episodes.json"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_episode_that_is_found_again_after_a_restart_is_the_same_one() {
+    let spool = tempfile::tempdir().expect("a directory");
+    let sink = EventSink::accepting().await;
+    let start = async || {
+        let directory = spool.path().to_owned();
+        let url = sink.url().parse().expect("a URL");
+        Watched::start(move |config| {
+            config.events_to = Some(url);
+            config.spool_dir = Some(directory);
+            config.admin_url = Some("http://churn-0:9902".parse().expect("a URL"));
+        })
+        .await
+    };
+    let mut rows = Rows::seeded(11);
+    let mut watched = start().await;
+    watched.send(&rows.shifted(1_000)).await;
+    soon(sink.accepted(1)).await;
+    watched.sidecar.stop().await;
+
+    // Nothing of the comparison was kept: the drift is found again, and told under the name that the worker knows.
+    let mut watched = start().await;
+    watched.send(&rows.shifted(1_000)).await;
+    watched.send(&rows.usual(4_000)).await;
+    let accepted = soon(sink.accepted(3)).await;
+    let told: Vec<(serde_json::Value, DriftEvent)> = accepted.iter().map(parse).collect();
+    let id = |at: usize| (&told[at].0["source"], &told[at].0["id"]);
+    assert_eq!(id(0), id(1));
+    assert_eq!(told[2].1.state, State::Recovered);
+    for (_, event) in &told {
+        assert_eq!(event.episode, told[0].1.episode);
+        assert_eq!(event.started_at_unix_ms, told[0].1.started_at_unix_ms);
+    }
+    watched.send(&rows.shifted(1_000)).await;
+    let (_, next) = parse(&soon(sink.accepted(4)).await[3]);
+    assert_ne!(next.episode, told[0].1.episode);
 }
 
 #[tokio::test]

@@ -668,3 +668,36 @@ async fn without_any_profile_rows_are_counted() {
         serde_json::json!({"models": []})
     );
 }
+
+#[tokio::test]
+async fn the_reference_is_shown_under_the_names_of_the_bin_counters() {
+    let predictor = FakePredictor::answering(answer).await;
+    let sidecar = TestSidecar::start(&predictor.url(), with_profile).await;
+    let text = crate::harness::exposition(&sidecar.process);
+    let bins = |metric: &str, label: &str| -> std::collections::BTreeSet<(String, String)> {
+        let value = |line: &str, label: &str| {
+            let rest = line.split_once(&format!("{label}=\""))?.1;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{metric}{{")));
+        lines
+            .filter_map(|line| Some((value(line, label)?, value(line, "bin")?)))
+            .collect()
+    };
+    let counted: std::collections::BTreeSet<_> = bins("plumbline_feature_bin_total", "feature")
+        .into_iter()
+        .chain(bins("plumbline_prediction_bin_total", "output"))
+        .collect();
+    assert_eq!(bins("plumbline_reference_bin_rows", "subject"), counted);
+    for subject in profile().subjects() {
+        for (bin, rows) in subject.bin_names().iter().zip(subject.reference_counts()) {
+            let name = &subject.name;
+            let series = format!(
+                r#"plumbline_reference_bin_rows{{bin="{bin}",model="churn",subject="{name}",version="3"}}"#
+            );
+            assert_eq!(sidecar.metric(&series), rows as f64, "{series}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use super::MonitorError;
 pub struct Settings {
     /// Rows after which a window is full. With 500 rows and 16 bins the effect size has a standard error of about 0.012.
     pub window_rows: u64,
-    /// Rows below which a window is not closed, whoever asks.
+    /// Rows below which a window is not closed, whoever asks: when evidence comes up early in one, so many rows are waited for.
     pub min_rows: u64,
     /// False alarms per row that the whole model may raise while nothing changes: one in a million rows.
     pub false_alarm_rate: f64,
@@ -19,8 +19,6 @@ pub struct Settings {
     pub persistence: u32,
     /// Calm windows in a row after which an episode is over.
     pub recovery_windows: u32,
-    /// The pool of the sequential test grows to this many times the reference.
-    pub pool_growth: f64,
     /// Lag-1 correlation from which on values count as dependent.
     pub serial_correlation: f64,
     /// Seed of the tie breaking; the same rows with the same seed give the same verdicts.
@@ -37,7 +35,6 @@ impl Default for Settings {
             drift_effect: 0.1,
             persistence: 3,
             recovery_windows: 2,
-            pool_growth: 20.0,
             serial_correlation: 0.2,
             seed: 0x7072_6f66,
         }
@@ -67,7 +64,6 @@ impl Settings {
             ),
             ("persistence", self.persistence >= 1, "at least 1"),
             ("recovery_windows", self.recovery_windows >= 1, "at least 1"),
-            ("pool_growth", self.pool_growth >= 1.0, "at least 1"),
             (
                 "serial_correlation",
                 self.serial_correlation > 0.0 && self.serial_correlation <= 1.0,
@@ -81,33 +77,30 @@ impl Settings {
     }
 }
 
+/// The share of the budget that belongs to the sequential tests; the rest is for windows.
+const SEQUENTIAL_SHARE: f64 = 0.9;
+
 /// The settings of one monitor, split over its subjects.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
     pub(super) settings: Settings,
-    subjects: f64,
+    /// The evidence that a subject needs, so that P(alarm within T rows) ≤ T · its rate.
+    pub(super) evidence: f64,
+    rate_per_subject: f64,
 }
 
 impl Rules {
     pub(super) fn new(settings: Settings, subjects: usize) -> Self {
+        let rate_per_subject = settings.false_alarm_rate / subjects.max(1) as f64;
         Self {
             settings,
-            subjects: subjects.max(1) as f64,
+            evidence: 1.0 / (SEQUENTIAL_SHARE * rate_per_subject),
+            rate_per_subject,
         }
-    }
-
-    /// What half of the budget allows a subject: the other half belongs to the windows.
-    fn rate_per_subject(&self) -> f64 {
-        self.settings.false_alarm_rate / (2.0 * self.subjects)
-    }
-
-    /// Natural logarithm of the evidence that a subject needs, so that P(alarm within T rows) ≤ T · its rate.
-    pub(super) fn ln_evidence(&self) -> f64 {
-        -self.rate_per_subject().ln()
     }
 
     /// The p-value that a window of `rows` may have by the budget of its rows.
     pub(super) fn window_p_value(&self, rows: u64) -> f64 {
-        (self.rate_per_subject() * rows as f64).min(0.01)
+        ((1.0 - SEQUENTIAL_SHARE) * self.rate_per_subject * rows as f64).min(0.01)
     }
 }

@@ -1,34 +1,51 @@
 //! One monitored column: its counters, its window and its sequential test.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use super::SubjectInfo;
+use super::serial::Serial;
 use super::settings::Rules;
 use super::track::{Track, Verdict};
 use crate::SplitMix64;
 use crate::binner::{Binner, Place};
-use crate::comparison;
+use crate::comparison::{self, Effect};
 use crate::profile::{Kind, Numeric, Subject};
-use crate::report::{BinReport, Counters, Evidence, MomentsReport, State, Statistics, SubjectReport};
+use crate::report::{
+    BinReport, Counters, Evidence, MomentsReport, OnsetReport, State, Statistics, SubjectReport,
+};
 use crate::sequential::{Bets, ConformalDetector};
 use crate::window::Window;
 
-/// Windows whose serial correlation decides whether evidence is calibrated.
-const SERIAL_HISTORY: usize = 3;
+/// Most bins that a subject is watched in: the rarest categories of a longer list share `other`. So many keep the state within 2 KiB.
+pub const MAX_BINS: usize = 44;
+
+/// Evidence that had no effect behind it is looked at again when it has grown this many times.
+const LOOK_AGAIN: f64 = 10.0;
 
 #[derive(Clone, Debug)]
 pub(super) struct SubjectMonitor {
     pub(super) info: SubjectInfo,
-    pub(super) track: Track,
     reference: Reference,
     binner: Binner,
+    pub(super) state: SubjectState,
+}
+
+/// What changes as rows arrive; all of it is in a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SubjectState {
+    pub(super) track: Track,
     totals: Box<[u64]>,
+    unseen: u64,
     window: Window,
     detector: ConformalDetector,
     ties: SplitMix64,
     serial: Serial,
-    /// Correlations of the last closed windows, newest last.
-    serial_history: [Option<f64>; SERIAL_HISTORY],
     /// Windows in a row below the p-value of the budget.
     significant_run: u32,
+    /// The evidence that was there when a verdict last found too small an effect behind it; 0 when none did.
+    looked_at: f64,
 }
 
 /// What is needed of the profile.
@@ -40,7 +57,10 @@ struct Reference {
     moments: Option<MomentsReport>,
     /// Standard deviation, or what the quartiles make of it; none without spread.
     spread: Option<f64>,
-    counts_unseen: bool,
+    /// Bins of the profile, the one for missing values last.
+    bins: usize,
+    /// The bin of the profile for values that the reference never saw.
+    unseen: Option<usize>,
 }
 
 /// A window as evaluated.
@@ -48,17 +68,34 @@ struct Reference {
 pub(super) struct Evaluation {
     pub(super) statistics: Option<Statistics>,
     pub(super) evidence: Evidence,
+    onset: Option<Onset>,
     excess: f64,
     null_error: f64,
     pub(super) insufficient: bool,
 }
 
+/// Since when the sequential test is sure of a change, and how large it has been since.
+#[derive(Clone, Copy, Debug)]
+struct Onset {
+    rows: u64,
+    effect: Effect,
+}
+
+impl Evaluation {
+    /// The effect that speaks for this subject as a cause: since the onset of a change that is certain, else that of the window where it stands out
+    /// from what chance makes of nothing.
+    pub(super) fn effect(&self) -> f64 {
+        let since_onset = self.onset.map(|o| o.effect.excess.max(0.0));
+        let in_window = self.statistics.filter(|s| !self.insufficient && s.z >= 2.0);
+        since_onset.or(in_window.map(|s| s.effect)).unwrap_or(0.0)
+    }
+}
+
 impl SubjectMonitor {
     pub(super) fn new(subject: &Subject, rules: &Rules, index: usize, track: Track) -> Self {
-        let counts = subject.reference_counts();
+        let watched = watched(subject);
+        let counts = watched.reference_counts();
         let centre = subject.numeric.as_ref().map(|n| n.mean.unwrap_or(0.0));
-        let detector =
-            ConformalDetector::new(&counts, Bets::for_reference(&counts), rules.settings.pool_growth);
         Self {
             info: SubjectInfo {
                 name: subject.name.clone(),
@@ -68,20 +105,23 @@ impl SubjectMonitor {
                 kind: subject.kind,
                 role: subject.role,
                 class: subject.class.clone(),
-                bins: subject.bin_names(),
+                bins: watched.bin_names(),
             },
-            track,
             reference: Reference::new(subject, &counts),
             binner: Binner::new(subject),
-            totals: vec![0; counts.len()].into(),
-            window: Window::new(counts.len(), centre),
-            detector,
-            ties: SplitMix64::new(
-                rules.settings.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
-            ),
-            serial: Serial::default(),
-            serial_history: [None; SERIAL_HISTORY],
-            significant_run: 0,
+            state: SubjectState {
+                track,
+                totals: vec![0; counts.len()].into(),
+                unseen: 0,
+                window: Window::new(counts.len(), centre),
+                detector: ConformalDetector::new(&counts, Bets::for_reference(&counts)),
+                ties: SplitMix64::new(
+                    rules.settings.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                ),
+                serial: Serial::default(),
+                significant_run: 0,
+                looked_at: 0.0,
+            },
         }
     }
 
@@ -102,60 +142,73 @@ impl SubjectMonitor {
     }
 
     fn observe(&mut self, place: Place) {
+        let state = &mut self.state;
         let bin = match place {
             Place::Number(bin, x) => {
-                self.window.observe_number(bin, x);
+                let bin = self.reference.watched_bin(bin, &mut state.unseen);
+                state.window.observe_number(bin, x);
                 bin
             }
             Place::Bin(bin) => {
-                self.window.observe(bin);
+                let bin = self.reference.watched_bin(bin, &mut state.unseen);
+                state.window.observe(bin);
                 bin
             }
         };
-        if let Some(total) = self.totals.get_mut(bin) {
+        if let Some(total) = state.totals.get_mut(bin) {
             *total += 1;
         }
-        if let Some(rank) = self.detector.update(bin, self.ties.uniform()) {
-            self.serial.update(rank);
+        if let Some(rank) = state.detector.update(bin, state.ties.uniform()) {
+            state.serial.update(rank);
         }
+    }
+
+    /// Whether evidence has come up that no verdict has been taken on: the window should not go on for long.
+    pub(super) fn is_due(&self, rules: &Rules) -> bool {
+        let state = &self.state;
+        state.detector.evidence() >= rules.evidence.max(LOOK_AGAIN * state.looked_at)
+            && state.track.state.level() == 0
+            && state.serial.is_known()
+            && self.is_calibrated(rules)
+    }
+
+    /// Whether rows are independent enough for the evidence to mean what it says.
+    fn is_calibrated(&self, rules: &Rules) -> bool {
+        self.state.serial.least() <= rules.settings.serial_correlation
+    }
+
+    pub(super) fn ln_evidence(&self) -> f64 {
+        self.state.detector.ln_evidence()
     }
 
     pub(super) fn totals(&self) -> &[u64] {
-        &self.totals
+        &self.state.totals
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let last = self.totals.len().saturating_sub(1);
-        let at = |bin: usize| self.totals.get(bin).copied().unwrap_or(0);
+        let totals = &self.state.totals;
+        let last = totals.len().saturating_sub(1);
+        let at = |bin: usize| totals.get(bin).copied().unwrap_or(0);
         let is_ranged = !self.reference.edges.is_empty();
         Counters {
-            observed: self.totals.iter().sum(),
+            observed: totals.iter().sum(),
             missing: at(last),
             out_of_range: if is_ranged {
                 at(0) + at(last.saturating_sub(1))
             } else {
                 0
             },
-            unseen: if self.reference.counts_unseen {
-                at(last.saturating_sub(1))
-            } else {
-                0
-            },
+            unseen: self.state.unseen,
         }
     }
 
     /// Compares the window, as far as it is, with the reference.
     pub(super) fn evaluate(&self, rules: &Rules) -> Evaluation {
-        let serial = self.serial.value();
-        // A change inside a window looks like dependence too; real dependence shows in every window.
-        let newest = serial.map_or(0.0, f64::abs);
-        let least = self.serial_history[1..]
-            .iter()
-            .flatten()
-            .map(|r| r.abs())
-            .fold(newest, f64::min);
-        let calibrated = least <= rules.settings.serial_correlation;
-        // Dependent rows say less than their number: n (1 − ρ)/(1 + ρ) of them would say as much.
+        let state = &self.state;
+        let serial = state.serial.value();
+        let calibrated = self.is_calibrated(rules);
+        // Positively dependent rows say less than their number: n (1 − ρ)/(1 + ρ) of them would say as much. Negatively dependent ones
+        // would say more; they are not given credit for it.
         let rho = if calibrated {
             0.0
         } else {
@@ -163,10 +216,10 @@ impl SubjectMonitor {
         };
         let shrink = (1.0 - rho) / (1.0 + rho);
 
-        let gate = rules.window_p_value(self.window.rows());
+        let gate = rules.window_p_value(state.window.rows());
         let compared = comparison::compare(
             &self.reference.counts,
-            self.window.bins(),
+            state.window.bins(),
             self.is_ordered(),
             shrink,
             gate,
@@ -174,23 +227,36 @@ impl SubjectMonitor {
         let wasserstein = self.wasserstein();
         let statistics = compared.map(|c| Statistics {
             wasserstein,
-            wasserstein_normed: wasserstein.zip(self.reference.spread).map(|(w, sd)| w / sd),
+            // A spread near the smallest number is none: nothing can be told in it.
+            wasserstein_normed: wasserstein
+                .zip(self.reference.spread)
+                .map(|(w, sd)| w / sd)
+                .filter(|w| w.is_finite()),
             ..c.statistics
         });
-        let ln = self.detector.ln_evidence();
+        let ln = state.detector.ln_evidence();
+        let is_sure = calibrated && state.serial.is_known() && state.detector.evidence() >= rules.evidence;
+        let onset = is_sure.then(|| state.detector.onset()).and_then(|onset| {
+            let counts: Vec<u64> = onset.counts.iter().map(|n| u64::from(*n)).collect();
+            let effect = comparison::effect(&self.reference.counts, &counts, self.is_ordered())?;
+            Some(Onset {
+                rows: onset.rows,
+                effect,
+            })
+        });
         let run = if statistics.is_some_and(|s| s.p_value <= gate) {
-            self.significant_run + 1
+            state.significant_run + 1
         } else {
             0
         };
-        let sufficient = (calibrated && ln >= rules.ln_evidence()) || run >= rules.settings.persistence;
+        let sufficient = is_sure || run >= rules.settings.persistence;
         let null_error = compared.map_or(f64::INFINITY, |c| c.null_error);
         let excess = compared.map_or(0.0, |c| c.excess);
         // Where chance alone makes half of the effect that would be drift, nothing can be said, but for a change so large
         // that it shows all the same.
         let drift = rules.settings.drift_effect;
         let is_plain = statistics.is_some_and(|s| excess - 2.0 * s.effect_error >= drift);
-        let too_few = self.window.rows() < rules.settings.min_rows;
+        let too_few = state.window.rows() < rules.settings.min_rows;
         let insufficient = too_few || (null_error > drift / 2.0 && !is_plain);
         Evaluation {
             statistics,
@@ -200,6 +266,7 @@ impl SubjectMonitor {
                 calibrated,
                 serial_correlation: serial,
             },
+            onset,
             excess,
             null_error,
             insufficient,
@@ -213,40 +280,46 @@ impl SubjectMonitor {
         rules: &Rules,
         now_unix_ms: i64,
     ) -> Option<State> {
-        self.serial_history.rotate_left(1);
-        self.serial_history[SERIAL_HISTORY - 1] = self.serial.value();
-        self.serial = Serial::default();
-        let gate = rules.window_p_value(self.window.rows());
-        self.window.clear();
-        let statistics = evaluation.statistics.filter(|_| !evaluation.insufficient)?;
-        self.significant_run = if statistics.p_value <= gate {
-            self.significant_run.saturating_add(1)
-        } else {
-            0
-        };
+        let state = &mut self.state;
+        state.serial.close_window();
+        let gate = rules.window_p_value(state.window.rows());
+        state.window.clear();
+        let statistics = evaluation.statistics.filter(|_| !evaluation.insufficient);
+        if let Some(statistics) = statistics {
+            state.significant_run = if statistics.p_value <= gate {
+                state.significant_run.saturating_add(1)
+            } else {
+                0
+            };
+        } else if evaluation.onset.is_none() {
+            return None;
+        }
         let verdict = Verdict {
             evidence: evaluation.evidence.sufficient,
-            excess: evaluation.excess,
-            error: statistics.effect_error,
-            null_error: evaluation.null_error,
+            window: statistics.map(|s| Effect {
+                excess: evaluation.excess,
+                error: s.effect_error,
+                null_error: evaluation.null_error,
+            }),
+            since_onset: evaluation.onset.map(|o| o.effect),
         };
-        let before = self.track.step(verdict, rules, now_unix_ms)?;
-        match self.track.state {
+        let before = state.track.step(verdict, rules, now_unix_ms);
+        match state.track.state {
             // What comes now must not become the reference.
-            State::Warning | State::Drift => self.detector.freeze(),
+            State::Warning | State::Drift => state.detector.freeze(),
             State::Recovered => {
-                self.detector
-                    .rebase(&self.reference.counts, rules.settings.pool_growth);
-                self.detector.restart();
-                self.significant_run = 0;
+                state.detector.rebase(&self.reference.counts);
+                state.detector.restart();
+                state.significant_run = 0;
+                state.looked_at = 0.0;
             }
-            State::Stable => {}
+            State::Stable => state.look_again(evaluation.onset, rules),
         }
-        Some(before)
+        before
     }
 
     pub(super) fn report(&self, evaluation: &Evaluation) -> SubjectReport {
-        let moments = self.window.moments().map(|m| MomentsReport {
+        let moments = self.state.window.moments().map(|m| MomentsReport {
             mean: m.mean,
             sd: m.variance.sqrt(),
             min: m.min,
@@ -257,12 +330,17 @@ impl SubjectMonitor {
             kind: self.info.kind,
             role: self.info.role,
             class: self.info.class.clone(),
-            state: self.track.state,
-            episode: self.track.episode,
-            since_unix_ms: self.track.since_unix_ms,
+            state: self.state.track.state,
+            episode: self.state.track.episode,
+            since_unix_ms: self.state.track.since_unix_ms,
             insufficient: evaluation.insufficient,
             statistics: evaluation.statistics,
             evidence: evaluation.evidence,
+            onset: evaluation.onset.map(|o| OnsetReport {
+                rows_ago: o.rows,
+                effect: o.effect.excess.max(0.0),
+                effect_error: o.effect.error,
+            }),
             counters: self.counters(),
             reference_moments: self.reference.moments,
             window_moments: moments,
@@ -271,14 +349,14 @@ impl SubjectMonitor {
     }
 
     fn bins(&self) -> Vec<BinReport> {
-        let (reference, window) = (&self.reference.counts, self.window.bins());
+        let (reference, window) = (&self.reference.counts, self.state.window.bins());
         let terms = comparison::psi_terms(reference, window);
         comparison::bin_reports(
             &self.info.bins,
             &self.reference.edges,
             reference,
             window,
-            &self.totals,
+            &self.state.totals,
             &terms,
         )
     }
@@ -286,14 +364,14 @@ impl SubjectMonitor {
     /// Wasserstein-1 with each bin's rows at its mean; exact for levels, off by at most a bin's width times its share.
     fn wasserstein(&self) -> Option<f64> {
         let last = self.reference.counts.len().checked_sub(1)?;
-        let detection: Vec<Option<f64>> = (0..last).map(|bin| self.window.bin_mean(bin)).collect();
+        let detection: Vec<Option<f64>> = (0..last).map(|bin| self.state.window.bin_mean(bin)).collect();
         comparison::wasserstein(
             self.reference
                 .counts
                 .get(..last)?
                 .iter()
                 .zip(&self.reference.means),
-            self.window.bins().get(..last)?.iter().zip(&detection),
+            self.state.window.bins().get(..last)?.iter().zip(&detection),
         )
     }
 
@@ -303,29 +381,73 @@ impl SubjectMonitor {
 
     /// Bytes of what changes as rows arrive; what it shares with the profile is not counted.
     pub(super) fn state_bytes(&self) -> usize {
-        size_of::<Track>()
-            + size_of_val(&*self.totals)
-            + size_of::<Window>()
-            + 2 * size_of_val(self.window.bins())
-            + self.detector.size_bytes()
-            + size_of::<Serial>()
-            + size_of_val(&self.serial_history)
+        let state = &self.state;
+        size_of::<SubjectState>()
+            + size_of_val(&*state.totals)
+            + state.window.heap_bytes()
+            + state.detector.size_bytes()
+            - size_of::<ConformalDetector>()
+    }
+}
+
+impl SubjectState {
+    /// What becomes of evidence without an effect. The test goes on until the rows since the onset are enough to say that the change is
+    /// small for certain, or over; then it starts again. Its pool takes the new law in, so that the next change stands out against it;
+    /// how far both are from the reference is for the effect to say.
+    fn look_again(&mut self, onset: Option<Onset>, rules: &Rules) {
+        let Some(effect) = onset.map(|o| o.effect) else {
+            return;
+        };
+        self.looked_at = self.detector.evidence();
+        if effect.excess + 2.0 * effect.error < rules.settings.warning_effect {
+            self.detector.restart();
+            self.looked_at = 0.0;
+        }
     }
 }
 
 impl Reference {
     fn new(subject: &Subject, counts: &[u64]) -> Self {
         let numeric = subject.numeric.as_ref();
+        let bins = subject.reference_counts().len();
         let unseen_category = subject.categorical.as_ref().is_some_and(|c| c.other == 0);
+        let unseen = unseen_category || numeric.is_some_and(|n| n.edges.is_empty());
         Self {
             counts: counts.into(),
             edges: numeric.map(|n| n.edges.clone()).unwrap_or_default().into(),
             means: numeric.map(|n| n.means.clone()).unwrap_or_default().into(),
             moments: numeric.and_then(reference_moments),
             spread: numeric.and_then(spread),
-            counts_unseen: unseen_category || numeric.is_some_and(|n| n.edges.is_empty()),
+            bins,
+            unseen: unseen.then(|| bins.saturating_sub(2)),
         }
     }
+
+    /// The bin that a bin of the profile is watched in; counts the values that the reference never saw.
+    fn watched_bin(&self, bin: usize, unseen: &mut u64) -> usize {
+        *unseen += u64::from(self.unseen == Some(bin));
+        let last = self.counts.len().saturating_sub(1);
+        if bin + 1 == self.bins {
+            last
+        } else {
+            bin.min(last.saturating_sub(1))
+        }
+    }
+}
+
+/// A subject with at most [`MAX_BINS`].
+fn watched(subject: &Subject) -> Cow<'_, Subject> {
+    // Two bins are for `other` and `missing`.
+    const LISTED: usize = MAX_BINS - 2;
+    let mut watched = Cow::Borrowed(subject);
+    let listed = subject.categorical.as_ref().map_or(0, |c| c.categories.len());
+    if listed > LISTED
+        && let Some(categorical) = watched.to_mut().categorical.as_mut()
+    {
+        let rare = categorical.categories.split_off(LISTED);
+        categorical.other += rare.iter().map(|c| c.count).sum::<u64>();
+    }
+    watched
 }
 
 fn reference_moments(numeric: &Numeric) -> Option<MomentsReport> {
@@ -351,40 +473,4 @@ fn spread(numeric: &Numeric) -> Option<f64> {
     let sd = numeric.variance.map(f64::sqrt).filter(|sd| *sd > 0.0);
     sd.or_else(|| quartiles().map(|iqr| iqr / 1.349))
         .filter(|s| *s > 0.0)
-}
-
-/// Lag-1 correlation within a window.
-#[derive(Clone, Copy, Debug, Default)]
-struct Serial {
-    last: Option<f64>,
-    pairs: u64,
-    sum: f64,
-    squares: f64,
-    products: f64,
-}
-
-impl Serial {
-    const MIN_PAIRS: u64 = 100;
-
-    fn update(&mut self, rank: f64) {
-        let d = rank - 0.5;
-        if let Some(last) = self.last {
-            self.pairs += 1;
-            self.sum += d;
-            self.squares += d * d;
-            self.products += d * last;
-        }
-        self.last = Some(d);
-    }
-
-    fn value(&self) -> Option<f64> {
-        if self.pairs < Self::MIN_PAIRS {
-            return None;
-        }
-        let n = self.pairs as f64;
-        let mean = self.sum / n;
-        let variance = self.squares / n - mean * mean;
-        // A window inside one narrow cell has no order to speak of.
-        (variance > 1e-9).then(|| ((self.products / n - mean * mean) / variance).clamp(-1.0, 1.0))
-    }
 }

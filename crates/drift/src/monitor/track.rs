@@ -1,32 +1,33 @@
 //! The states that a subject goes through, with hysteresis: what it takes to leave `stable`, and what to come back.
 
+use serde::{Deserialize, Serialize};
+
 use super::settings::Rules;
+use crate::comparison::Effect;
 use crate::report::State;
 
 /// Windows whose mean effect counts, besides the newest alone: small effects need more rows to be sure of.
 const AVERAGED: usize = 4;
 
-/// What a closed window says about a subject.
+/// What is known of a subject when a window closes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verdict {
     /// The evidence gate is open.
     pub(super) evidence: bool,
-    /// Debiased effect size; below 0 where chance alone would make more of it.
-    pub(super) excess: f64,
-    /// Its standard error.
-    pub(super) error: f64,
-    /// Its standard error if nothing had changed.
-    pub(super) null_error: f64,
+    /// What the window says; none when it is too small.
+    pub(super) window: Option<Effect>,
+    /// What the rows say since the onset of the change that the sequential test is sure of.
+    pub(super) since_onset: Option<Effect>,
 }
 
 /// State of a subject, and how long it has looked like something else.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Track {
     pub(super) state: State,
     pub(super) episode: u64,
     pub(super) since_unix_ms: i64,
     /// The last windows' excess and error, newest last.
-    recent: [Option<(f64, f64)>; AVERAGED],
+    recent: [Option<(f32, f32)>; AVERAGED],
     /// Windows in a row without an effect.
     calm_run: u32,
 }
@@ -39,18 +40,26 @@ impl Track {
         }
     }
 
-    /// Takes the verdict of a window, and returns the state before when it changed.
+    /// Takes a verdict, and returns the state before when it changed.
     pub(super) fn step(&mut self, verdict: Verdict, rules: &Rules, now_unix_ms: i64) -> Option<State> {
         let s = &rules.settings;
-        self.recent.rotate_left(1);
-        self.recent[AVERAGED - 1] = Some((verdict.excess, verdict.error));
-        // Half of the threshold that raised it, or what chance alone makes of nothing.
-        let calm = verdict.excess < (s.warning_effect / 2.0).max(verdict.null_error);
-        self.calm_run = if calm { self.calm_run.saturating_add(1) } else { 0 };
+        if let Some(window) = verdict.window {
+            self.recent.rotate_left(1);
+            self.recent[AVERAGED - 1] = Some((window.excess as f32, window.error as f32));
+            // Half of the threshold that raised it, or what chance alone makes of nothing.
+            let calm = window.excess < (s.warning_effect / 2.0).max(window.null_error);
+            self.calm_run = if calm { self.calm_run.saturating_add(1) } else { 0 };
+        }
 
+        // Where the evidence is there, a warning takes the effect since the onset as it is. Drift, which calls people, takes what one standard
+        // error leaves of it.
         let lower = self.effect_at_least();
-        let drifts = lower >= s.drift_effect;
-        let warns = lower >= s.warning_effect;
+        let drifts = lower >= s.drift_effect
+            || verdict
+                .since_onset
+                .is_some_and(|e| e.excess - e.error >= s.drift_effect);
+        let warns =
+            lower >= s.warning_effect || verdict.since_onset.is_some_and(|e| e.excess >= s.warning_effect);
         let next = match self.state {
             State::Stable | State::Recovered if !verdict.evidence => State::Stable,
             State::Stable | State::Recovered | State::Warning if drifts => State::Drift,
@@ -64,8 +73,13 @@ impl Track {
 
     /// The effect that two standard errors leave no doubt of: in the newest window, or in the mean of the last ones.
     fn effect_at_least(&self) -> f64 {
-        let lower = |windows: &[Option<(f64, f64)>]| {
-            let known = || windows.iter().flatten();
+        let lower = |windows: &[Option<(f32, f32)>]| {
+            let known = || {
+                windows
+                    .iter()
+                    .flatten()
+                    .map(|(x, e)| (f64::from(*x), f64::from(*e)))
+            };
             let n = known().count() as f64;
             let mean = known().map(|(excess, _)| excess).sum::<f64>() / n;
             let error = known().map(|(_, error)| error * error).sum::<f64>().sqrt() / n;
@@ -92,7 +106,7 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rules, State, Track, Verdict};
+    use super::{Effect, Rules, State, Track, Verdict};
     use crate::monitor::Settings;
 
     fn run(track: &mut Track, verdicts: &[(bool, f64)]) -> Vec<State> {
@@ -101,9 +115,12 @@ mod tests {
             track.step(
                 Verdict {
                     evidence,
-                    excess,
-                    error: 0.02,
-                    null_error: 0.012,
+                    window: Some(Effect {
+                        excess,
+                        error: 0.02,
+                        null_error: 0.012,
+                    }),
+                    since_onset: None,
                 },
                 &rules,
                 0,

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::estimated::Curves;
 use super::{Doubt, Estimated, Labelled, Performance, PerformanceError, Prediction, Task};
+use crate::cause;
 use crate::profile::Profile;
+use crate::report::DriftReport;
 use crate::sequential::{RiskSettings, RiskTracker, SourceRisk};
 
 /// Settings of a [`PerformanceMonitor`].
@@ -273,6 +275,19 @@ impl<T: Clone> Windowed<T> {
 }
 
 impl PerformanceReport {
+    /// Marks the estimates where `report` shows a broken feed: scores that are made from faulty inputs are not those that were
+    /// calibrated.
+    pub fn doubt_inputs(&mut self, report: &DriftReport) {
+        if cause::broken_inputs(report).next().is_none() {
+            return;
+        }
+        if let Some(views) = &mut self.estimated {
+            for estimate in views.window.iter_mut().chain([&mut views.total]) {
+                estimate.doubts.push(Doubt::InputsOffRange);
+            }
+        }
+    }
+
     /// An estimate whose accuracy the labels of a window, or of all rows, exclude is not to be relied on.
     fn contradict(&mut self) {
         let (Some(estimated), Some(labels)) = (&mut self.estimated, &self.labels) else {

@@ -20,6 +20,9 @@ pub enum ProfileError {
     /// The right shape with contents that contradict each other; all problems at once.
     #[error("{} in the profile{}", count_problems(.0.len()), list_problems(.0))]
     Invalid(Vec<Problem>),
+    /// Two profiles of different things; all differences at once.
+    #[error("the profiles do not merge: {}{}", count_problems(.0.len()), list_problems(.0))]
+    Merge(Vec<Problem>),
     /// The file cannot be read or written.
     #[error("profile {}", path.display())]
     File {

@@ -125,7 +125,7 @@ fn conformal(all: &mut Comparison, name: &str, stream: &Value, reference: &[f64]
     for v in reference {
         counts[cell(*v)] += 1;
     }
-    let mut detector = ConformalDetector::new(&counts, Bets::Ranks, f64::INFINITY);
+    let mut detector = ConformalDetector::new(&counts, Bets::Ranks);
     let mut rng = SplitMix64::new(
         stream["seed_u"]
             .as_str()

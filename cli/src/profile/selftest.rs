@@ -1,0 +1,186 @@
+//! Compares a profile with the rows that it was made from, as the sidecar would see them.
+
+use plumbline_drift::profile::Profile;
+use plumbline_drift::report::DriftReport;
+use plumbline_drift::{Monitor, Settings};
+
+use crate::column::{Column, Value};
+use crate::table::Table;
+
+/// Serves the rows to a monitor of their own profile.
+///
+/// All of them together must be the reference, bin by bin: anything else would be drift that no traffic can avoid. In
+/// windows, in the order of the file, they should raise nothing; when they do, the rows change within the file, and that is
+/// returned as a text. `columns`: one for each subject.
+///
+/// # Errors
+/// A bin that holds other rows than the profile says.
+pub(super) fn check(profile: &Profile, columns: &[Column], table: &Table) -> anyhow::Result<Option<String>> {
+    let rows = rows(columns, table)?;
+    let settings = Settings {
+        window_rows: (table.len() as u64).max(20),
+        min_rows: 20,
+        ..Settings::default()
+    };
+    let mut whole = Monitor::new(profile, settings, 0)?;
+    for row in 0..table.len() {
+        observe(&mut whole, &rows, row);
+    }
+    let report = whole.close_window(0);
+    for subject in &report.subjects {
+        if let Some(bin) = subject.bins.iter().find(|bin| bin.window != bin.reference) {
+            anyhow::bail!(
+                "the profile does not hold for its own rows: `{}`, bin `{}`: {} rows in the profile, {} as the sidecar \
+                 would see them; give the column another --kind, or leave it out with --exclude",
+                subject.name,
+                bin.name,
+                bin.reference,
+                bin.window
+            );
+        }
+    }
+    anyhow::ensure!(
+        report.state.level() == 0,
+        "the profile raises an alarm on its own rows: {}",
+        worst(&report)
+    );
+
+    let settings = Settings::default();
+    let mut windows = Monitor::new(profile, settings, 0)?;
+    for row in 0..table.len() {
+        observe(&mut windows, &rows, row);
+        let end = row as u64 + 1;
+        if end.is_multiple_of(settings.window_rows) {
+            let report = windows.close_window(0);
+            if report.state.level() > 0 {
+                return Ok(Some(format!(
+                    "rows {} to {end} of the file differ from all of them: {}; where rows change like this with time, \
+                     live ones will raise alarms",
+                    end - settings.window_rows + 1,
+                    worst(&report)
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Values by subject, then by row.
+fn rows<'a>(columns: &'a [Column], table: &'a Table) -> anyhow::Result<Vec<Vec<Value<'a>>>> {
+    let values = columns
+        .iter()
+        .map(|column| column.values(table).collect::<Result<Vec<_>, _>>());
+    Ok(values.collect::<Result<_, _>>()?)
+}
+
+fn observe(monitor: &mut Monitor, rows: &[Vec<Value<'_>>], row: usize) {
+    for (subject, values) in rows.iter().enumerate() {
+        match values[row] {
+            Value::Missing => monitor.observe_missing(subject),
+            Value::Number(number) => monitor.observe_number(subject, number),
+            Value::Integer(integer) => monitor.observe_integer(subject, integer),
+            Value::Truth(truth) => monitor.observe_boolean(subject, truth),
+            Value::Text(text) => monitor.observe_text(subject, text.as_bytes()),
+        }
+    }
+    // Windows are closed by their rows, here.
+    let _full = monitor.end_row();
+}
+
+/// The subject that contributes most, with its effect.
+fn worst(report: &DriftReport) -> String {
+    report.ranking.first().map_or_else(
+        || "no subject".to_owned(),
+        |first| {
+            format!(
+                "`{}` by {:.2} on the scale of the PSI",
+                first.subject, first.effect
+            )
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use plumbline_drift::profile::Profile;
+
+    use super::check;
+    use crate::profile::tests::args;
+    use crate::profile::{Described, subjects};
+    use crate::table::tests::table;
+
+    fn checked(text: &str, arguments: &[&str]) -> anyhow::Result<Option<String>> {
+        let (table, args) = (table(text), args(arguments));
+        let Described {
+            features,
+            outputs,
+            columns,
+        } = subjects(&args, &table)?;
+        let example = include_bytes!("../../../crates/drift/schema/example.profile.json");
+        let mut profile = Profile::from_json(example).expect("valid");
+        profile.data.rows = table.len() as u64;
+        (profile.features, profile.outputs) = (features, outputs);
+        (profile.importances, profile.calibration) = (None, None);
+        check(&profile, &columns, &table)
+    }
+
+    /// Every kind and datatype, with missing values; `number` from the row's number.
+    fn rows(count: usize, number: impl Fn(usize) -> usize) -> String {
+        let mut text = "number,code,flag,plan,note,p\n".to_owned();
+        for i in 0..count {
+            let plan = ["free", "home", "", "work"][i * 7 % 4];
+            let flag = ["true", "false", "true", ""][i * 5 % 4];
+            writeln!(
+                text,
+                "{},{},{flag},{plan},note {i},{}",
+                number(i),
+                i % 3,
+                (i * 37 % 100) as f64 / 100.0
+            )
+            .expect("written");
+        }
+        text
+    }
+
+    const KINDS: [&str; 4] = [
+        "--kind=code=categorical",
+        "--kind=flag=boolean",
+        "--output-columns=p",
+        "--datatype=number=INT32",
+    ];
+
+    #[test]
+    fn a_profile_compared_with_its_own_rows_raises_nothing() {
+        for count in [1, 30, 700, 3_000] {
+            let mixed = rows(count, |i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54);
+            assert_eq!(checked(&mixed, &KINDS).expect("it holds"), None, "{count}");
+        }
+    }
+
+    #[test]
+    fn rows_that_change_within_the_file_are_told_with_the_place() {
+        let changing = rows(3_000, |i| {
+            i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54 << (i / 1_500)
+        });
+        let warning = checked(&changing, &KINDS).expect("it holds").expect("a warning");
+        assert!(warning.starts_with("rows "), "{warning}");
+        assert!(
+            warning.contains("of the file differ from all of them: `number` by "),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn numbers_that_name_too_many_classes_are_refused() {
+        let text = rows(1_000, |i| i);
+        let refused = checked(&text, &["--kind=number=categorical"]).expect_err("refused");
+        assert!(
+            refused
+                .to_string()
+                .starts_with("the profile does not hold for its own rows: `number`, bin `"),
+            "{refused}"
+        );
+    }
+}

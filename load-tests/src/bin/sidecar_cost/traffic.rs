@@ -1,0 +1,231 @@
+//! What is sent, and the reference profile that matches it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use plumbline_drift::profile::{
+    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Role,
+};
+use plumbline_drift::{Profile, SubjectBuilder};
+use plumbline_load_tests::client::Http;
+use plumbline_load_tests::inputs::{Input, InputSpec, Values};
+use plumbline_load_tests::request::{Encoding, Request};
+
+/// Different bodies, sent in turn: as many different values does a feature have.
+const BODIES: usize = 256;
+
+/// Rows of the reference: the bodies' own over and over, so that what is sent has not drifted.
+const REFERENCE_ROWS: usize = 2_048;
+
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Cell {
+    /// 30 FP64 features as V2 JSON: about 0.9 KB with its head.
+    SmallJson,
+    /// 1,000 FP32 features as V2 JSON.
+    WideJson,
+    /// 1,000 FP32 features as a V2 binary tensor.
+    WideBinary,
+    /// 30 FP64 features over gRPC.
+    SmallGrpc,
+    /// 1,000 FP32 features over gRPC.
+    WideGrpc,
+}
+
+impl Cell {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SmallJson,
+        Self::WideJson,
+        Self::WideBinary,
+        Self::SmallGrpc,
+        Self::WideGrpc,
+    ];
+
+    /// As the tables have it.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Cell::SmallJson => "HTTP/1.1, V2 JSON, 30 features",
+            Cell::WideJson => "HTTP/1.1, V2 JSON, 1,000 features",
+            Cell::WideBinary => "HTTP/1.1, V2 binary, 1,000 features",
+            Cell::SmallGrpc => "gRPC, 30 features",
+            Cell::WideGrpc => "gRPC, 1,000 features",
+        }
+    }
+
+    /// The model that is asked; each cell has its own, and with it its own profile.
+    pub(crate) fn model(self) -> &'static str {
+        match self {
+            Cell::SmallJson => "small-json",
+            Cell::WideJson => "wide-json",
+            Cell::WideBinary => "wide-binary",
+            Cell::SmallGrpc => "small-grpc",
+            Cell::WideGrpc => "wide-grpc",
+        }
+    }
+
+    pub(crate) fn http(self) -> Http {
+        match self {
+            Cell::SmallGrpc | Cell::WideGrpc => Http::Two,
+            Cell::SmallJson | Cell::WideJson | Cell::WideBinary => Http::One,
+        }
+    }
+
+    fn encoding(self) -> Encoding {
+        match self {
+            Cell::SmallJson | Cell::WideJson => Encoding::V2,
+            Cell::WideBinary => Encoding::V2Binary,
+            Cell::SmallGrpc | Cell::WideGrpc => Encoding::Grpc,
+        }
+    }
+
+    fn input(self) -> InputSpec {
+        let (datatype, width) = match self {
+            Cell::SmallJson | Cell::SmallGrpc => ("FP64", 30),
+            Cell::WideJson | Cell::WideBinary | Cell::WideGrpc => ("FP32", 1_000),
+        };
+        InputSpec {
+            name: "X".to_owned(),
+            datatype: datatype.to_owned(),
+            row: vec![width],
+        }
+    }
+}
+
+/// The requests of one cell, and the profile of the rows in them.
+pub(crate) struct Traffic {
+    pub(crate) cell: Cell,
+    pub(crate) requests: Vec<Request>,
+    profile: Profile,
+}
+
+impl Traffic {
+    pub(crate) fn new(cell: Cell) -> anyhow::Result<Self> {
+        let spec = cell.input();
+        let mut random = fastrand::Rng::with_seed(1);
+        let rows: Vec<Input> = (0..BODIES)
+            .map(|_| spec.random(1, &mut random))
+            .collect::<Result<_, _>>()?;
+        let requests = rows
+            .iter()
+            .map(|row| {
+                let mut request = Request::infer(cell.encoding(), cell.model(), std::slice::from_ref(row))?;
+                if request.encoding == Encoding::V2Binary {
+                    // The constant answer is JSON.
+                    request.encoding = Encoding::V2;
+                }
+                Ok(request)
+            })
+            .collect::<anyhow::Result<_>>()?;
+        let profile = profile(cell, &rows)?;
+        Ok(Self {
+            cell,
+            requests,
+            profile,
+        })
+    }
+
+    /// Bytes of a request's body, on average.
+    pub(crate) fn body_bytes(&self) -> usize {
+        let all: usize = self.requests.iter().map(|request| request.body.len()).sum();
+        all / self.requests.len()
+    }
+
+    /// Writes the profile into `directory` and gives the flag's value that names it.
+    pub(crate) fn write_profile(&self, directory: &Path) -> anyhow::Result<String> {
+        let file = directory.join(format!("{}.json", self.cell.model()));
+        std::fs::write(&file, self.profile.to_json())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file.to_str().context("a path that is text")?.to_owned())
+    }
+}
+
+/// The constant answers of `constant-server` are the outputs.
+fn profile(cell: Cell, rows: &[Input]) -> anyhow::Result<Profile> {
+    let datatype = match rows[0].values {
+        Values::F64(_) => Datatype::Fp64,
+        _ => Datatype::Fp32,
+    };
+    let value = |row: &Input, column: usize| match &row.values {
+        Values::F64(values) => values[column],
+        Values::F32(values) => f64::from(values[column]),
+        other => f64::from(u8::try_from(other.len()).unwrap_or(0)),
+    };
+    let reference = || rows.iter().cycle().take(REFERENCE_ROWS);
+    let features = (0..rows[0].values.len())
+        .map(|column| {
+            let mut feature =
+                SubjectBuilder::new(&format!("x{column}"), "X", column as u32, datatype, Kind::Numeric);
+            reference().for_each(|row| feature.push_number(value(row, column)));
+            feature.finish()
+        })
+        .collect();
+    let tensor = match cell.encoding() {
+        Encoding::Grpc => "p",
+        _ => "probability",
+    };
+    let outputs = [("yes", 0.731_058_6), ("no", 0.268_941_4)]
+        .iter()
+        .enumerate()
+        .map(|(column, (class, probability))| {
+            let output = SubjectBuilder::new(class, tensor, column as u32, Datatype::Fp32, Kind::Numeric);
+            let mut output = output.role(Role::Probability, Some(class));
+            reference().for_each(|_| output.push_number(*probability));
+            output.finish()
+        })
+        .collect();
+    let profile = Profile {
+        format: FORMAT.to_owned(),
+        format_version: FORMAT_VERSION,
+        created_at: "2026-01-31T12:00:00Z".to_owned(),
+        generator: Generator {
+            name: "sidecar-cost".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        model: ModelInfo {
+            name: cell.model().to_owned(),
+            version: "1".to_owned(),
+            digest: None,
+        },
+        data: DataInfo {
+            rows: REFERENCE_ROWS as u64,
+            digest: None,
+        },
+        features,
+        outputs,
+        target: None,
+        training: None,
+        importances: None,
+        calibration: None,
+        seasonality: None,
+    };
+    profile.validate()?;
+    Ok(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cell_has_requests_of_its_size_and_a_valid_profile() {
+        for (cell, bytes) in [
+            (Cell::SmallJson, 550..750),
+            (Cell::WideJson, 10_000..14_000),
+            (Cell::WideBinary, 4_000..4_300),
+            (Cell::SmallGrpc, 240..320),
+            (Cell::WideGrpc, 4_000..4_100),
+        ] {
+            let traffic = Traffic::new(cell).expect("a cell");
+            assert!(
+                bytes.contains(&traffic.body_bytes()),
+                "{cell:?}: {}",
+                traffic.body_bytes()
+            );
+            let width = cell.input().row[0] as usize;
+            assert_eq!(traffic.profile.features.len(), width);
+            // What is sent is what the reference was made of.
+            let numeric = traffic.profile.features[0].numeric.as_ref().expect("a number");
+            assert_eq!(numeric.counts.iter().sum::<u64>(), REFERENCE_ROWS as u64);
+        }
+    }
+}
