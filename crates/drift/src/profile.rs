@@ -399,6 +399,12 @@ impl Profile {
         }
     }
 
+    /// The counts per hour of the week of the subject with this name, if it has a season.
+    pub(crate) fn season(&self, subject: &str) -> Option<&SeasonalCounts> {
+        let seasons = self.seasonality.iter().flat_map(|s| &s.hour_of_week);
+        seasons.into_iter().find(|season| season.subject == subject)
+    }
+
     /// Features, then outputs: the order of every list of subjects in this crate.
     pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
         self.features.iter().chain(&self.outputs)
