@@ -12,7 +12,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, ProfileError};
-pub use measure::{Answers, calibration_bins};
+pub use measure::Answers;
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";
