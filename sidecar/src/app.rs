@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::report::DriftOverview;
 use plumbline_service::admin::{Page, json, text};
 use plumbline_service::{ClientTls, Listener, Process, ReadinessToken, ServeOptions, Tls};
@@ -12,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Switch};
 use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
+use crate::feedback::Feedback;
 use crate::forward::Forwarder;
+use crate::logger::{self, Logger};
 use crate::metrics::Metrics;
-use crate::models::Models;
+use crate::models::{Model, Models};
 use crate::observation::Observing;
 use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
 use crate::profiles;
@@ -30,6 +33,7 @@ pub struct App {
     forwarder: Arc<Forwarder>,
     observer: Observer,
     delivery: Option<Delivery>,
+    logging: Option<logger::Sending>,
     waiting: ReadinessToken,
     settled: watch::Receiver<u64>,
 }
@@ -62,7 +66,17 @@ impl App {
         let waiting = process
             .readiness()
             .wait_for(format!("the model server at {}", upstream.target()));
+        let logger = config.log_to.as_ref().map(|_| {
+            Logger::new(
+                config.log_mode,
+                config.log_sample,
+                config.log_bytes,
+                metrics.logger.clone(),
+            )
+        });
+        let logging = log_sending(&config, logger.as_ref(), process)?;
         let observing = Arc::new(Observing {
+            logger,
             models: Models::new(&metrics, analyses(&config, &metrics)),
             queue: Queue::new(config.queue_items.get(), metrics.exchanges.queued.clone()),
             keeping: Arc::new(Keeping::new(
@@ -73,6 +87,7 @@ impl App {
             )),
             off: (config.analysis == Switch::Off).then_some(SkipReason::Off),
             metrics: metrics.exchanges.clone(),
+            feedback: feedback(&config, &metrics),
         });
         let (raise, delivery) = events(&config, &metrics, process)?;
         let (settle, settled) = watch::channel(0);
@@ -88,6 +103,10 @@ impl App {
             let observing = Arc::clone(&observing);
             move |query| drift_page(&observing.models, query)
         });
+        process.admin().page("/performance", {
+            let observing = Arc::clone(&observing);
+            move |query| performance_page(&observing.models, query)
+        });
         let forwarder = Arc::new(Forwarder { upstream, observing });
         let process = process.clone();
         Ok(Self {
@@ -96,6 +115,7 @@ impl App {
             forwarder,
             observer,
             delivery,
+            logging,
             waiting,
             settled,
         })
@@ -122,22 +142,26 @@ impl App {
             forwarder,
             observer,
             delivery,
+            logging,
             waiting,
             settled: _,
         } = self;
         let shutdown = process.shutdown();
         let probing = tokio::spawn({
-            let (forwarder, readiness) = (Arc::clone(&forwarder), process.readiness().clone());
-            let stop = shutdown.token();
-            async move { watch_readiness(&forwarder.upstream, &readiness, waiting, stop).await }
+            let (forwarder, process) = (Arc::clone(&forwarder), process.clone());
+            async move {
+                let (readiness, shutdown) = (process.readiness(), process.shutdown());
+                watch_readiness(&forwarder.upstream, readiness, waiting, shutdown).await;
+            }
         });
         let observed = CancellationToken::new();
         let delivering = delivery.map(|delivery| tokio::spawn(delivery.run(observed.clone())));
+        let logging = logging.map(|logging| tokio::spawn(logging.run(observed.clone())));
         let service = tower::service_fn(move |request| Arc::clone(&forwarder).answer(request));
         listener.serve(service, ServeOptions::default(), shutdown).await;
         observer.finish().await;
         observed.cancel();
-        for task in [Some(probing), delivering].into_iter().flatten() {
+        for task in [Some(probing), delivering, logging].into_iter().flatten() {
             task.await.context("a task of the sidecar panicked")?;
         }
         Ok(())
@@ -206,6 +230,32 @@ fn events(
     Ok((Raise::new(source, Some(outbox)), Some(delivery)))
 }
 
+fn feedback(config: &Config, metrics: &Metrics) -> Feedback {
+    let bytes = match config.analysis {
+        Switch::On => config.feedback_bytes,
+        Switch::Off => 0,
+    };
+    Feedback::new(config.feedback_ttl, bytes, metrics.feedback.clone())
+}
+
+fn log_sending(
+    config: &Config,
+    logger: Option<&Logger>,
+    process: &Process,
+) -> anyhow::Result<Option<logger::Sending>> {
+    let (Some(url), Some(logger)) = (&config.log_to, logger) else {
+        return Ok(None);
+    };
+    let source = logger::Source {
+        uri: admin_url(config, process),
+        names: config.log_names.clone(),
+    };
+    let sending = logger
+        .sending(url, source)
+        .map_err(|problem| anyhow::anyhow!("log_to = {url}: {problem}"))?;
+    Ok(Some(sending))
+}
+
 /// The admin port as others reach it; an address that means "all of them" becomes loopback.
 fn admin_url(config: &Config, process: &Process) -> String {
     if let Some(url) = &config.admin_url {
@@ -218,20 +268,22 @@ fn admin_url(config: &Config, process: &Process) -> String {
     format!("http://{address}")
 }
 
+/// The value of `key` in a query.
+fn wanted(query: &str, key: &str) -> Option<String> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| *name == key)
+        .map(|(_, value)| {
+            percent_encoding::percent_decode_str(&value.replace('+', " "))
+                .decode_utf8_lossy()
+                .into_owned()
+        })
+}
+
 /// `?model=NAME` and `?subject=NAME` leave the others out.
 fn drift_page(models: &Models, query: &str) -> Page {
-    let wanted = |key: &str| {
-        query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| {
-                percent_encoding::percent_decode_str(&value.replace('+', " "))
-                    .decode_utf8_lossy()
-                    .into_owned()
-            })
-    };
-    let (model, subject) = (wanted("model"), wanted("subject"));
+    let (model, subject) = (wanted(query, "model"), wanted(query, "subject"));
     let mut overview = DriftOverview::default();
     for known in models.all() {
         if model.as_ref().is_some_and(|wanted| *wanted != known.name) {
@@ -254,5 +306,41 @@ fn drift_page(models: &Models, query: &str) -> Page {
             format!("no reference profile for model `{model}`\n"),
         ),
         _ => json(http::StatusCode::OK, &overview),
+    }
+}
+
+/// What `GET /performance` tells of one model.
+#[derive(serde::Serialize)]
+struct ModelPerformance {
+    model: String,
+    version: String,
+    #[serde(flatten)]
+    performance: PerformanceReport,
+}
+
+/// `?model=NAME` leaves the others out.
+fn performance_page(models: &Models, query: &str) -> Page {
+    let model = wanted(query, "model");
+    let report = |known: &Arc<Model>| {
+        let report =
+            known.with_analysis(|analysis| analysis.performance().map(|performance| performance.report()));
+        Some(ModelPerformance {
+            model: known.name.clone(),
+            version: known.version.clone(),
+            performance: report.flatten()?,
+        })
+    };
+    let all = models.all();
+    let asked = all
+        .iter()
+        .filter(|known| model.as_ref().is_none_or(|wanted| *wanted == known.name));
+    let mut told: Vec<ModelPerformance> = asked.filter_map(report).collect();
+    told.sort_by(|a, b| (&a.model, &a.version).cmp(&(&b.model, &b.version)));
+    match (model, told.is_empty()) {
+        (Some(model), true) => text(
+            http::StatusCode::NOT_FOUND,
+            format!("the performance of model `{model}` is not followed\n"),
+        ),
+        _ => json(http::StatusCode::OK, &serde_json::json!({ "models": told })),
     }
 }

@@ -10,6 +10,8 @@ use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting}
 use plumbline_service::upstream::Target;
 use plumbline_service::{ClientTlsFiles, TLS_SETTINGS, TlsFiles, error_chain};
 
+use crate::logger::LogMode;
+
 /// Default data and admin ports.
 pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
 
@@ -42,6 +44,12 @@ pub const SETTINGS: &[Setting] = &[
         "How long an idle connection to the model server is kept; must be shorter than the server keeps it.",
     )
     .default("4s"),
+    Setting::new(
+        "upstream_probe",
+        "TIME",
+        "Time between two looks at the readiness of a model server that is ready.",
+    )
+    .default("2s"),
     Setting::repeated(
         "profile",
         "[NAME=]FILE",
@@ -102,6 +110,29 @@ pub const SETTINGS: &[Setting] = &[
         "URL",
         "How others reach the admin port, for the source of events; made from admin_listen when not given.",
     ),
+    Setting::new("feedback_ttl", "TIME", "How long a prediction is kept for its label.").default("24h"),
+    Setting::new(
+        "feedback_bytes",
+        "BYTES",
+        "Bytes of predictions that are kept for their labels, the newest; 0: none are, and labels are refused.",
+    )
+    .default("16MiB"),
+    Setting::new(
+        "log_to",
+        "URL",
+        "Where requests and answers are logged as CloudEvents, as KServe's logger does; without it, nowhere.",
+    ),
+    Setting::new("log_mode", "SIDE", "What is logged: all, request or response.").default("all"),
+    Setting::new("log_sample", "SHARE", "Share of the exchanges that is logged, 0 to 1.").default("1"),
+    Setting::new("log_bytes", "BYTES", "Bytes that may wait to be logged; more are dropped and counted.").default("8MiB"),
+    Setting::new(
+        "log_inference_service",
+        "NAME",
+        "The InferenceService that the log tells; the name of the model when not given.",
+    ),
+    Setting::new("log_namespace", "NAME", "The namespace that the log tells.").shared_variable("POD_NAMESPACE"),
+    Setting::new("log_component", "NAME", "The component that the log tells.").default("predictor"),
+    Setting::new("log_endpoint", "NAME", "The endpoint that the log tells: default or canary.").default("default"),
 ];
 
 /// A profile and the model that it is for.
@@ -111,6 +142,30 @@ pub struct NamedProfile {
     pub model: String,
     /// What its rows are compared with.
     pub profile: Profile,
+}
+
+/// Names in the attributes of payload events.
+#[derive(Clone, Debug)]
+pub struct LogNames {
+    /// The InferenceService; without it, the name of the model stands for it.
+    pub inference_service: Option<String>,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its component.
+    pub component: String,
+    /// `default` or `canary`.
+    pub endpoint: String,
+}
+
+impl Default for LogNames {
+    fn default() -> Self {
+        Self {
+            inference_service: None,
+            namespace: None,
+            component: "predictor".to_owned(),
+            endpoint: "default".to_owned(),
+        }
+    }
 }
 
 /// A setting that is on or off.
@@ -170,6 +225,8 @@ pub struct Config {
     pub upstream_timeout: Duration,
     /// How long an idle connection is kept.
     pub upstream_idle_timeout: Duration,
+    /// Time between two looks at its readiness.
+    pub upstream_probe: Duration,
     /// Profiles given by name; when there are none, `model_dir` is searched.
     pub profiles: Vec<NamedProfile>,
     /// Where profiles are looked for.
@@ -196,6 +253,20 @@ pub struct Config {
     pub spool_dir: Option<PathBuf>,
     /// The admin port as others reach it.
     pub admin_url: Option<http::Uri>,
+    /// How long a prediction is kept for its label.
+    pub feedback_ttl: Duration,
+    /// Bytes of predictions that are kept.
+    pub feedback_bytes: usize,
+    /// Where payloads are logged.
+    pub log_to: Option<http::Uri>,
+    /// What of them.
+    pub log_mode: LogMode,
+    /// Share of the exchanges, in `[0, 1]`.
+    pub log_sample: f64,
+    /// Bytes that may wait for the sink.
+    pub log_bytes: usize,
+    /// The InferenceService, namespace, component and endpoint that the log tells.
+    pub log_names: LogNames,
     /// Called on the observer's thread before each exchange. For tests; a program has none.
     pub before_analysis: Option<Hook>,
     /// Called on the request path wherever something is observed. For tests; a program has none.
@@ -214,6 +285,7 @@ impl Config {
             upstream_connect_timeout: reader.value("upstream_connect_timeout"),
             upstream_timeout: reader.value("upstream_timeout"),
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
+            upstream_probe: reader.value("upstream_probe"),
             profiles: read_profiles(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
@@ -233,6 +305,18 @@ impl Config {
             events_to: reader.optional("events_to"),
             spool_dir: reader.optional("spool_dir"),
             admin_url: reader.optional("admin_url"),
+            feedback_ttl: reader.value("feedback_ttl"),
+            feedback_bytes: reader.value::<ByteSize>("feedback_bytes").as_usize(),
+            log_to: reader.optional("log_to"),
+            log_mode: reader.value("log_mode"),
+            log_sample: reader.value("log_sample"),
+            log_bytes: reader.value::<ByteSize>("log_bytes").as_usize(),
+            log_names: LogNames {
+                inference_service: reader.optional("log_inference_service"),
+                namespace: reader.optional("log_namespace"),
+                component: reader.value("log_component"),
+                endpoint: reader.value("log_endpoint"),
+            },
             before_analysis: None,
             while_forwarding: None,
         };
@@ -242,15 +326,29 @@ impl Config {
             trusted,
             "is needed for https://, and only for it",
         );
-        for name in ["upstream_connect_timeout", "upstream_timeout", "window_time"] {
+        for name in [
+            "upstream_connect_timeout",
+            "upstream_timeout",
+            "upstream_probe",
+            "window_time",
+            "feedback_ttl",
+        ] {
             let time: Duration = reader.value(name);
             reader.check(name, !time.is_zero(), "must be longer than 0");
         }
-        let plain = config
-            .events_to
-            .as_ref()
-            .is_none_or(|url| url.scheme_str() == Some("http"));
-        reader.check("events_to", plain, "only http:// is spoken to the worker");
+        let plain = |url: &Option<http::Uri>| url.as_ref().is_none_or(|url| url.scheme_str() == Some("http"));
+        reader.check(
+            "events_to",
+            plain(&config.events_to),
+            "only http:// is spoken to the worker",
+        );
+        reader.check(
+            "log_to",
+            plain(&config.log_to),
+            "only http:// is spoken to the sink",
+        );
+        let share = (0.0..=1.0).contains(&config.log_sample);
+        reader.check("log_sample", share, "must be from 0 to 1");
         let spooled = config.spool_dir.is_none() || config.events_to.is_some();
         reader.check("spool_dir", spooled, "has no use without events_to");
         let room = config.queue_bytes >= config.capture_limit;
@@ -288,6 +386,7 @@ impl Config {
             upstream_connect_timeout: Duration::from_secs(2),
             upstream_timeout: Duration::from_mins(1),
             upstream_idle_timeout: Duration::from_secs(4),
+            upstream_probe: Duration::from_secs(2),
             profiles: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,
@@ -301,6 +400,13 @@ impl Config {
             events_to: None,
             spool_dir: None,
             admin_url: None,
+            feedback_ttl: Duration::from_hours(24),
+            feedback_bytes: 16 << 20,
+            log_to: None,
+            log_mode: LogMode::All,
+            log_sample: 1.0,
+            log_bytes: 8 << 20,
+            log_names: LogNames::default(),
             before_analysis: None,
             while_forwarding: None,
         }

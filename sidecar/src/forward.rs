@@ -11,6 +11,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use plumbline_service::upstream::strip_hop_by_hop;
 
+use crate::feedback;
 use crate::observation::Observing;
 use crate::tee::{RequestBody, ResponseBody};
 use crate::upstream::{Answer, Upstream};
@@ -33,6 +34,11 @@ impl Forwarder {
         let started = Instant::now();
         if request.method() == Method::CONNECT {
             return Ok(own::no_tunnel());
+        }
+        if request.uri().path().starts_with(feedback::RESERVED) {
+            // Boxed, so that its future does not make that of every request larger.
+            let reply = Box::pin(feedback::answer(&self.observing, request)).await;
+            return Ok(own::reply(reply));
         }
         let (head, body) = request.into_parts();
         let mut observation = self.observing.begin(&head, started);

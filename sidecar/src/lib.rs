@@ -9,7 +9,9 @@
 mod app;
 mod config;
 mod events;
+mod feedback;
 mod forward;
+mod logger;
 mod metrics;
 mod models;
 mod observation;
@@ -20,4 +22,5 @@ mod tee;
 mod upstream;
 
 pub use app::App;
-pub use config::{Config, Hook, NamedProfile, PORTS, SETTINGS, Switch};
+pub use config::{Config, Hook, LogNames, NamedProfile, PORTS, SETTINGS, Switch};
+pub use logger::LogMode;

@@ -1,5 +1,9 @@
 //! Every series that the sidecar exports: a name, label or bucket is written here or nowhere.
 
+mod feedback;
+mod logger;
+mod performance;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -13,6 +17,11 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };
+
+pub(crate) use feedback::FeedbackMetrics;
+pub(crate) use logger::LoggerMetrics;
+use performance::PerformanceFamilies;
+pub(crate) use performance::PerformanceMetrics;
 
 use crate::skip::SkipReason;
 
@@ -51,6 +60,9 @@ pub(crate) struct Metrics {
     pub(crate) exchanges: ExchangeMetrics,
     pub(crate) upstream: UpstreamMetrics,
     pub(crate) events: EventMetrics,
+    pub(crate) logger: LoggerMetrics,
+    pub(crate) feedback: FeedbackMetrics,
+    performance: PerformanceFamilies,
 }
 
 /// Rows per bin of each model's reference, what rules compare the bin counters with.
@@ -303,6 +315,9 @@ impl Metrics {
                     remove: spool.with_label_values(&["remove"]),
                 },
             },
+            logger: LoggerMetrics::declare(registry),
+            feedback: FeedbackMetrics::declare(registry),
+            performance: PerformanceFamilies::declare(registry),
         }
     }
 
@@ -445,6 +460,11 @@ impl Metrics {
                 state: self.drift_state.with_label_values(&of_subject),
             }),
         }
+    }
+
+    /// The handles of how well a model does.
+    pub(crate) fn performance(&self, labels: [&str; 2]) -> PerformanceMetrics {
+        PerformanceMetrics::new(&self.performance, labels)
     }
 
     /// Detection windows closed.

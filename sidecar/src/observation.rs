@@ -16,6 +16,8 @@ use plumbline_inference_protocol::grpc::{self, Peek};
 use plumbline_inference_protocol::{GrpcCode, ModelRef, Route, rest};
 use smallvec::SmallVec;
 
+use crate::feedback::Feedback;
+use crate::logger::{Answer, Logged, Logger};
 use crate::metrics::{Code, ExchangeMetrics, Protocol};
 use crate::models::{Model, Models};
 use crate::observer::Queue;
@@ -41,6 +43,9 @@ pub(crate) struct Observing {
     pub(crate) keeping: Arc<Keeping>,
     /// Why nothing is observed at all, if so.
     pub(crate) off: Option<SkipReason>,
+    /// None when payloads are not logged.
+    pub(crate) logger: Option<Logger>,
+    pub(crate) feedback: Feedback,
 }
 
 impl Observing {
@@ -116,7 +121,7 @@ fn request_id(headers: &HeaderMap) -> Option<RequestId> {
     request_id_of(headers.get(REQUEST_ID)?.as_bytes())
 }
 
-fn request_id_of(id: &[u8]) -> Option<RequestId> {
+pub(crate) fn request_id_of(id: &[u8]) -> Option<RequestId> {
     (1..=MOST_REQUEST_ID)
         .contains(&id.len())
         .then(|| RequestId::from_slice(id))
@@ -151,6 +156,8 @@ pub(crate) struct Observation {
     pub(crate) response_head: BodyHead,
     status: Option<StatusCode>,
     grpc_status: Option<GrpcCode>,
+    /// Its part of the payload log.
+    logged: Option<Box<Logged>>,
     panicked: bool,
     ended: bool,
 }
@@ -213,6 +220,7 @@ impl Observation {
             response_head: BodyHead::default(),
             status: None,
             grpc_status: None,
+            logged: observing.logger.as_ref().and_then(|logger| logger.begin(request)),
             panicked: false,
             ended: false,
         }))
@@ -221,6 +229,9 @@ impl Observation {
     /// Where the request's frames are to go; nowhere when nobody would read them.
     pub(crate) fn request_capture(&self) -> Option<Capture> {
         let observing = &self.observing;
+        if self.logged.is_some() {
+            return self.capture_unless(None);
+        }
         match &self.subject {
             Subject::Known(model) => self.capture_unless(observing.unwanted(Some(model))),
             Subject::Named(_) => None,
@@ -254,6 +265,9 @@ impl Observation {
             let times = &mut observation.times;
             times.overhead = (answer.sent - times.started) + (now - answer.received);
             times.last = Some(now);
+            if let Some(logged) = &mut observation.logged {
+                logged.response_head(head);
+            }
         });
     }
 
@@ -270,11 +284,12 @@ impl Observation {
             Subject::Named(_) => Some(SkipReason::NoProfile),
             Subject::InMessage => None,
         };
-        if let (Some(reason), Some(tap)) = (unwanted, &self.request) {
+        let logged = self.logged.is_some();
+        if let (Some(reason), Some(tap), false) = (unwanted, &self.request, logged) {
             tap.with_capture(|capture| capture.lose(reason));
         }
         // An early answer overtakes its request; then the rest of the request is still to come.
-        if unwanted.is_none() && self.request.as_ref().is_some_and(whole) {
+        if logged || unwanted.is_none() && self.request.as_ref().is_some_and(whole) {
             self.response = Some(Capture::new(Arc::clone(&self.observing.keeping)));
         }
     }
@@ -354,6 +369,7 @@ impl Observation {
     }
 
     fn conclude(&mut self, ending: Ending, now: Instant) -> Result<(), Refused> {
+        self.log(ending);
         let code = self.code(ending);
         let success = matches!(code, Code::Http(StatusCode::OK) | Code::Grpc(GrpcCode::Ok));
         self.timed = Some(Timed {
@@ -376,6 +392,33 @@ impl Observation {
             (Some(model), None) => {
                 self.is_about(&model);
                 Ok(())
+            }
+        }
+    }
+
+    /// Offers what was kept to the payload log, whatever the status.
+    fn log(&mut self, ending: Ending) {
+        let (Some(logger), Some(logged)) = (&self.observing.logger, self.logged.take()) else {
+            return;
+        };
+        let request = match &self.request {
+            Some(tap) => tap.with_capture(|capture| capture.copy()).flatten(),
+            None => Some(Bytes::new()),
+        };
+        let answer = match ending {
+            Ending::Complete => Answer::Whole {
+                body: self.response.as_ref().and_then(Capture::copy),
+                grpc_status: self.grpc_status,
+            },
+            Ending::UpstreamFailed | Ending::ClientGone => Answer::Incomplete,
+        };
+        let offer = |model: &str| logger.offer(*logged, model, request, answer);
+        match &self.subject {
+            Subject::Known(model) => offer(&model.name),
+            Subject::Named(model) => offer(&model.name),
+            Subject::InMessage => {
+                let name = self.peek(|name, _| name.to_owned());
+                offer(name.as_deref().unwrap_or_default());
             }
         }
     }

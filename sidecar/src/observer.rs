@@ -16,7 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 use plumbline_inference_protocol::ModelRef;
 use tokio::sync::watch;
 
+use analysis::Observed;
 pub(crate) use analysis::{Analysis, Change};
+pub(crate) use mapping::Column;
 pub(crate) use queue::Queue;
 
 use crate::config::Hook;
@@ -157,7 +159,14 @@ impl Work {
         let mut observed = false;
         for read in decode::read(exchange) {
             let model = self.model_of(exchange, read.model.as_ref());
-            match read.rows.and_then(|rows| self.compare(&model, &rows)) {
+            // The messages of a stream have ids of their own.
+            let id = if exchange.is_streaming() {
+                read.id.as_deref()
+            } else {
+                exchange.request_id.as_deref()
+            };
+            let id = id.and_then(|id| std::str::from_utf8(id).ok());
+            match read.rows.and_then(|rows| self.compare(&model, &rows, id)) {
                 Ok(rows) => {
                     model.metrics.rows_observed.inc_by(rows);
                     observed = true;
@@ -184,16 +193,22 @@ impl Work {
         model
     }
 
-    fn compare(&self, model: &Model, rows: &Rows) -> Result<u64, Skipped> {
+    fn compare(&self, model: &Model, rows: &Rows, id: Option<&str>) -> Result<u64, Skipped> {
         if rows.is_empty_batch() {
             return Ok(0);
         }
-        let changes = model.with_analysis(|analysis| analysis.observe(rows, now_unix_ms()));
+        let feedback = &self.observing.feedback;
+        let keep = id.is_some() && feedback.is_on();
+        let observed = model.with_analysis(|analysis| analysis.observe(rows, keep, now_unix_ms()));
         let no_profile = Skipped {
             reason: SkipReason::NoProfile,
             rows: rows.count(),
         };
-        for change in changes.unwrap_or(Err(no_profile))? {
+        let Observed { changes, predictions } = observed.unwrap_or(Err(no_profile))?;
+        if let (Some(id), Some(predictions)) = (id, predictions) {
+            feedback.keep(&model.name, id, predictions);
+        }
+        for change in changes {
             self.tell(model, change);
         }
         Ok(rows.count())
@@ -255,6 +270,7 @@ pub(crate) mod tests {
     use http::Request;
 
     use super::*;
+    use crate::feedback::Feedback;
     use crate::metrics::Metrics;
     use crate::models::Models;
     use crate::tee::Keeping;
@@ -277,6 +293,8 @@ pub(crate) mod tests {
             queue: Queue::new(8, exchanges.queued.clone()),
             keeping: Arc::new(keeping),
             off: None,
+            logger: None,
+            feedback: Feedback::new(Duration::ZERO, 0, metrics.feedback.clone()),
             metrics: exchanges,
         })
     }

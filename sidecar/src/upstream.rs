@@ -15,6 +15,7 @@ use plumbline_service::upstream::{
 
 use deadline::Timers;
 pub(crate) use probe::watch_readiness;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::metrics::UpstreamMetrics;
@@ -59,6 +60,10 @@ pub(crate) struct Upstream {
     answer_timeout: Duration,
     timers: Timers,
     metrics: UpstreamMetrics,
+    /// Between probes while it is ready.
+    probe_interval: Duration,
+    /// A connection could not be opened.
+    connect_failed: Notify,
 }
 
 impl Upstream {
@@ -79,12 +84,19 @@ impl Upstream {
             answer_timeout: config.upstream_timeout,
             timers: Timers::default(),
             metrics,
+            probe_interval: config.upstream_probe,
+            connect_failed: Notify::new(),
         }
     }
 
     /// Where it is.
     pub(crate) fn target(&self) -> &Target {
         self.pool.target()
+    }
+
+    /// Resolves when a connection cannot be opened, or could not since this was last asked.
+    async fn connect_failed(&self) {
+        self.connect_failed.notified().await;
     }
 
     /// What is counted between the sidecar and the model server.
@@ -118,7 +130,11 @@ impl Upstream {
                 deadline = tokio::time::Instant::now() + self.answer_timeout;
             }
         });
-        let response = outcome.await?;
+        let response = outcome.await.inspect_err(|failure| {
+            if let Failure::Connect(_) = failure {
+                self.connect_failed.notify_one();
+            }
+        })?;
         let times = AnswerTimes {
             sent,
             received: Instant::now(),

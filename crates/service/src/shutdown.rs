@@ -15,6 +15,8 @@ pub struct Shutdown {
     /// The same as a flag, which every request reads: asking a token takes a lock.
     has_begun: Arc<AtomicBool>,
     stop_accepting: CancellationToken,
+    /// Nothing is gained by waiting for endpoints.
+    delay_is_over: CancellationToken,
     readiness: Readiness,
     /// Time between "not ready" and "stop accepting".
     pub(crate) drain_delay: Duration,
@@ -29,6 +31,7 @@ impl Shutdown {
             begun,
             has_begun: Arc::default(),
             stop_accepting,
+            delay_is_over: CancellationToken::new(),
             readiness,
             drain_delay,
             drain_timeout,
@@ -40,9 +43,18 @@ impl Shutdown {
         self.mark_begun();
         if !self.drain_delay.is_zero() {
             tracing::info!(delay = ?self.drain_delay, "not ready; waiting for endpoints to notice");
-            tokio::time::sleep(self.drain_delay).await;
+            let delay = tokio::time::sleep(self.drain_delay);
+            if self.delay_is_over.run_until_cancelled(delay).await.is_none() {
+                tracing::info!("the delay is cut short");
+            }
         }
         self.stop_accepting.cancel();
+    }
+
+    /// Ends the delay of [`Shutdown::begin`], now or to come: what this part answers with is gone, so that a refused
+    /// connection, which is tried elsewhere, is the better answer.
+    pub fn cut_delay(&self) {
+        self.delay_is_over.cancel();
     }
 
     /// Begins without the delay, as for Ctrl-C on a terminal, where no endpoint has to notice.
@@ -101,6 +113,26 @@ mod tests {
         assert!(!shutdown.token().is_cancelled());
         shutdown.stop_accepting().await;
         assert_eq!(started.elapsed(), Duration::from_secs(5));
+        begin.await.expect("the task ends");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_delay_can_be_cut_short() {
+        let shutdown = Shutdown::new(
+            Readiness::default(),
+            Duration::from_secs(5),
+            Duration::from_secs(20),
+        );
+        let started = tokio::time::Instant::now();
+        let begin = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { shutdown.begin().await }
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!shutdown.token().is_cancelled());
+        shutdown.cut_delay();
+        shutdown.stop_accepting().await;
+        assert_eq!(started.elapsed(), Duration::from_secs(2));
         begin.await.expect("the task ends");
     }
 }

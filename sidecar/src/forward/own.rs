@@ -5,6 +5,7 @@ use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use plumbline_inference_protocol::{GrpcCode, grpc, rest};
 
+use crate::feedback::Reply;
 use crate::observation::GRPC_STATUS;
 use crate::tee::ResponseBody;
 use crate::upstream::{Failure, Upstream};
@@ -23,6 +24,15 @@ pub(super) fn no_tunnel() -> Response<ResponseBody> {
         ALLOW,
         HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS"),
     );
+    response
+}
+
+/// The answer to a request that is for the sidecar itself.
+pub(super) fn reply(reply: Reply) -> Response<ResponseBody> {
+    let mut response = whole(reply.status, reply.body);
+    if let Some(allow) = reply.allow {
+        response.headers_mut().insert(ALLOW, allow);
+    }
     response
 }
 
@@ -53,7 +63,10 @@ pub(super) fn failure(
 }
 
 fn json(status: StatusCode, error: &str) -> Response<ResponseBody> {
-    let body = serde_json::json!({ "error": error }).to_string();
+    whole(status, serde_json::json!({ "error": error }).to_string())
+}
+
+fn whole(status: StatusCode, body: String) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::own(body.into()));
     *response.status_mut() = status;
     response

@@ -12,6 +12,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use super::Skipped;
 use super::decode::Rows;
 use super::mapping::{Column, Side};
+use crate::feedback::{Performance, Predictions};
 use crate::metrics::{Metrics, ScoreMetrics, SubjectMetrics};
 use crate::skip::SkipReason;
 
@@ -34,6 +35,8 @@ pub(crate) struct Analysis {
     /// What the last window said; shown until the next one has enough rows to say something.
     last_closed: Option<DriftReport>,
     episode: Option<Episode>,
+    /// None when the model is no classifier.
+    performance: Option<Performance>,
     told_missing_subjects: bool,
     /// Whether rows have come since the counters of bins were brought up to date.
     unpublished: bool,
@@ -65,6 +68,14 @@ struct Episode {
     rows_before: u64,
     /// Whether it has come to drift, and that has been told.
     detected: bool,
+}
+
+/// What came of the rows of one exchange.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) changes: Vec<Change>,
+    /// For labels to come, if they were wanted.
+    pub(super) predictions: Option<Predictions>,
 }
 
 /// A change of a model's state that others should hear of.
@@ -133,13 +144,15 @@ impl Analysis {
             window_opened: None,
             last_closed: None,
             episode: None,
+            performance: Performance::new(profile, settings.window_rows, metrics.performance(labels)),
             told_missing_subjects: false,
             unpublished: false,
         })
     }
 
     /// Adds rows, and closes the window when it has enough of them.
-    pub(super) fn observe(&mut self, rows: &Rows, now_unix_ms: i64) -> Result<Vec<Change>, Skipped> {
+    /// `keep`: whether the predictions are wanted for labels to come.
+    pub(super) fn observe(&mut self, rows: &Rows, keep: bool, now_unix_ms: i64) -> Result<Observed, Skipped> {
         let count = usize::try_from(rows.count()).unwrap_or(usize::MAX);
         let mut columns = self.inputs.columns(&rows.inputs, count);
         let inputs = columns.len();
@@ -151,6 +164,8 @@ impl Analysis {
             });
         }
         self.tell_missing_subjects(inputs, columns.len() - inputs);
+        let performance = self.performance.as_mut();
+        let predictions = performance.and_then(|performance| performance.observe(&columns, count, keep));
         let confidences: Vec<RowConfidence<'_>> = self
             .confidences
             .iter()
@@ -172,7 +187,12 @@ impl Analysis {
         if self.monitor.open_rows() > 0 {
             self.window_opened.get_or_insert_with(Instant::now);
         }
-        Ok(changes)
+        Ok(Observed { changes, predictions })
+    }
+
+    /// How well the model does, when it is a classifier.
+    pub(crate) fn performance(&mut self) -> Option<&mut Performance> {
+        self.performance.as_mut()
     }
 
     /// Closes a window that has been open for `window_time`.
@@ -285,6 +305,9 @@ impl Analysis {
         }
         for (index, subject) in self.subjects.iter_mut().enumerate() {
             subject.publish(&self.monitor, index);
+        }
+        if let Some(performance) = &mut self.performance {
+            performance.publish();
         }
     }
 

@@ -6,7 +6,7 @@ use plumbline_inference_protocol::{InferRequest, ModelRef, ProtocolError, Shape,
 
 use super::Skipped;
 use crate::metrics::Protocol;
-use crate::observation::{BodyHead, Observation};
+use crate::observation::{BodyHead, Observation, RequestId, request_id_of};
 use crate::skip::SkipReason;
 
 /// The most bytes that a compressed body may expand to: far more than one that is kept plain, far less than memory.
@@ -53,6 +53,8 @@ impl Rows {
 pub(super) struct Read {
     /// The model that the message names; a path names it otherwise.
     pub(super) model: Option<ModelRef>,
+    /// The identifier of a message of a stream.
+    pub(super) id: Option<RequestId>,
     /// A request that cannot be read counts as one row.
     pub(super) rows: Result<Rows, Skipped>,
 }
@@ -61,6 +63,7 @@ impl Read {
     fn unreadable(error: &ProtocolError) -> Self {
         Self {
             model: None,
+            id: None,
             rows: Err(Skipped::one(reason(error))),
         }
     }
@@ -93,7 +96,11 @@ pub(super) fn read(exchange: &mut Observation) -> Vec<Read> {
     exchange.name_request(request.id.as_deref());
     let outputs = response.and_then(|response| outputs_of(exchange, response));
     let rows = Rows::new(request.inputs, outputs.map_err(|error| reason(&error)));
-    vec![Read { model, rows }]
+    vec![Read {
+        model,
+        id: None,
+        rows,
+    }]
 }
 
 fn request_of(
@@ -180,6 +187,7 @@ fn pair(requests: Vec<StreamRequest>, responses: &[Bytes]) -> Vec<Read> {
         let outputs = answer.map_or(Err(SkipReason::Streaming), |answer| answer.outputs);
         pairs.push(Read {
             model: Some(model),
+            id: request_id_of(id.as_bytes()),
             rows: Rows::new(request.inputs, outputs),
         });
     }

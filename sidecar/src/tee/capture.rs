@@ -135,6 +135,11 @@ impl Capture {
         &self.bytes[..self.bytes.len().min(KEPT_PREFIX)]
     }
 
+    /// A copy of the body, if it is whole.
+    pub(crate) fn copy(&self) -> Option<Bytes> {
+        self.lost.is_none().then(|| Bytes::copy_from_slice(&self.bytes))
+    }
+
     /// The body in one piece; what the budget gave is held until the capture is dropped.
     pub(crate) fn take_bytes(&mut self) -> Bytes {
         self.bytes.split().freeze()

@@ -2,9 +2,12 @@
 
 mod datatypes;
 mod events;
+mod feedback;
 mod forwarding;
 mod grpc;
 mod harness;
+mod lifecycle;
+mod logger;
 mod model;
 mod observing;
 mod program;
