@@ -4,6 +4,7 @@ mod events;
 mod forwarding;
 mod grpc;
 mod harness;
+mod malformed;
 mod model;
 mod observing;
 mod program;
