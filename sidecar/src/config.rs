@@ -11,6 +11,9 @@ use plumbline_service::upstream::Target;
 
 use crate::logger::LogMode;
 
+/// A reference of fewer rows tells large changes only.
+pub(crate) const MIN_LEARN_ROWS: u64 = 1_000;
+
 /// Default data and admin ports.
 pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
 
@@ -52,6 +55,18 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "Name under which the model of DIR/profile.json is served, when it is not the profile's.",
     ),
+    Setting::new(
+        "profile_poll",
+        "TIME",
+        "Time between two looks at the profiles; one that two looks find changed is taken up.",
+    )
+    .default("2s"),
+    Setting::new(
+        "learn_rows",
+        "N",
+        "Rows from which a reference is learned for a model without a profile; 0: none is.",
+    )
+    .default("5000"),
     Setting::new(
         "analysis",
         "on|off",
@@ -211,10 +226,16 @@ pub struct Config {
     pub upstream_probe: Duration,
     /// Profiles given by name; when there are none, `model_dir` is searched.
     pub profiles: Vec<NamedProfile>,
+    /// The files that they were read from, each with the name of its model when that was given; looked at for changes.
+    pub profile_files: Vec<(Option<String>, PathBuf)>,
     /// Where profiles are looked for.
     pub model_dir: PathBuf,
     /// Name of the model whose profile lies in `model_dir` itself.
     pub model_name: Option<String>,
+    /// Time between two looks at the profiles.
+    pub profile_poll: Duration,
+    /// Rows from which a reference is learned where there is none.
+    pub learn_rows: u64,
     /// Whether rows are observed at all.
     pub analysis: Switch,
     /// Where the state of the comparison is kept across restarts.
@@ -267,8 +288,11 @@ impl Config {
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
             upstream_probe: reader.value("upstream_probe"),
             profiles: read_profiles(reader),
+            profile_files: profile_files(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
+            profile_poll: reader.value("profile_poll"),
+            learn_rows: reader.value("learn_rows"),
             analysis: reader.value("analysis"),
             state_dir: reader.optional("state_dir"),
             capture_limit: reader.value::<ByteSize>("capture_limit").as_usize(),
@@ -304,6 +328,7 @@ impl Config {
             "upstream_connect_timeout",
             "upstream_timeout",
             "upstream_probe",
+            "profile_poll",
             "window_time",
             "feedback_ttl",
         ] {
@@ -330,6 +355,12 @@ impl Config {
             "queue_bytes",
             room,
             "must be at least capture_limit, or large exchanges never fit",
+        );
+        let enough = config.learn_rows == 0 || config.learn_rows >= MIN_LEARN_ROWS;
+        reader.check(
+            "learn_rows",
+            enough,
+            format!("must be 0 or at least {MIN_LEARN_ROWS}, or only large changes can be told"),
         );
         let drift = config.drift;
         let rate = drift.false_alarm_rate;
@@ -360,8 +391,11 @@ impl Config {
             upstream_idle_timeout: Duration::from_secs(4),
             upstream_probe: Duration::from_secs(2),
             profiles: Vec::new(),
+            profile_files: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,
+            profile_poll: Duration::from_secs(2),
+            learn_rows: 5_000,
             analysis: Switch::On,
             state_dir: None,
             capture_limit: 1 << 20,
@@ -407,6 +441,15 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
         }
     }
     profiles
+}
+
+fn profile_files(reader: &mut Reader) -> Vec<(Option<String>, PathBuf)> {
+    let given = reader.list::<String>("profile");
+    let file = |given: &String| {
+        let (name, path) = split_name(given);
+        (name.map(str::to_owned), path.into())
+    };
+    given.iter().map(file).collect()
 }
 
 /// `NAME=FILE` or `FILE`; a name has no slash.

@@ -78,8 +78,8 @@ impl Observing {
 
     /// Why the rows of this model are not read, if so.
     fn unwanted(&self, model: Option<&Model>) -> Option<SkipReason> {
-        let analysed = model.is_some_and(Model::is_analysed);
-        self.off.or((!analysed).then_some(SkipReason::NoProfile))
+        let observed = model.is_some_and(Model::is_observed);
+        self.off.or((!observed).then_some(SkipReason::NoProfile))
     }
 }
 
@@ -236,7 +236,7 @@ impl Observation {
             Subject::Known(model) => self.capture_unless(observing.unwanted(Some(model))),
             Subject::Named(_) => None,
             Subject::InMessage => {
-                let nobody = (!observing.models.any_analysed()).then_some(SkipReason::NoProfile);
+                let nobody = (!observing.models.any_observed()).then_some(SkipReason::NoProfile);
                 let unwanted = observing.off.or(nobody);
                 let beginning = |reason| Capture::of_beginning(Arc::clone(&observing.keeping), reason);
                 unwanted.map_or_else(|| self.capture_unless(None), |reason| Some(beginning(reason)))

@@ -10,3 +10,4 @@ mod logger;
 mod model;
 mod observing;
 mod program;
+mod state;
