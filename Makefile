@@ -146,6 +146,7 @@ bench: train ## Requests/s and CPU per request of each step of the path, and the
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-model-server -p plumbline-sidecar -p plumbline-gateway \
 	  $(addprefix --bin ,path-cost constant-server plumbline-model-server plumbline-sidecar plumbline-gateway)
 	target/release/path-cost --model $(MODEL) --rows $(MODEL)/heldout.csv
+	$(CARGO) bench --locked -p plumbline-drift -p plumbline-inference-protocol
 
 .PHONY: docs
 docs: setup ## Writes docs/metrics.md from what the code declares
@@ -220,7 +221,7 @@ generator: setup ## The load generator beside wrk (Debian's package) on the cons
 # --- Fuzzing, OpenAPI ------------------------------------------------------------------------------------------------
 
 .PHONY: fuzz
-fuzz: ## Every decoder's fuzz target for FUZZ_SECONDS (20) each, from its kept corpus
+fuzz: ## Every fuzz target for FUZZ_SECONDS (20) each, from its kept corpus
 	scripts/fuzz.sh
 
 .PHONY: test-openapi

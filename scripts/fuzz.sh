@@ -22,7 +22,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cdebuginfo=line-tables-only --cfg=fuzzing"
 
 status=0
-for folder in crates/inference-protocol/fuzz model-server/fuzz; do
+for folder in crates/drift/fuzz crates/inference-protocol/fuzz model-server/fuzz; do
   targets=()
   for source in "$folder"/fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)
@@ -53,7 +53,7 @@ for folder in crates/inference-protocol/fuzz model-server/fuzz; do
     if [[ ${FUZZ_MINIMIZE:-} == 1 ]]; then
       rm -rf "$found.min"
       mkdir "$found.min"
-      "$binary" "$found.min" "$kept" "$found" -merge=1 -max_len=512 >>"$log" 2>&1
+      "$binary" "$found.min" "$kept" "$found" -merge=1 -max_len=2048 >>"$log" 2>&1
       rm -rf "$kept" && mv "$found.min" "$kept"
     fi
   done

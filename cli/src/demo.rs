@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::alerting::{Alerting, Programs};
-use self::reports::Incident;
+use self::reports::{Incident, Signal};
 use self::screen::{Progress, TICK, readable};
 use crate::client::{Connection, Wire};
 use crate::logs;
@@ -30,11 +30,12 @@ use crate::table::Table;
 use crate::terminal::{Style, Terminal};
 use crate::up::{addresses, leave};
 
-/// Show the main job: serve a model, send held-out rows, then drifted ones, and read the report.
+/// Show the main job: serve a model, send held-out rows, then drifted ones, read the report, and recover.
 ///
 /// Starts the stack as `up` does, with its state in DIR/demo, which is emptied first. Rows go through the gateway in
 /// V2 JSON, V2 binary, V1 and gRPC by turns. Stays up until Ctrl-C; with --once it ends by itself. Exit status: 0 when
-/// the held-out rows raised nothing, the drifted rows were detected, and the report was written; 1 otherwise.
+/// the held-out rows raised nothing, the drifted rows were detected and told once, the report was written, and held-out
+/// rows ended the incident; 1 otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     /// Rows that the model was not trained on.
     #[arg(long, value_name = "ROWS.csv")]
     rows: PathBuf,
-    /// End after the report.
+    /// End after the recovery.
     #[arg(long)]
     once: bool,
     /// Put a real Prometheus and Alertmanager between sidecar and worker; both must be on PATH.
@@ -61,7 +62,7 @@ pub(crate) struct Args {
     /// Seed of the order of the rows.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Seconds to wait for the detection, and again for the report.
+    /// Seconds to wait for the detection, and again for the report, the recovery, and the end of the incident.
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     patience: u64,
 }
@@ -192,7 +193,7 @@ impl Demo {
         })
     }
 
-    /// The demo itself, from the addresses to the report.
+    /// The demo itself, from the addresses to the recovery.
     async fn show(&mut self, alerting: Option<(Programs, alerting::Addresses)>) -> anyhow::Result<()> {
         self.heading("1. The stack is up");
         self.print_addresses(&addresses(&self.stack));
@@ -243,14 +244,23 @@ impl Demo {
         }
         let shifts = self.shifts.clone();
         let drifted = self.traffic(&model, shifts, None).await?;
-        let (report, incident) = self
+        let incident = self
             .drifted_phase(drifted, &model, report.rows_total, before.len())
             .await?;
 
         self.heading("4. The report");
-        self.check_path(&incident)?;
+        self.check_signals(&incident.signals, Episode::Open)?;
+        self.check_prometheus(&model, "2").await?;
         self.terminal.line(&readable(&incident.markdown, &self.terminal));
-        self.heading("5. Where to look");
+        self.tell_path();
+
+        self.heading("5. Held-out rows again: the model should recover");
+        let usual = self.traffic(&model, Vec::new(), None).await?;
+        let report = self
+            .recovery_phase(usual, &model, &incident, before.len())
+            .await?;
+
+        self.heading("6. Where to look");
         let at = &self.stack.addresses;
         self.print_addresses(&[
             ("metrics", format!("http://{sidecar}/metrics")),
@@ -305,7 +315,7 @@ impl Demo {
         model: &str,
         rows_before: u64,
         incidents_before: usize,
-    ) -> anyhow::Result<(DriftReport, Incident)> {
+    ) -> anyhow::Result<Incident> {
         let (sidecar, worker) = (self.stack.addresses.sidecar_admin(), self.stack.addresses.worker);
         let terminal = Arc::clone(&self.terminal);
         let mut progress = Progress::new(&terminal, "drifted");
@@ -339,15 +349,13 @@ impl Demo {
 
         let detected_at = Instant::now();
         let incident = loop {
-            let incidents = reports::incidents(worker).await?;
-            let new = incidents.len() > incidents_before;
-            let stage = incidents
-                .first()
-                .filter(|_| new)
+            let raised = self.raised(incidents_before).await?;
+            let stage = raised
+                .as_ref()
                 .map_or("not there yet", |incident| incident.state.as_str());
             self.terminal.status(&format!("the worker's incident is {stage}"));
             anyhow::ensure!(stage != "failed", "the worker's analysis failed");
-            if let Some(incident) = incidents.first().filter(|incident| new && incident.reports > 0) {
+            if let Some(incident) = raised.as_ref().filter(|incident| incident.reports > 0) {
                 break reports::incident(worker, &incident.id).await?;
             }
             anyhow::ensure!(
@@ -364,7 +372,93 @@ impl Demo {
             detected_at.elapsed().as_secs_f64()
         );
         self.terminal.line(&text);
-        Ok((detected, incident))
+        Ok(incident)
+    }
+
+    /// Sends rows like the reference until the model is stable again, then waits until the worker knows.
+    async fn recovery_phase(
+        &mut self,
+        traffic: Sending,
+        model: &str,
+        incident: &Incident,
+        incidents_before: usize,
+    ) -> anyhow::Result<DriftReport> {
+        let (sidecar, worker) = (self.stack.addresses.sidecar_admin(), self.stack.addresses.worker);
+        let terminal = Arc::clone(&self.terminal);
+        let mut progress = Progress::new(&terminal, "usual");
+        let started = Instant::now();
+        let recovered = loop {
+            let report = watch::drift(sidecar, model).await?;
+            let counts = traffic.tally.counts();
+            progress.show(&counts, &report);
+            all_predicted(&counts)?;
+            if report.state.level() == 0 {
+                progress.last(&counts, &report);
+                break report;
+            }
+            anyhow::ensure!(
+                started.elapsed() < self.patience(),
+                "no recovery in {:?} and {} rows; the state is {}: {}",
+                self.patience(),
+                counts.rows,
+                watch::name(report.state),
+                watch::top(&report)
+            );
+            self.check_alerting()?;
+            self.tick().await?;
+        };
+        let text = format!(
+            "recovered after {} rows and {:.1} s",
+            traffic.tally.counts().rows,
+            started.elapsed().as_secs_f64()
+        );
+        self.terminal.line(&self.terminal.paint(Style::Green, &text));
+
+        let recovered_at = Instant::now();
+        loop {
+            let raised = self.raised(incidents_before).await?;
+            anyhow::ensure!(
+                raised.as_ref().is_some_and(|raised| raised.id == incident.id),
+                "the incident is gone from the worker's list"
+            );
+            if raised.is_some_and(|raised| raised.resolved_at.is_some()) {
+                break;
+            }
+            self.terminal.status("the worker's incident is not over yet");
+            anyhow::ensure!(
+                recovered_at.elapsed() < self.patience(),
+                "the worker's incident is not over {:?} after the recovery",
+                self.patience()
+            );
+            self.check_alerting()?;
+            self.tick().await?;
+        }
+        traffic.end().await?;
+        self.check_signals(&reports::signals(worker, &incident.id).await?, Episode::Over)?;
+        self.check_prometheus(model, "0").await?;
+        let text = format!(
+            "the incident is over {:.1} s after the recovery: told once when it began and once when it ended",
+            recovered_at.elapsed().as_secs_f64()
+        );
+        self.terminal.line(&text);
+        Ok(recovered)
+    }
+
+    /// The incident that the drift has raised; an error when there are several.
+    async fn raised(&self, incidents_before: usize) -> anyhow::Result<Option<reports::Summary>> {
+        let mut incidents = reports::incidents(self.stack.addresses.worker).await?;
+        let new = incidents.len().saturating_sub(incidents_before);
+        anyhow::ensure!(
+            new < 2,
+            "one drift should be one incident, but the worker has {new}: {}",
+            incidents
+                .iter()
+                .take(new)
+                .map(|incident| incident.title.as_str())
+                .collect::<Vec<_>>()
+                .join("; ")
+        );
+        Ok(incidents.drain(..new).next())
     }
 
     /// Traffic on its way through the gateway, in every dialect.
@@ -402,18 +496,31 @@ impl Demo {
         self.alerting.as_mut().map_or(Ok(()), Alerting::check)
     }
 
-    /// The report must have come the way that was asked for.
-    fn check_path(&self, incident: &Incident) -> anyhow::Result<()> {
-        let expected = if self.args.prometheus {
-            "alertmanager"
-        } else {
-            "drift_event"
-        };
+    /// An episode must have come the way that was asked for, with one delivery when it begins and one when it ends.
+    fn check_signals(&self, signals: &[Signal], episode: Episode) -> anyhow::Result<()> {
+        let expected = expected(self.args.prometheus, episode);
         anyhow::ensure!(
-            incident.origins.iter().all(|origin| origin == expected),
-            "the incident should come from {expected}, but it came from {}",
-            incident.origins.join(", ")
+            signals == expected,
+            "the worker should have got {expected:?}, but it got {signals:?}"
         );
+        Ok(())
+    }
+
+    /// An alert that is over because its series is gone would look like one that is over.
+    async fn check_prometheus(&self, model: &str, state: &str) -> anyhow::Result<()> {
+        let Some(alerting) = &self.alerting else {
+            return Ok(());
+        };
+        let found = alerting.drift_state(model).await?;
+        anyhow::ensure!(
+            found.as_deref() == Some(state),
+            "plumbline_drift_state of model `{model}` in Prometheus should be {state}, but it is {}",
+            found.as_deref().unwrap_or("not there")
+        );
+        Ok(())
+    }
+
+    fn tell_path(&self) {
         let path = if self.args.prometheus {
             "metrics → Prometheus → Alertmanager → worker"
         } else {
@@ -421,7 +528,6 @@ impl Demo {
         };
         self.terminal
             .line(&self.terminal.paint(Style::Dim, &format!("by way of: {path}")));
-        Ok(())
     }
 
     fn patience(&self) -> Duration {
@@ -442,6 +548,29 @@ impl Demo {
         for (what, address) in lines {
             self.terminal.line(&format!("  {what:<9}{address}"));
         }
+    }
+}
+
+/// Where an episode is.
+#[derive(Clone, Copy)]
+enum Episode {
+    Open,
+    Over,
+}
+
+/// What the worker has of an episode that was told once. An alert is resolved by a second delivery, a drift event by
+/// another event.
+fn expected(by_prometheus: bool, episode: Episode) -> Vec<Signal> {
+    let signal = |origin: &str, status: &str, times_seen| Signal {
+        origin: origin.to_owned(),
+        status: status.to_owned(),
+        times_seen,
+    };
+    match (by_prometheus, episode) {
+        (true, Episode::Open) => vec![signal("alertmanager", "firing", 1)],
+        (true, Episode::Over) => vec![signal("alertmanager", "resolved", 2)],
+        (false, Episode::Open) => vec![signal("drift_event", "firing", 1)],
+        (false, Episode::Over) => vec![signal("drift_event", "resolved", 1); 2],
     }
 }
 

@@ -79,9 +79,10 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   plumbline profile reference.csv --model-name churn -o profile.json
-  plumbline profile scored.parquet --exclude customerID --target Churn --output-columns label,p_yes \\
-      --class p_yes=Yes --tensor p_yes=output_probability:1 --kind region_code=categorical \\
-      --held-out test.parquet --importances importances.csv --model-file model.onnx -o profile.json";
+  plumbline profile scored.parquet --exclude customerID --target Churn \\
+      --output-columns label,p_yes --class p_yes=Yes --tensor p_yes=output_probability:1 \\
+      --kind region_code=categorical --held-out test.parquet --importances importances.csv \\
+      --model-name churn --model-file model.onnx -o profile.json";
 
 /// Rows from which on a window of the default length shows drift of the default size in most models.
 const ENOUGH_ROWS: usize = 1_000;

@@ -11,12 +11,14 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from json_schema import problems
 from test_training import read, tensors
 
 from churn.model import LABEL_OUTPUT, PROBABILITY_OUTPUT
 from churn.table import CLASSES, POSITIVE, TARGET
 from churn.train import OUTPUTS
 
+SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "crates" / "drift" / "schema" / "profile.schema.json"
 #: Said by the writer about itself.
 OWN = ("created_at", "generator")
 
@@ -69,6 +71,8 @@ def test_both_writers_agree(trained: pathlib.Path, held_out: pathlib.Path, tmp_p
     run(*arguments, "--output", tmp_path / "profile.json")
 
     theirs = load(tmp_path / "profile.json")
+    schema = load(SCHEMA)
+    assert problems(ours, schema, schema) == problems(theirs, schema, schema) == []
     assert theirs.keys() == ours.keys()
     for section in ours.keys() - OWN:
         assert theirs[section] == ours[section], section
@@ -84,3 +88,28 @@ def test_both_writers_agree(trained: pathlib.Path, held_out: pathlib.Path, tmp_p
         "importances",
         "calibration",
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("format_version",), 2, ".format_version: 2 against const 1"),
+        (("data", "rows"), -1, ".data.rows: -1 against minimum 0"),
+        (("data", "rows"), True, ".data.rows: True against type 'integer'"),
+        (("features", 0, "kind"), "numeric", ".features[0]: fits 0 of oneOf"),
+        (("features", 1, "numeric", "edges"), [0.0] * 34, ".features[1].numeric.edges: "),
+        (("features", 1, "colour"), "red", ".features[1].colour: not known"),
+        (("training", "auc"), 1.5, ".training.auc: 1.5 against maximum 1"),
+        (("model", "digest"), "sha256:12", ".model.digest: 'sha256:12' against pattern "),
+    ],
+)
+def test_the_schema_refuses_what_is_no_profile(
+    trained: pathlib.Path, path: tuple[Any, ...], value: Any, problem: str
+) -> None:
+    """One change each, told with its place."""
+    profile, schema = load(trained / "profile.json"), load(SCHEMA)
+    place: Any = profile
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert any(found.startswith(problem) for found in problems(profile, schema, schema))

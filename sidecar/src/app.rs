@@ -1,14 +1,13 @@
 //! Puts the parts together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::report::{DriftOverview, Reference, ReferenceSource};
 use plumbline_service::admin::{Page, json, text};
-use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
+use plumbline_service::{ClientTls, Listener, Process, ReadinessToken, ServeOptions, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,7 +45,7 @@ impl App {
     /// A profile that was found beside a model and is bad leaves that model without drift detection, and is told.
     ///
     /// # Errors
-    /// A port that cannot be bound, a spool directory that cannot be used.
+    /// A port that cannot be bound, TLS files that cannot be used, a spool directory that cannot be used.
     #[expect(
         clippy::unused_async,
         reason = "every part binds like this, and others do wait"
@@ -54,7 +53,17 @@ impl App {
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let metrics = Metrics::declare(process.metrics());
         let listener = Listener::bind(config.common.listen)?;
-        let upstream = Upstream::new(&config, metrics.upstream.clone());
+        let tls = config.tls.clone();
+        let tls = tls.map(|files| Tls::load(files, process.metrics())).transpose()?;
+        let upstream_tls = config.upstream_tls.clone().map(ClientTls::load).transpose()?;
+        if let Some(tls) = tls.clone() {
+            tokio::spawn(tls.watch(process.shutdown().clone()));
+        }
+        if let Some(tls) = upstream_tls.clone() {
+            tokio::spawn(tls.watch(process.shutdown().clone()));
+        }
+        let listener = listener.with_tls(tls);
+        let upstream = Upstream::new(&config, upstream_tls, metrics.upstream.clone());
         let waiting = process
             .readiness()
             .wait_for(format!("the model server at {}", upstream.target()));
@@ -197,11 +206,12 @@ fn events(
     let Some(url) = &config.events_to else {
         return Ok((Raise::new(source, None), None));
     };
-    let place = config
-        .spool_dir
+    let kept = config.state_dir.as_ref().map(|state| state.join("events"));
+    let spool = config.spool_dir.clone().or(kept);
+    let place = spool
         .as_ref()
-        .map_or_else(String::new, |spool: &PathBuf| spool.display().to_string());
-    let (outbox, keeper) = Outbox::open(config.spool_dir.clone(), metrics.events.clone())
+        .map_or_else(String::new, |spool| spool.display().to_string());
+    let (outbox, keeper) = Outbox::open(spool, metrics.events.clone())
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use plumbline_drift::{Profile, Settings};
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
 use plumbline_service::upstream::Target;
+use plumbline_service::{ClientTlsFiles, TLS_SETTINGS, TlsFiles, error_chain};
 
 use crate::logger::LogMode;
 
@@ -19,7 +20,20 @@ pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
 
 /// The sidecar's settings; the common ones are in [`Common::settings`].
 pub const SETTINGS: &[Setting] = &[
-    Setting::new("upstream", "URL", "The model server: http://HOST:PORT or unix:PATH.").default("http://127.0.0.1:8082"),
+    Setting::new("upstream", "URL", "The model server: http://HOST:PORT, https://HOST:PORT or unix:PATH.")
+        .default("http://127.0.0.1:8082"),
+    Setting::new(
+        "upstream_tls_ca",
+        "FILE",
+        "Authorities (PEM) of the model server's certificate, when it is reached under TLS. Replaced files are used \
+         without a restart.",
+    ),
+    Setting::new("upstream_tls_cert", "FILE", "Certificate with its chain (PEM) to show to the model server."),
+    Setting::new("upstream_tls_key", "FILE", "Private key of that certificate (PEM)."),
+    TLS_SETTINGS[0],
+    TLS_SETTINGS[1],
+    TLS_SETTINGS[2],
+    TLS_SETTINGS[3],
     Setting::new("upstream_connect_timeout", "TIME", "Time to connect to the model server.").default("2s"),
     Setting::new(
         "upstream_timeout",
@@ -104,7 +118,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         "spool_dir",
         "DIR",
-        "Where events wait for a worker that does not answer, across restarts; without it, in memory.",
+        "Where events wait for a worker that does not answer, across restarts; without it, in state_dir, or else in memory.",
     ),
     Setting::new(
         "admin_url",
@@ -216,6 +230,10 @@ pub struct Config {
     pub common: Common,
     /// The model server.
     pub upstream: Target,
+    /// Whom it has to prove to be, and who the sidecar is, under TLS.
+    pub upstream_tls: Option<ClientTlsFiles>,
+    /// Certificate of the data port, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
     /// Time to connect to it.
     pub upstream_connect_timeout: Duration,
     /// Time from the end of a request to the head of its answer.
@@ -283,6 +301,8 @@ impl Config {
         let config = Self {
             common: common.clone(),
             upstream: reader.value("upstream"),
+            upstream_tls: read_upstream_tls(reader),
+            tls: TlsFiles::read_settings(reader),
             upstream_connect_timeout: reader.value("upstream_connect_timeout"),
             upstream_timeout: reader.value("upstream_timeout"),
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
@@ -324,6 +344,12 @@ impl Config {
             before_analysis: None,
             while_forwarding: None,
         };
+        let trusted = config.upstream.is_tls() == config.upstream_tls.is_some();
+        reader.check(
+            "upstream_tls_ca",
+            trusted,
+            "is needed for https://, and only for it",
+        );
         for name in [
             "upstream_connect_timeout",
             "upstream_timeout",
@@ -386,6 +412,8 @@ impl Config {
         Self {
             common: Common::on_loopback(),
             upstream,
+            upstream_tls: None,
+            tls: None,
             upstream_connect_timeout: Duration::from_secs(2),
             upstream_timeout: Duration::from_mins(1),
             upstream_idle_timeout: Duration::from_secs(4),
@@ -419,6 +447,32 @@ impl Config {
     }
 }
 
+/// The files of TLS to the model server; tried, so that a wrong one stops the start.
+fn read_upstream_tls(reader: &mut Reader) -> Option<ClientTlsFiles> {
+    let settings = ["upstream_tls_ca", "upstream_tls_cert", "upstream_tls_key"];
+    let [ca, cert, key] = settings.map(|setting| reader.optional::<PathBuf>(setting));
+    let pair = (cert.is_some(), key.is_some());
+    reader.check(
+        "upstream_tls_cert",
+        pair != (true, false),
+        "needs upstream_tls_key",
+    );
+    reader.check(
+        "upstream_tls_key",
+        pair != (false, true),
+        "needs upstream_tls_cert",
+    );
+    let files = ClientTlsFiles {
+        ca: ca?,
+        identity: cert.zip(key),
+        settings,
+    };
+    if let Err(error) = files.check() {
+        reader.reject(error.setting(), error_chain(&error));
+    }
+    Some(files)
+}
+
 fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
     let mut profiles: Vec<NamedProfile> = Vec::new();
     for given in reader.list::<String>("profile") {
@@ -432,7 +486,7 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
                 profiles.push(NamedProfile { model, profile });
             }
             Err(error) => {
-                let text = plumbline_service::error_chain(&error);
+                let text = error_chain(&error);
                 reader.reject(
                     "profile",
                     format!("{path}: {text}; expected a reference profile as `plumbline profile` writes it"),

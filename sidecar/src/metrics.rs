@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     drift_log_evidence: GaugeVec,
     drift_state: IntGaugeVec,
     drift_windows: IntCounterVec,
+    features_without_series: IntGaugeVec,
     profile_loaded: IntGaugeVec,
     reference: ReferenceMetrics,
     pub(crate) exchanges: ExchangeMetrics,
@@ -125,6 +126,18 @@ const MODEL: [&str; 2] = ["model", "version"];
 
 /// The `subject` of a model's own state.
 const WHOLE: &str = "model";
+
+/// Features of a model that get series of their own. At 9 series and the bins for each, a model of thousands would
+/// overwhelm who scrapes.
+const MAX_FEATURES: usize = 200;
+
+/// The `feature` and `bin` of what the other features count.
+const OTHER: &str = "other";
+
+/// The `feature` label of a feature; one that is itself called `other` gets quotation marks.
+fn feature_label(name: &str) -> &str {
+    if name == OTHER { "\"other\"" } else { name }
+}
 
 /// The `subject` label of a subject; one that is itself called `model` gets quotation marks, as such bins do.
 fn subject_label(name: &str) -> &str {
@@ -232,6 +245,11 @@ impl Metrics {
             drift_windows: registry.counter_vec(
                 "plumbline_drift_windows_total",
                 "Detection windows closed.",
+                &MODEL,
+            ),
+            features_without_series: registry.int_gauge_vec(
+                "plumbline_features_without_series",
+                "Features beyond the cap; they are compared, and counted together as the feature `other`.",
                 &MODEL,
             ),
             profile_loaded: registry.int_gauge_vec(
@@ -350,10 +368,46 @@ impl Metrics {
 
     /// The handles of the subjects of a model's profile, and of the state of the whole.
     pub(crate) fn subjects(&self, labels: [&str; 2], subjects: &[SubjectInfo]) -> Vec<SubjectMetrics> {
-        subjects
+        let mut features = 0;
+        let metrics = subjects
             .iter()
-            .map(|subject| self.subject(labels, subject))
-            .collect()
+            .map(|subject| {
+                features += usize::from(!subject.is_output());
+                if subject.is_output() || features <= MAX_FEATURES {
+                    self.subject(labels, subject)
+                } else {
+                    self.other_feature(labels, subject)
+                }
+            })
+            .collect();
+        self.features_without_series
+            .with_label_values(&labels)
+            .set(features.saturating_sub(MAX_FEATURES) as i64);
+        metrics
+    }
+
+    /// A feature beyond the cap: it is compared, and counted together with the others.
+    fn other_feature(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
+        let of_feature = [model, version, OTHER];
+        let bin = self
+            .feature_bin
+            .with_label_values(&[model, version, OTHER, OTHER]);
+        SubjectMetrics {
+            bins: vec![bin; subject.bins.len()],
+            classes: None,
+            quality: Some(self.quality(&of_feature, subject)),
+            scores: None,
+        }
+    }
+
+    fn quality(&self, of_feature: &[&str; 3], subject: &SubjectInfo) -> QualityMetrics {
+        let ordered = is_ordered(subject);
+        let categorical = subject.kind == Kind::Categorical;
+        QualityMetrics {
+            missing: self.feature_missing.with_label_values(of_feature),
+            out_of_range: ordered.then(|| self.feature_out_of_range.with_label_values(of_feature)),
+            unseen: categorical.then(|| self.feature_unseen_category.with_label_values(of_feature)),
+        }
     }
 
     /// The model-level state.
@@ -362,11 +416,15 @@ impl Metrics {
     }
 
     fn subject(&self, [model, version]: [&str; 2], subject: &SubjectInfo) -> SubjectMetrics {
-        let name = subject.name.as_str();
+        let is_output = subject.is_output();
+        let name = if is_output {
+            subject.name.as_str()
+        } else {
+            feature_label(&subject.name)
+        };
         let of_feature = [model, version, name];
-        let of_subject = [model, version, subject_label(name)];
-        let is_output = subject.role.is_some();
-        let ordered = matches!(subject.kind, Kind::Numeric | Kind::TextLength);
+        let of_subject = [model, version, subject_label(&subject.name)];
+        let ordered = is_ordered(subject);
         let bins = if is_output {
             &self.prediction_bin
         } else {
@@ -374,7 +432,7 @@ impl Metrics {
         };
         let score = |statistic| {
             self.drift_score
-                .with_label_values(&[model, version, subject_label(name), statistic])
+                .with_label_values(&[model, version, subject_label(&subject.name), statistic])
         };
         SubjectMetrics {
             bins: subject
@@ -389,18 +447,16 @@ impl Metrics {
                 };
                 subject.bins.iter().map(class).collect()
             }),
-            quality: (!is_output).then(|| QualityMetrics {
-                missing: self.feature_missing.with_label_values(&of_feature),
-                out_of_range: self.feature_out_of_range.with_label_values(&of_feature),
-                unseen: self.feature_unseen_category.with_label_values(&of_feature),
+            quality: (!is_output).then(|| self.quality(&of_feature, subject)),
+            scores: Some(ScoreMetrics {
+                psi: score("psi"),
+                js: score("js"),
+                ks: ordered.then(|| score("ks")),
+                wasserstein: ordered.then(|| score("wasserstein")),
+                chi2: score("chi2"),
+                log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
+                state: self.drift_state.with_label_values(&of_subject),
             }),
-            psi: score("psi"),
-            js: score("js"),
-            ks: ordered.then(|| score("ks")),
-            wasserstein: ordered.then(|| score("wasserstein")),
-            chi2: score("chi2"),
-            log_evidence: self.drift_log_evidence.with_label_values(&of_subject),
-            state: self.drift_state.with_label_values(&of_subject),
         }
     }
 
@@ -419,6 +475,11 @@ impl Metrics {
         self.prediction_confidence
             .with_label_values(&[model, version, output])
     }
+}
+
+/// Whether the subject's values are compared as numbers.
+fn is_ordered(subject: &SubjectInfo) -> bool {
+    matches!(subject.kind, Kind::Numeric | Kind::TextLength)
 }
 
 /// The handles of one model.
@@ -446,6 +507,13 @@ pub(crate) struct SubjectMetrics {
     pub(crate) classes: Option<Vec<IntCounter>>,
     /// Features only.
     pub(crate) quality: Option<QualityMetrics>,
+    /// None beyond the cap on features.
+    pub(crate) scores: Option<ScoreMetrics>,
+}
+
+/// What the comparison of a subject says.
+#[derive(Debug)]
+pub(crate) struct ScoreMetrics {
     pub(crate) psi: Gauge,
     pub(crate) js: Gauge,
     /// Numbers only.
@@ -461,8 +529,10 @@ pub(crate) struct SubjectMetrics {
 #[derive(Debug)]
 pub(crate) struct QualityMetrics {
     pub(crate) missing: IntCounter,
-    pub(crate) out_of_range: IntCounter,
-    pub(crate) unseen: IntCounter,
+    /// Numbers only.
+    pub(crate) out_of_range: Option<IntCounter>,
+    /// Categories only.
+    pub(crate) unseen: Option<IntCounter>,
 }
 
 /// How an inference came in.
@@ -578,6 +648,51 @@ mod tests {
             Code::Grpc(GrpcCode::Unavailable).label(),
             GrpcCode::Unavailable.name()
         );
+    }
+
+    fn feature(name: String, kind: Kind) -> SubjectInfo {
+        SubjectInfo {
+            name,
+            tensor: "x".to_owned(),
+            column: 0,
+            datatype: plumbline_drift::profile::Datatype::Fp32,
+            kind,
+            role: None,
+            class: None,
+            bins: ["low", "high"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_feature_has_few_series_and_features_beyond_the_cap_share_theirs() {
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        let series = || {
+            let text = String::from_utf8(registry.render()).expect("text");
+            text.lines().filter(|line| line.contains("version=\"3\"")).count()
+        };
+        let feature = |number: usize| feature(format!("f{number}"), Kind::Numeric);
+        let subjects: Vec<SubjectInfo> = (0..1).map(feature).collect();
+        metrics.subjects(["churn", "3"], &subjects);
+        let (whole, bins) = (1, 2);
+        let of_one = series() - whole;
+        assert!(of_one <= 12 + bins, "{of_one}");
+        let subjects: Vec<SubjectInfo> = (0..MAX_FEATURES).map(feature).collect();
+        metrics.subjects(["churn", "3"], &subjects);
+        let capped = series();
+        assert_eq!(capped, MAX_FEATURES * of_one + whole);
+        let subjects: Vec<SubjectInfo> = (0..MAX_FEATURES + 50).map(feature).collect();
+        let handles = metrics.subjects(["churn", "3"], &subjects);
+        assert_eq!(series(), capped + 3, "one bin, missing, out of range");
+        handles[MAX_FEATURES].bins[0].inc_by(2);
+        handles[MAX_FEATURES + 49].bins[1].inc_by(3);
+        let text = String::from_utf8(registry.render()).expect("text");
+        for line in [
+            r#"plumbline_feature_bin_total{bin="other",feature="other",model="churn",version="3"} 5"#,
+            r#"plumbline_features_without_series{model="churn",version="3"} 50"#,
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
     }
 
     #[test]

@@ -545,6 +545,18 @@ impl Observation {
         matches!(self.subject, Subject::InMessage)
     }
 
+    /// For tests: the bodies as if they had passed.
+    #[cfg(test)]
+    pub(crate) fn put_bodies(&mut self, request: &Bytes, response: &Bytes, json_length: Option<&str>) {
+        let capture = |body| {
+            let mut capture = Capture::new(Arc::clone(&self.observing.keeping));
+            capture.push(body);
+            Some(capture)
+        };
+        (self.taken, self.response) = (capture(request), capture(response));
+        self.response_head.json_length = json_length.map(|length| SmallVec::from_slice(length.as_bytes()));
+    }
+
     /// The bodies of request and answer. What they took from the budget is held until this is dropped.
     pub(crate) fn take_bodies(&mut self) -> (Bytes, Bytes) {
         let take = |capture: &mut Option<Capture>| {

@@ -1,5 +1,7 @@
 //! Observes answered exchanges on a thread of its own: whatever happens here, the answers have gone.
 
+#[cfg(test)]
+mod allocations;
 mod analysis;
 mod decode;
 mod learning;
@@ -319,10 +321,22 @@ pub(crate) mod tests {
     /// Observing without a profile.
     pub(crate) fn observing() -> Arc<Observing> {
         let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
+        observing_with(&metrics, Vec::new())
+    }
+
+    /// Observing with these analyses, by name and version of their models.
+    pub(crate) fn observing_with(
+        metrics: &Metrics,
+        analyses: Vec<(String, String, Analysis)>,
+    ) -> Arc<Observing> {
+        let models = Models::new(metrics, false);
+        for (name, version, analysis) in analyses {
+            models.set_analysis(&name, &version, analysis);
+        }
         let exchanges = metrics.exchanges.clone();
         let keeping = Keeping::new(1 << 20, 1 << 20, exchanges.queued_bytes.clone(), None);
         Arc::new(Observing {
-            models: Models::new(&metrics, false),
+            models,
             queue: Queue::new(8, exchanges.queued.clone()),
             keeping: Arc::new(keeping),
             off: None,

@@ -1,15 +1,19 @@
 //! The one server behind the sidecar: what is sent to it, for how long, and whether it is ready.
 
+mod deadline;
 mod probe;
 
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
+use plumbline_service::ClientTls;
 use plumbline_service::upstream::{
     ConnectionMetrics, Options, Protocol, SendError, Target, Upstream as Pool, UpstreamError,
 };
 
+use deadline::Timers;
 pub(crate) use probe::watch_readiness;
 use tokio::sync::Notify;
 
@@ -54,6 +58,7 @@ pub(crate) struct AnswerTimes {
 pub(crate) struct Upstream {
     pool: Pool<RequestBody>,
     answer_timeout: Duration,
+    timers: Timers,
     metrics: UpstreamMetrics,
     /// Between probes while it is ready.
     probe_interval: Duration,
@@ -62,8 +67,10 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(config: &Config, metrics: UpstreamMetrics) -> Self {
+    /// `tls` is for a target under TLS.
+    pub(crate) fn new(config: &Config, tls: Option<ClientTls>, metrics: UpstreamMetrics) -> Self {
         let options = Options {
+            tls,
             connect_timeout: config.upstream_connect_timeout,
             idle_timeout: config.upstream_idle_timeout,
             metrics: ConnectionMetrics {
@@ -75,6 +82,7 @@ impl Upstream {
         Self {
             pool: Pool::new(config.upstream.clone(), options),
             answer_timeout: config.upstream_timeout,
+            timers: Timers::default(),
             metrics,
             probe_interval: config.upstream_probe,
             connect_failed: Notify::new(),
@@ -104,29 +112,39 @@ impl Upstream {
         let progress = request.body().progress();
         let sent = Instant::now();
         let mut exchange = std::pin::pin!(self.exchange(request));
-        loop {
-            let before = progress.frames();
-            match tokio::time::timeout(self.answer_timeout, exchange.as_mut()).await {
-                Ok(Ok(response)) => {
-                    let received = Instant::now();
-                    let times = AnswerTimes { sent, received };
-                    return Ok(Answer { response, times });
-                }
-                Ok(Err(failed)) => {
-                    let failure = Failure::from(failed);
-                    if let Failure::Connect(_) = failure {
-                        self.connect_failed.notify_one();
-                    }
-                    return Err(failure);
-                }
-                Err(_elapsed) if progress.is_ended() && progress.frames() == before => {
-                    return Err(Failure::Timeout {
-                        after: self.answer_timeout,
-                    });
-                }
-                Err(_elapsed) => {}
+        let mut timer = self.timers.take();
+        let mut deadline = tokio::time::Instant::from_std(sent) + self.answer_timeout;
+        let mut frames = progress.frames();
+        let outcome = std::future::poll_fn(|context| {
+            if let Poll::Ready(outcome) = exchange.as_mut().poll(context) {
+                return Poll::Ready(outcome.map_err(|failed| self.failure(failed)));
             }
+            loop {
+                ready!(timer.poll_until(deadline, context));
+                let before = std::mem::replace(&mut frames, progress.frames());
+                if progress.is_ended() && frames == before {
+                    return Poll::Ready(Err(Failure::Timeout {
+                        after: self.answer_timeout,
+                    }));
+                }
+                deadline = tokio::time::Instant::now() + self.answer_timeout;
+            }
+        });
+        let response = outcome.await?;
+        let times = AnswerTimes {
+            sent,
+            received: Instant::now(),
+        };
+        Ok(Answer { response, times })
+    }
+
+    /// Also wakes who watches the server when it cannot be reached.
+    fn failure(&self, failed: SendError<RequestBody>) -> Failure {
+        let failure = Failure::from(failed);
+        if let Failure::Connect(_) = failure {
+            self.connect_failed.notify_one();
         }
+        failure
     }
 
     /// A kept connection may have been closed by the other side a moment ago. The connections send again what they had

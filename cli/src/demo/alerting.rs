@@ -1,11 +1,13 @@
 //! The real Prometheus and Alertmanager between sidecar and worker, as children of this process.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::client::Server;
@@ -14,6 +16,8 @@ use crate::client::Server;
 const INTERVAL: &str = "1s";
 /// Both start within a second; a busy machine takes longer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The two programs, found but not started.
 pub(super) struct Programs {
@@ -78,6 +82,7 @@ impl Addresses {
 /// The running pair; ended when dropped.
 pub(super) struct Alerting {
     children: Vec<Running>,
+    prometheus: Server,
 }
 
 struct Running {
@@ -112,7 +117,11 @@ impl Alerting {
                 .with_context(|| format!("cannot write {}", path.display()))
                 .map(|()| path)
         };
-        file("rules.yml", RULES)?;
+        std::fs::create_dir_all(dir.join("rules"))
+            .with_context(|| format!("cannot create {}", dir.join("rules").display()))?;
+        for (name, rules) in RULES {
+            file(&format!("rules/{name}"), rules)?;
+        }
         let prometheus_config = file(
             "prometheus.yml",
             &prometheus_config(scraped, addresses.alertmanager),
@@ -143,12 +152,41 @@ impl Alerting {
         )?;
         let mut alerting = Self {
             children: vec![alertmanager, prometheus],
+            prometheus: addresses.prometheus.into(),
         };
         let listening = [addresses.alertmanager, addresses.prometheus];
         for (running, address) in alerting.children.iter_mut().zip(listening) {
             running.ready(address).await?;
         }
         Ok(alerting)
+    }
+
+    /// The drift state of `model` as Prometheus has it; none when it does not know the model.
+    pub(super) async fn drift_state(&self, model: &str) -> anyhow::Result<Option<String>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            data: Data,
+        }
+        #[derive(Deserialize)]
+        struct Data {
+            result: Vec<Series>,
+        }
+        #[derive(Deserialize)]
+        struct Series {
+            metric: BTreeMap<String, String>,
+            /// Seconds, and the value as text.
+            value: (f64, String),
+        }
+
+        // plumbline_drift_state{subject="model"}
+        const QUERY: &str = "/api/v1/query?query=plumbline_drift_state%7Bsubject%3D%22model%22%7D";
+        let answer = self.prometheus.get(QUERY, QUERY_TIMEOUT).await;
+        let answer = answer.context("Prometheus's query API")?;
+        let answer: Answer = serde_json::from_slice(&answer.body).context("Prometheus's query API")?;
+        let series = answer.data.result.into_iter();
+        let mut of_model =
+            series.filter(|series| series.metric.get("model").is_some_and(|name| name == model));
+        Ok(of_model.next().map(|series| series.value.1))
     }
 
     /// An error as soon as one of them has ended by itself.
@@ -210,20 +248,25 @@ fn spawn(name: &'static str, program: &Path, dir: &Path, arguments: &[String]) -
     Ok(Running { name, child, log })
 }
 
-/// The worst state of any subject of a model; `instance` is the sidecar's admin port, where `/drift` explains it.
-const RULES: &str = r"groups:
-  - name: plumbline-drift
-    rules:
-      - alert: ModelDrift
-        expr: max by (model, version, instance) (plumbline_drift_state) == 2
-        for: 0s
-        labels:
-          severity: critical
-        annotations:
-          summary: The traffic of model {{ $labels.model }} has drifted from its reference.
-          description: 'At least one feature or output of model {{ $labels.model }}, version {{ $labels.version }}, is in state drift.'
-          drift_url: 'http://{{ $labels.instance }}/drift'
-";
+/// The rules as they are shipped.
+const RULES: [(&str, &str); 4] = [
+    (
+        "psi.yaml",
+        include_str!("../../../charts/plumbline/rules/psi.yaml"),
+    ),
+    (
+        "drift.yaml",
+        include_str!("../../../charts/plumbline/rules/drift.yaml"),
+    ),
+    (
+        "latency.yaml",
+        include_str!("../../../charts/plumbline/rules/latency.yaml"),
+    ),
+    (
+        "sidecar.yaml",
+        include_str!("../../../charts/plumbline/rules/sidecar.yaml"),
+    ),
+];
 
 fn prometheus_config(scraped: &[(&str, SocketAddr)], alertmanager: SocketAddr) -> String {
     let jobs: Vec<String> = scraped
@@ -234,7 +277,7 @@ fn prometheus_config(scraped: &[(&str, SocketAddr)], alertmanager: SocketAddr) -
         .collect();
     let jobs = jobs.concat();
     format!(
-        "global:\n  scrape_interval: {INTERVAL}\n  evaluation_interval: {INTERVAL}\nrule_files: [rules.yml]\n\
+        "global:\n  scrape_interval: {INTERVAL}\n  evaluation_interval: {INTERVAL}\nrule_files: ['rules/*.yaml']\n\
          alerting:\n  alertmanagers:\n    - static_configs:\n        - targets: ['{alertmanager}']\n\
          scrape_configs:\n{jobs}"
     )
@@ -288,7 +331,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [rules.yml]\nalerting:\n  \
+            "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: ['rules/*.yaml']\nalerting:\n  \
              alertmanagers:\n    - static_configs:\n        - targets: ['127.0.0.1:9093']\nscrape_configs:\n  \
              - job_name: plumbline-sidecar\n    static_configs:\n      - targets: ['127.0.0.1:9902']\n  \
              - job_name: plumbline-gateway\n    static_configs:\n      - targets: ['127.0.0.1:9901']\n"

@@ -17,6 +17,8 @@ pub(super) struct Summary {
     pub(super) id: String,
     pub(super) title: String,
     pub(super) state: String,
+    /// When it was over.
+    pub(super) resolved_at: Option<String>,
     /// Revision of the newest report; 0 while there is none.
     pub(super) reports: u32,
 }
@@ -24,10 +26,20 @@ pub(super) struct Summary {
 /// An incident with its newest report.
 #[derive(Debug)]
 pub(super) struct Incident {
-    id: String,
-    /// Where its signals came from: `drift_event`, `alertmanager`.
-    pub(super) origins: Vec<String>,
+    pub(super) id: String,
+    pub(super) signals: Vec<Signal>,
     pub(super) markdown: String,
+}
+
+/// An alert or event, as the worker has stored it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Signal {
+    /// Where it came from: `drift_event`, `alertmanager`.
+    pub(super) origin: String,
+    /// `firing` or `resolved`.
+    pub(super) status: String,
+    /// How often it was delivered.
+    pub(super) times_seen: u32,
 }
 
 impl Incident {
@@ -47,11 +59,6 @@ struct Detail {
     signals: Vec<Signal>,
 }
 
-#[derive(Deserialize)]
-struct Signal {
-    origin: String,
-}
-
 /// The newest incidents.
 pub(super) async fn incidents(worker: SocketAddr) -> anyhow::Result<Vec<Summary>> {
     let list: List = json(worker, "/api/v1/incidents").await?;
@@ -60,13 +67,19 @@ pub(super) async fn incidents(worker: SocketAddr) -> anyhow::Result<Vec<Summary>
 
 /// One incident with its newest report.
 pub(super) async fn incident(worker: SocketAddr, id: &str) -> anyhow::Result<Incident> {
-    let detail: Detail = json(worker, &format!("/api/v1/incidents/{id}")).await?;
+    let signals = signals(worker, id).await?;
     let report = text(worker, &format!("/api/v1/incidents/{id}/report.md")).await?;
     Ok(Incident {
         id: id.to_owned(),
-        origins: detail.signals.into_iter().map(|signal| signal.origin).collect(),
+        signals,
         markdown: String::from_utf8_lossy(&report).into_owned(),
     })
+}
+
+/// What was delivered for an incident.
+pub(super) async fn signals(worker: SocketAddr, id: &str) -> anyhow::Result<Vec<Signal>> {
+    let detail: Detail = json(worker, &format!("/api/v1/incidents/{id}")).await?;
+    Ok(detail.signals)
 }
 
 async fn json<T: DeserializeOwned>(worker: SocketAddr, path: &str) -> anyhow::Result<T> {

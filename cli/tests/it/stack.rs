@@ -119,10 +119,10 @@ fn a_model_that_cannot_be_served_is_told_before_anything_serves() {
 }
 
 #[test]
-fn the_demo_detects_drift_and_ends_with_a_report() {
+fn the_demo_detects_drift_reports_it_and_ends_with_the_recovery() {
     let model = Model::new();
     let (dir, state, rows) = (model.text("tiny"), model.text("state"), model.text("rows.csv"));
-    let demo = |shift: &str, patience: &str| {
+    let demo = |shift: &str, stable_rows: &str, patience: &str| {
         run(&[
             "demo",
             &dir,
@@ -133,27 +133,30 @@ fn the_demo_detects_drift_and_ends_with_a_report() {
             "--state-dir",
             &state,
             "--rate=1000/s",
-            "--stable-rows=1000",
+            "--stable-rows",
+            stable_rows,
             "--patience",
             patience,
             "--shift",
             shift,
         ])
     };
-    let shown = demo("plan=trial@0.5", "120");
+    let shown = demo("plan=trial@0.5", "1000", "120");
     assert_eq!(shown.status, Some(0), "{}{}", shown.out, shown.err);
     for text in [
         "stable: 1000 rows observed",
         "drift detected after",
         "report written",
         "sidecar → drift event → worker",
+        "recovered after",
+        "told once when it began and once when it ended",
     ] {
         assert!(shown.out.contains(text), "no {text:?} in:\n{}", shown.out);
     }
     assert!(!shown.out.contains('\u{1b}'), "colour without a terminal");
 
     // The same again with rows that do not drift: nothing to detect is a failure.
-    let nothing = demo("plan~=nobody has this->x", "3");
+    let nothing = demo("plan~=nobody has this->x", "100", "3");
     assert_eq!(nothing.status, Some(1), "{}", nothing.out);
     assert!(nothing.err.contains("no drift detected in 3s"), "{}", nothing.err);
 }

@@ -1,38 +1,63 @@
-//! Cost of a value and of a verdict. `cargo bench -p plumbline-drift`.
+//! Cost of a value, of a row and of a verdict, and the bytes of a subject. `cargo bench -p plumbline-drift`.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::Profile;
-use plumbline_drift::{SplitMix64, Window, numeric};
+use plumbline_drift::profile::{
+    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
+};
+use plumbline_drift::sequential::{Bets, ConformalDetector};
+use plumbline_drift::{SplitMix64, SubjectBuilder, Window, numeric};
 
 const VALUES: usize = 1_000;
+/// Rows of every reference here.
+const REFERENCE: usize = 2_000;
+
+/// Skewed numbers without repeats, as prices and durations are.
+fn draw(rng: &mut SplitMix64, count: usize) -> Vec<f64> {
+    (0..count).map(|_| rng.uniform() * rng.uniform() * 72.0).collect()
+}
 
 fn values(c: &mut Criterion) {
     let mut rng = SplitMix64::new(1);
-    let mut draw = || {
-        (0..VALUES)
-            .map(|_| rng.uniform() * rng.uniform() * 72.0)
-            .collect::<Vec<f64>>()
-    };
-    let (reference, rows) = (draw(), draw());
+    let (reference, rows) = (draw(&mut rng, VALUES), draw(&mut rng, VALUES));
     let mut group = c.benchmark_group("value");
     group.throughput(Throughput::Elements(VALUES as u64));
 
     let profile = numeric(reference);
-    let mut window = Window::new(profile.counts.len(), profile.mean);
-    group.bench_function(
-        format!("histogram_and_moments/{}_bins", profile.counts.len()),
-        |b| {
+    let bins = profile.counts.len();
+    let mut window = Window::new(bins, profile.mean);
+    group.bench_function(format!("histogram_and_moments/{bins}_bins"), |b| {
+        b.iter(|| {
+            for x in &rows {
+                let bin = profile.edges.partition_point(|e| e <= x);
+                window.observe_number(black_box(bin), *x);
+            }
+        });
+    });
+
+    for (name, counts, cells) in [
+        ("numeric", profile.counts.clone(), bins),
+        ("binary", vec![700, 300], 2),
+        ("64_categories", vec![100; 64], 64),
+    ] {
+        let mut detector = ConformalDetector::new(&counts, Bets::for_reference(&counts), 20.0);
+        let inside = if name == "numeric" { 1..cells - 1 } else { 0..cells };
+        let drawn: Vec<(usize, f64)> = (0..VALUES)
+            .map(|_| {
+                let cell = inside.start + (rng.uniform() * inside.len() as f64) as usize;
+                (cell, rng.uniform())
+            })
+            .collect();
+        group.bench_function(format!("detector/{name}"), |b| {
             b.iter(|| {
-                for x in &rows {
-                    let bin = profile.edges.partition_point(|e| e <= x);
-                    window.observe_number(black_box(bin), *x);
+                for (cell, u) in &drawn {
+                    black_box(detector.update(black_box(*cell), *u));
                 }
             });
-        },
-    );
+        });
+    }
 
     let mut monitor = example();
     for (i, subject) in [(0, "numeric"), (4, "probability")] {
@@ -55,18 +80,99 @@ fn values(c: &mut Criterion) {
     group.finish();
 }
 
-fn verdicts(c: &mut Criterion) {
-    let mut monitor = example();
-    for i in 0..500 {
-        monitor.observe_number(0, f64::from(i % 72));
-        monitor.observe_text(1, b"One year");
-        monitor.observe_number(2, f64::from(i) * 10.0);
-        monitor.observe_integer(3, 1);
-        monitor.observe_number(4, 0.3);
-        monitor.observe_number(5, 0.7);
-        monitor.end_row();
+/// A request of one row: 20 numbers, 9 categories and a truth value, as they come out of a decoder.
+fn rows(c: &mut Criterion) {
+    const PLANS: [&str; 5] = ["Month-to-month", "One year", "Two year", "Ten years", "none"];
+    let mut rng = SplitMix64::new(2);
+    let mut features = Vec::new();
+    for i in 0..30 {
+        let name = format!("feature_{i}");
+        let (datatype, kind) = match i {
+            0..20 => (Datatype::Fp32, Kind::Numeric),
+            20..29 => (Datatype::Bytes, Kind::Categorical),
+            _ => (Datatype::Bool, Kind::Boolean),
+        };
+        let mut builder = SubjectBuilder::new(&name, &name, 0, datatype, kind);
+        for x in draw(&mut rng, REFERENCE) {
+            match kind {
+                Kind::Numeric => builder.push_number(x),
+                Kind::Boolean => builder.push_boolean(x < 10.0),
+                _ => builder.push_text(PLANS[x as usize % PLANS.len()]),
+            }
+        }
+        features.push(builder.finish());
     }
-    c.bench_function("report/6_subjects", |b| b.iter(|| black_box(monitor.report(0))));
+    let mut monitor = monitor(features);
+    let drawn: Vec<Vec<f64>> = (0..VALUES).map(|_| draw(&mut rng, 30)).collect();
+    let mut group = c.benchmark_group("row");
+    group.throughput(Throughput::Elements(VALUES as u64));
+    group.bench_function("monitor/30_features", |b| {
+        b.iter(|| {
+            for row in &drawn {
+                for (i, x) in row.iter().enumerate() {
+                    match i {
+                        0..20 => monitor.observe_number(i, black_box(*x)),
+                        20..29 => monitor.observe_text(i, PLANS[*x as usize % PLANS.len()].as_bytes()),
+                        _ => monitor.observe_boolean(i, *x < 10.0),
+                    }
+                }
+                black_box(monitor.end_row());
+            }
+        });
+    });
+    group.finish();
+}
+
+fn verdicts(c: &mut Criterion) {
+    let mut small = example();
+    for i in 0..500 {
+        small.observe_number(0, f64::from(i % 72));
+        small.observe_text(1, b"One year");
+        small.observe_number(2, f64::from(i) * 10.0);
+        small.observe_integer(3, 1);
+        small.observe_number(4, 0.3);
+        small.observe_number(5, 0.7);
+        let _full = small.end_row();
+    }
+    c.bench_function("report/6_subjects", |b| b.iter(|| black_box(small.report(0))));
+
+    // 62 categories, those never seen, and missing values: 64 bins.
+    let names: Vec<String> = (0..62).map(|i| format!("category {i}")).collect();
+    let subject = |feature: usize| {
+        let name = format!("feature_{feature}");
+        let mut builder = SubjectBuilder::new(&name, &name, 0, Datatype::Bytes, Kind::Categorical);
+        for i in 0..REFERENCE * 10 {
+            builder.push_text(&names[i % 62]);
+        }
+        builder.finish()
+    };
+    let mut large = monitor((0..100).map(subject).collect());
+    let mut rng = SplitMix64::new(3);
+    for _ in 0..500 {
+        for feature in 0..100 {
+            let name = &names[(rng.uniform() * 62.0) as usize];
+            large.observe_text(feature, name.as_bytes());
+        }
+        let _full = large.end_row();
+    }
+    assert!(large.subjects().iter().all(|subject| subject.bins.len() == 64));
+    c.bench_function("report/100_features/64_bins", |b| {
+        b.iter(|| black_box(large.report(0)));
+    });
+    tell_bytes(&[
+        ("the example's 6 subjects", &example()),
+        ("100 features of 64 bins", &large),
+    ]);
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a figure beside the times that criterion prints"
+)]
+fn tell_bytes(monitors: &[(&str, &Monitor)]) {
+    for (what, monitor) in monitors {
+        println!("bytes per subject at most, {what}: {}", monitor.subject_bytes());
+    }
 }
 
 fn example() -> Monitor {
@@ -75,5 +181,34 @@ fn example() -> Monitor {
     Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
 }
 
-criterion_group!(benches, values, verdicts);
+fn monitor(features: Vec<plumbline_drift::profile::Subject>) -> Monitor {
+    let profile = Profile {
+        format: FORMAT.to_owned(),
+        format_version: FORMAT_VERSION,
+        created_at: "2026-01-31T12:00:00Z".to_owned(),
+        generator: Generator {
+            name: "bench".to_owned(),
+            version: "1".to_owned(),
+        },
+        model: ModelInfo {
+            name: "m".to_owned(),
+            version: "1".to_owned(),
+            digest: None,
+        },
+        data: DataInfo {
+            rows: features[0].count + features[0].missing,
+            digest: None,
+        },
+        features,
+        outputs: Vec::new(),
+        target: None,
+        training: None,
+        importances: None,
+        calibration: None,
+        seasonality: None,
+    };
+    Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
+}
+
+criterion_group!(benches, values, rows, verdicts);
 criterion_main!(benches);

@@ -223,7 +223,7 @@ fn watch(
         .iter()
         .map(|subject| {
             let counts = subject.reference_counts();
-            ConformalDetector::new(&counts, Bets::for_reference(&counts), f64::INFINITY)
+            ConformalDetector::new(&counts, Bets::for_reference(&counts))
         })
         .collect();
     let profile = profile(subjects, options.reference as u64);

@@ -11,8 +11,10 @@
 //!
 //! Evidence whose effect is too small is kept until the effect can be told from that of a warning; then the test starts again.
 
+mod merge;
 mod serial;
 mod settings;
+mod snapshot;
 mod subject;
 mod track;
 
@@ -23,7 +25,9 @@ use track::Track;
 use crate::profile::{Datatype, Kind, Profile, ProfileError, Role};
 use crate::report::{Contribution, Counters, DriftReport, Gates, State, Transition, WindowInfo};
 
+pub use merge::MergeError;
 pub use settings::Settings;
+pub use snapshot::RestoreError;
 pub use subject::MAX_BINS;
 
 /// Why a monitor cannot be built.
@@ -76,6 +80,7 @@ pub struct Monitor {
     model: String,
     version: String,
     profile_created_at: String,
+    profile_digest: snapshot::ProfileDigest,
     reference_rows: u64,
     rules: Rules,
     subjects: Vec<SubjectMonitor>,
@@ -109,6 +114,7 @@ impl Monitor {
             model: profile.model.name.clone(),
             version: profile.model.version.clone(),
             profile_created_at: profile.created_at.clone(),
+            profile_digest: snapshot::digest(profile),
             reference_rows: profile.data.rows,
             rules,
             infos: subjects.iter().map(|s| s.info.clone()).collect(),

@@ -348,8 +348,8 @@ mod tests {
         let season = Season::new(&counts).expect("rows");
         let reference = subject.reference_counts();
         let edges = subject.numeric.as_ref().expect("numbers").edges.clone();
-        let mut seasonal = ConformalDetector::new(&season.rank_reference(), Bets::Ranks, f64::INFINITY);
-        let mut plain = ConformalDetector::new(&reference, Bets::Ranks, f64::INFINITY);
+        let mut seasonal = ConformalDetector::new(&season.rank_reference(), Bets::Ranks);
+        let mut plain = ConformalDetector::new(&reference, Bets::Ranks);
         let mut rng = SplitMix64::new(3);
         let mut found = [(f64::NEG_INFINITY, 0.0_f64); 2];
         let (mut window, mut hours) = (vec![0_u64; reference.len()], [0_u32; HOURS]);

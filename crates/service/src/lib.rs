@@ -32,6 +32,6 @@ pub use readiness::{Readiness, ReadinessToken};
 pub use request_timeout::{REQUEST_TIMEOUT, parse_request_timeout};
 pub use serve::{BindError, Listener, ServeOptions};
 pub use shutdown::Shutdown;
-pub use tls::{ClientAuth, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles};
+pub use tls::{ClientAuth, ClientTls, ClientTlsFiles, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles};
 pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
 pub use whole_body::WholeBody;

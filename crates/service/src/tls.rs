@@ -1,6 +1,7 @@
-//! TLS on a data port: one certificate, optionally clients' certificates, both replaced without a restart.
+//! TLS on a data port and to servers: certificates and authorities from files, replaced without a restart.
 
 mod certificate;
+mod client;
 mod settings;
 
 use std::collections::hash_map::DefaultHasher;
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{Error as RustlsError, RootCertStore, ServerConfig};
 
+pub use self::client::{ClientTls, ClientTlsFiles};
 pub use self::settings::TLS_SETTINGS;
 use crate::metrics::Metrics;
 use crate::{Shutdown, error_chain};
@@ -81,9 +83,11 @@ pub enum TlsError {
     #[error("{}: expected the private key of the certificate in {}", .key.display(), .cert.display())]
     Key {
         /// The key's file.
-        key: PathBuf,
+        key: Box<Path>,
+        /// The setting that names it.
+        setting: &'static str,
         /// The certificate's file.
-        cert: PathBuf,
+        cert: Box<Path>,
         /// Why.
         source: RustlsError,
     },
@@ -92,6 +96,8 @@ pub enum TlsError {
     Authorities {
         /// The file.
         path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -102,11 +108,12 @@ pub enum TlsError {
 
 impl TlsError {
     /// The setting whose file is wrong.
-    fn setting(&self) -> &'static str {
+    pub fn setting(&self) -> &'static str {
         match self {
-            TlsError::Key { .. } => "tls_key",
-            TlsError::Authorities { .. } => "tls_client_ca",
-            TlsError::Read { setting, .. } | TlsError::Pem { setting, .. } => setting,
+            TlsError::Key { setting, .. }
+            | TlsError::Authorities { setting, .. }
+            | TlsError::Read { setting, .. }
+            | TlsError::Pem { setting, .. } => setting,
             TlsError::Setup(_) => "tls_cert",
         }
     }
@@ -165,8 +172,9 @@ impl TlsFiles {
         })?;
         let expiry = chain.first().and_then(|der| certificate::not_after(der));
         let wrong_key = |source| TlsError::Key {
-            key: self.key.clone(),
-            cert: self.cert.clone(),
+            key: self.key.as_path().into(),
+            setting: "tls_key",
+            cert: self.cert.as_path().into(),
             source,
         };
         let certified = CertifiedKey::from_der(chain, key, &provider).map_err(wrong_key)?;
@@ -219,6 +227,7 @@ fn verifier(
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let wrong = |source| TlsError::Authorities {
         path: path.to_owned(),
+        setting: "tls_client_ca",
         source,
     };
     let mut roots = RootCertStore::empty();

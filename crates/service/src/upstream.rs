@@ -1,4 +1,4 @@
-//! Pooled connections to one endpoint: HTTP/1.1 keep-alive and several HTTP/2 connections, over TCP or a unix socket.
+//! Pooled connections to one endpoint: HTTP/1.1 keep-alive and several HTTP/2 connections, over TCP, TLS or a unix socket.
 //!
 //! [`Upstream::send`] forwards one request and streams both bodies. It never retries a request of which a byte may have
 //! been sent; it does take another connection when a pooled one turns out to be closed before that. Whether to try
@@ -26,12 +26,14 @@ use http::{Request, Response, Uri, Version};
 use http_body::Body;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
 
-use cancel::{Cancellable, Exchange};
+use cancel::Cancellable;
 
 pub use body::UpstreamBody;
 pub use error::{SendError, UpstreamError};
 pub use headers::strip_hop_by_hop;
 pub use target::Target;
+
+use crate::ClientTls;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -60,6 +62,8 @@ pub struct Options {
     pub max_http2_connections: usize,
     /// The largest response head that is accepted.
     pub max_header_bytes: usize,
+    /// Whom a target under TLS has to prove to be, and who this side is; without it such a target is not connected to.
+    pub tls: Option<ClientTls>,
     /// Where connections are counted.
     pub metrics: ConnectionMetrics,
 }
@@ -73,6 +77,7 @@ impl Default for Options {
             streams_per_connection: 100,
             max_http2_connections: 8,
             max_header_bytes: 64 << 10,
+            tls: None,
             metrics: ConnectionMetrics::default(),
         }
     }
@@ -113,7 +118,7 @@ pub struct Upstream<B>(Arc<Inner<B>>);
 struct Inner<B> {
     target: Target,
     options: Options,
-    http1: Arc<h1::Pool<Cancellable<B>>>,
+    http1: Arc<h1::Pool<B>>,
     http2: h2::Pool<Cancellable<B>>,
 }
 
@@ -168,18 +173,13 @@ where
         mut request: Request<B>,
     ) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
         self.address(protocol, &mut request);
-        let (exchange, request) = cancel::watch(request);
         match protocol {
-            Protocol::Http1 => self.send_http1(exchange, request).await,
-            Protocol::Http2 => self.send_http2(exchange, request).await,
+            Protocol::Http1 => self.send_http1(request).await,
+            Protocol::Http2 => self.send_http2(request).await,
         }
     }
 
-    async fn send_http1(
-        &self,
-        exchange: Exchange,
-        mut request: Request<Cancellable<B>>,
-    ) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
+    async fn send_http1(&self, mut request: Request<B>) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
         let Inner {
             target,
             options,
@@ -187,35 +187,32 @@ where
             ..
         } = &*self.0;
         loop {
-            let (mut sender, reused) = match http1.checkout() {
-                Some(sender) => (sender, true),
+            let (mut connection, reused) = match http1.checkout() {
+                Some(connection) => (connection, true),
                 None => match connect::http1(target, options).await {
-                    Ok(sender) => (sender, false),
+                    Ok(connection) => (connection, false),
                     Err(error) => return Err(SendError::unsent(error, request)),
                 },
             };
-            match sender.try_send_request(request).await {
+            match connection.send(request).await {
                 Ok(response) => {
-                    let lease = h1::Lease::new(sender, Arc::clone(http1));
-                    return Ok(response.map(|body| UpstreamBody::http1(body, exchange, lease)));
+                    let lease = h1::Lease::new(connection, Arc::clone(http1));
+                    return Ok(response.map(|body| UpstreamBody::http1(body, lease)));
                 }
-                Err(mut failure) => match failure.take_message() {
-                    // Closed while it lay idle, noticed before a byte was written: not this request's problem.
-                    Some(unsent) if reused => request = unsent,
-                    unsent => {
-                        let error = UpstreamError::exchange(target, failure.into_error(), reused);
-                        return Err(SendError::new(error, unsent));
-                    }
-                },
+                // Closed while it lay idle, noticed before a byte was written: not this request's problem.
+                Err(h1::Unanswered {
+                    unsent: Some(unsent), ..
+                }) if reused => request = unsent,
+                Err(h1::Unanswered { unsent, error }) => {
+                    let error = UpstreamError::exchange(target, error, reused);
+                    return Err(SendError { error, unsent });
+                }
             }
         }
     }
 
-    async fn send_http2(
-        &self,
-        exchange: Exchange,
-        mut request: Request<Cancellable<B>>,
-    ) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
+    async fn send_http2(&self, request: Request<B>) -> Result<Response<UpstreamBody<B>>, SendError<B>> {
+        let (exchange, mut request) = cancel::watch(request);
         let Inner {
             target,
             options,
@@ -225,7 +222,7 @@ where
         loop {
             let mut stream = match http2.stream(target, options).await {
                 Ok(stream) => stream,
-                Err(error) => return Err(SendError::unsent(error, request)),
+                Err(error) => return Err(SendError::unsent(error, request.map(Cancellable::into_inner))),
             };
             match stream.sender.try_send_request(request).await {
                 Ok(response) => {
@@ -236,7 +233,8 @@ where
                     Some(unsent) if stream.reused => request = unsent,
                     unsent => {
                         let error = UpstreamError::exchange(target, failure.into_error(), stream.reused);
-                        return Err(SendError::new(error, unsent));
+                        let unsent = unsent.map(|request| request.map(Cancellable::into_inner));
+                        return Err(SendError { error, unsent });
                     }
                 },
             }
@@ -274,7 +272,11 @@ where
                     .or_else(from_host)
                     .unwrap_or_else(|| self.0.target.authority().clone());
                 let mut parts = http::uri::Parts::default();
-                parts.scheme = Some(Scheme::HTTP);
+                parts.scheme = Some(if self.0.target.is_tls() {
+                    Scheme::HTTPS
+                } else {
+                    Scheme::HTTP
+                });
                 parts.authority = Some(authority);
                 parts.path_and_query = Some(path);
                 *request.uri_mut() = Uri::from_parts(parts).expect("scheme, authority and path are there");

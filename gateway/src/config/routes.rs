@@ -98,6 +98,12 @@ impl Builder {
 
     fn endpoint(&mut self, route: &mut RouteSpec, text: &str) {
         match Target::parse_setting(text) {
+            Ok(target) if target.is_tls() => {
+                self.problems.push(format!(
+                    "model `{}`: endpoint `{text}`: TLS to an endpoint is not supported; expected http:// or unix:",
+                    route.model
+                ));
+            }
             Ok(target) if route.endpoints.contains(&target) => {
                 self.problems.push(format!(
                     "model `{}`: endpoint `{text}` is given twice",

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// Retries come at least this often, whatever has happened.
 const SLOWEST_RETRY: Duration = Duration::from_secs(30);
-/// At the end of the process, what waits gets this long.
+/// At the end of the process, what waits gets this long, and the disk as long again.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The worker as `--events-to` names it: the whole URL, or the base that [`PATH`] follows.
@@ -91,7 +91,7 @@ impl Delivery {
         })
         .await;
         let kept = match self.keeper.take() {
-            Some(keeper) => tokio::task::spawn_blocking(|| keeper.finish()).await.unwrap_or(0),
+            Some(keeper) => tokio::time::timeout(FAREWELL, keeper.finish()).await.unwrap_or(0),
             None => 0,
         };
         let left = self.outbox.len();

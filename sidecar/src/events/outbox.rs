@@ -450,8 +450,8 @@ pub(super) mod tests {
 
     /// Producers, a delivery that is broken off now and then, a reader, and a spool whose disk comes and goes, all at
     /// once; then the next process with what was left.
-    #[test]
-    fn every_event_is_accounted_for_whatever_the_schedule() {
+    #[tokio::test]
+    async fn every_event_is_accounted_for_whatever_the_schedule() {
         for seed in 0..8 {
             let directory = tempfile::tempdir().expect("a directory");
             let (spool, away) = (directory.path().join("spool"), directory.path().join("away"));
@@ -504,7 +504,7 @@ pub(super) mod tests {
                 assert_accounted(&outbox);
                 assert_eq!(outbox.metrics.raised.get(), 360);
                 left = outbox.len();
-                assert_eq!(keeper.finish(), left, "everything that waits is on disk");
+                assert_eq!(keeper.finish().await, left, "everything that waits is on disk");
             }
         }
     }

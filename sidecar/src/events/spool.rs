@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::episodes::Episodes;
 use super::event::Event;
@@ -114,12 +115,12 @@ impl Spool {
     }
 }
 
-/// The thread that keeps the spool. Ends when dropped; [`finish`](Self::finish) waits for it.
+/// The thread that keeps the spool; it ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     outbox: Arc<Outbox>,
-    /// Returns how many events are on disk.
-    thread: Option<JoinHandle<usize>>,
+    /// How many events are on disk, once the thread has ended.
+    ended: oneshot::Receiver<usize>,
 }
 
 impl Keeper {
@@ -128,34 +129,33 @@ impl Keeper {
     /// # Errors
     /// The system's, when there is no thread to have.
     pub(super) fn spawn(mut spool: Spool, outbox: Arc<Outbox>) -> io::Result<Self> {
-        let held = Arc::clone(&outbox);
+        let (end, ended) = oneshot::channel();
+        let kept = Arc::clone(&outbox);
         let keep = move || {
-            let mut revision = 0;
-            let mut is_kept = false;
+            let (mut revision, mut is_kept) = (0, false);
             loop {
                 let patience = if is_kept { None } else { Some(RETRY) };
-                let now = held.changed_since(revision, patience);
+                let now = kept.changed_since(revision, patience);
                 is_kept = spool.match_to(&now.held);
                 revision = now.revision;
                 if now.is_closed {
-                    return spool.files.len();
+                    // Nobody listens after a drop.
+                    let _unheard = end.send(spool.files.len());
+                    return;
                 }
             }
         };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("sidecar-spool".to_owned())
             .spawn(keep)?;
-        Ok(Self {
-            outbox,
-            thread: Some(thread),
-        })
+        Ok(Self { outbox, ended })
     }
 
-    /// Lets the thread write what is left; returns how many events are on disk for the next process.
-    pub(super) fn finish(mut self) -> usize {
+    /// Lets the thread write what is left; returns how many events are on disk for the next process. A disk that hangs
+    /// holds this up, so that the caller has to know how long it waits.
+    pub(super) async fn finish(mut self) -> usize {
         self.outbox.close();
-        let ended = self.thread.take().map(JoinHandle::join);
-        ended.and_then(Result::ok).unwrap_or(0)
+        (&mut self.ended).await.unwrap_or(0)
     }
 }
 
@@ -239,8 +239,8 @@ mod tests {
         (outbox, keeper.expect("a spool"))
     }
 
-    #[test]
-    fn spooled_events_outlive_the_process_in_order() {
+    #[tokio::test]
+    async fn spooled_events_outlive_the_process_in_order() {
         let directory = tempfile::tempdir().expect("a directory");
         let spool = directory.path().join("spool");
         let (outbox, keeper) = open(&spool, &metrics());
@@ -249,7 +249,7 @@ mod tests {
         }
         let first = outbox.take().expect("an event");
         outbox.delivered(&first);
-        assert_eq!(keeper.finish(), 2);
+        assert_eq!(keeper.finish().await, 2);
 
         std::fs::write(spool.join("0.event.json"), "half an ev").expect("written");
         let second = metrics();
@@ -259,14 +259,14 @@ mod tests {
         assert!(spool.join("0.event.damaged").exists());
         outbox.put(event("b", "recovered"));
         assert_eq!(second.pending.get(), 3);
-        assert_eq!(keeper.finish(), 3);
+        assert_eq!(keeper.finish().await, 3);
 
         let (outbox, _keeper) = open(&spool, &metrics());
         assert_eq!(ids(&outbox), ["a-recovered", "b-detected", "b-recovered"]);
     }
 
-    #[test]
-    fn a_disk_that_fails_is_counted_and_gets_everything_when_it_is_back() {
+    #[tokio::test]
+    async fn a_disk_that_fails_is_counted_and_gets_everything_when_it_is_back() {
         let directory = tempfile::tempdir().expect("a directory");
         let spool = directory.path().join("spool");
         let metrics = metrics();
@@ -279,23 +279,23 @@ mod tests {
             std::thread::yield_now();
         }
         std::fs::create_dir(&spool).expect("created");
-        assert_eq!(keeper.finish(), 1);
+        assert_eq!(keeper.finish().await, 1);
         let (outbox, _keeper) = open(&spool, &metrics);
         assert_eq!(ids(&outbox), ["a-detected"]);
     }
 
-    #[test]
-    fn an_episode_that_is_open_keeps_its_name_in_the_next_process() {
+    #[tokio::test]
+    async fn an_episode_that_is_open_keeps_its_name_in_the_next_process() {
         use plumbline_drift::report::State;
 
         let directory = tempfile::tempdir().expect("a directory");
         let (outbox, keeper) = open(directory.path(), &metrics());
         let detected = outbox.episode("churn", "a1", State::Drift, 5);
-        keeper.finish();
+        keeper.finish().await;
         let (outbox, keeper) = open(directory.path(), &metrics());
         assert_eq!(outbox.episode("churn", "a1", State::Drift, 9), detected);
         assert_eq!(outbox.episode("churn", "a1", State::Recovered, 9), detected);
-        keeper.finish();
+        keeper.finish().await;
         let (outbox, _keeper) = open(directory.path(), &metrics());
         assert_ne!(outbox.episode("churn", "a1", State::Drift, 9), detected);
     }

@@ -13,7 +13,7 @@ use super::Skipped;
 use super::decode::Rows;
 use super::mapping::{Column, Side};
 use crate::feedback::{Performance, Predictions};
-use crate::metrics::{Metrics, SubjectMetrics};
+use crate::metrics::{Metrics, ScoreMetrics, SubjectMetrics};
 use crate::skip::SkipReason;
 
 /// See the module.
@@ -39,6 +39,8 @@ pub(crate) struct Analysis {
     /// None when the model is no classifier.
     performance: Option<Performance>,
     told_missing_subjects: bool,
+    /// Whether rows have come since the counters of bins were brought up to date.
+    unpublished: bool,
 }
 
 /// One subject's series, and what they have been told.
@@ -146,6 +148,7 @@ impl Analysis {
             episode: None,
             performance: Performance::new(profile, settings.window_rows, metrics.performance(labels)),
             told_missing_subjects: false,
+            unpublished: false,
         })
     }
 
@@ -170,6 +173,7 @@ impl Analysis {
             .iter()
             .map(|confidence| confidence.of(&columns))
             .collect();
+        self.unpublished = true;
         let mut changes = Vec::new();
         for row in 0..count {
             for column in &columns {
@@ -196,8 +200,12 @@ impl Analysis {
     /// Takes back what the states say: rows are compared with something else from now on.
     pub(crate) fn retire(&mut self) {
         self.state.set(0);
-        for subject in &self.subjects {
-            subject.metrics.state.set(0);
+        for scores in self
+            .subjects
+            .iter()
+            .filter_map(|subject| subject.metrics.scores.as_ref())
+        {
+            scores.state.set(0);
         }
     }
 
@@ -316,6 +324,9 @@ impl Analysis {
 
     /// Brings the counters of bins up to date; they only ever rise.
     pub(super) fn publish(&mut self) {
+        if !std::mem::take(&mut self.unpublished) {
+            return;
+        }
         for (index, subject) in self.subjects.iter_mut().enumerate() {
             subject.publish(&self.monitor, index);
         }
@@ -327,7 +338,9 @@ impl Analysis {
     fn show(&self, report: &DriftReport) {
         self.state.set(i64::from(report.state.level()));
         for (subject, told) in self.subjects.iter().zip(&report.subjects) {
-            subject.metrics.show(told);
+            if let Some(scores) = &subject.metrics.scores {
+                scores.show(told);
+            }
         }
     }
 
@@ -397,12 +410,12 @@ impl Subject {
         let counters = monitor.counters(index);
         if let Some(quality) = &self.metrics.quality {
             raise(&quality.missing, &mut self.missing, counters.missing);
-            raise(
-                &quality.out_of_range,
-                &mut self.out_of_range,
-                counters.out_of_range,
-            );
-            raise(&quality.unseen, &mut self.unseen, counters.unseen);
+            if let Some(out_of_range) = &quality.out_of_range {
+                raise(out_of_range, &mut self.out_of_range, counters.out_of_range);
+            }
+            if let Some(unseen) = &quality.unseen {
+                raise(unseen, &mut self.unseen, counters.unseen);
+            }
         }
     }
 }
@@ -419,7 +432,7 @@ fn raise(counter: &IntCounter, told: &mut u64, now: u64) {
     counter.inc_by(now.saturating_sub(std::mem::replace(told, now)));
 }
 
-impl SubjectMetrics {
+impl ScoreMetrics {
     fn show(&self, report: &SubjectReport) {
         self.state.set(i64::from(report.state.level()));
         self.log_evidence.set(report.evidence.log10);

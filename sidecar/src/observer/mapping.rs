@@ -37,9 +37,15 @@ pub(crate) struct Column<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Read {
     Number,
+    /// A number of 64 bits.
+    Signed,
+    Unsigned,
     Text,
     Boolean,
 }
+
+/// 2⁵³: below it every integer is an `f64` of its own.
+const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
 impl Side {
     /// The subjects of `subjects` that `belongs` accepts.
@@ -187,6 +193,8 @@ impl<'a> Column<'a> {
         let read = match tensor.datatype() {
             Datatype::Bytes => Read::Text,
             Datatype::Bool => Read::Boolean,
+            Datatype::Int64 => Read::Signed,
+            Datatype::Uint64 => Read::Unsigned,
             _ => Read::Number,
         };
         Some(Self {
@@ -203,10 +211,26 @@ impl<'a> Column<'a> {
         let subject = self.subject;
         match self.read {
             Read::Number => monitor.observe_number(subject, self.number(row)),
+            Read::Signed => self.observe_integer(monitor, row, i64::from_le_bytes),
+            Read::Unsigned => self.observe_integer(monitor, row, u64::from_le_bytes),
             Read::Boolean => monitor.observe_boolean(subject, self.number(row) != 0.0),
             Read::Text => {
                 monitor.observe_text(subject, self.text(row));
             }
+        }
+    }
+
+    /// An integer that no `f64` tells from its neighbours is handed over as text, which names a class as well.
+    fn observe_integer<T: itoa::Integer>(&self, monitor: &mut Monitor, row: usize, read: fn([u8; 8]) -> T) {
+        let number = self.number(row);
+        if number.abs() < EXACT_INTEGERS {
+            monitor.observe_number(self.subject, number);
+            return;
+        }
+        let start = self.at(row) * size_of::<[u8; 8]>();
+        let bytes = self.data.as_le_bytes().and_then(|bytes| bytes.get(start..));
+        if let Some(&bytes) = bytes.and_then(|bytes| bytes.first_chunk()) {
+            monitor.observe_text(self.subject, itoa::Buffer::new().format(read(bytes)).as_bytes());
         }
     }
 
@@ -218,7 +242,7 @@ impl<'a> Column<'a> {
     /// The class that the value of `row` names.
     pub(crate) fn class(&self, task: &Task, row: usize) -> Option<usize> {
         match self.read {
-            Read::Number => task.class_of_number(self.number(row)),
+            Read::Number | Read::Signed | Read::Unsigned => task.class_of_number(self.number(row)),
             Read::Boolean => task.class_of_boolean(self.number(row) != 0.0),
             Read::Text => task.class_of_text(self.text(row)),
         }

@@ -226,6 +226,27 @@ async fn a_spooled_event_outlives_the_sidecar() {
 }
 
 #[tokio::test]
+async fn events_wait_in_the_state_directory_when_they_have_none_of_their_own() {
+    let state = tempfile::tempdir().expect("a directory");
+    let directory = state.path().to_owned();
+    let away = RefusingPort::new();
+    let url = away.url().parse().expect("a URL");
+    let mut watched = Watched::start(move |config| {
+        config.events_to = Some(url);
+        config.state_dir = Some(directory);
+    })
+    .await;
+    watched.send(&Rows::seeded(11).shifted(1_000)).await;
+    watched.sidecar.stop().await;
+    let files = std::fs::read_dir(state.path().join("events")).expect("a directory");
+    let events = files.filter(|file| {
+        let name = file.as_ref().expect("a file").file_name();
+        name.to_string_lossy().ends_with(".event.json")
+    });
+    assert_eq!(events.count(), 1);
+}
+
+#[tokio::test]
 async fn an_episode_that_is_found_again_after_a_restart_is_the_same_one() {
     let spool = tempfile::tempdir().expect("a directory");
     let sink = EventSink::accepting().await;

@@ -1,5 +1,6 @@
 //! The sidecar over real sockets, with a scripted model server behind it.
 
+mod datatypes;
 mod events;
 mod feedback;
 mod forwarding;
@@ -11,3 +12,4 @@ mod model;
 mod observing;
 mod program;
 mod state;
+mod tls;

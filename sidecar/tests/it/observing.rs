@@ -214,7 +214,7 @@ fn answer_of(rows: &[crate::model::Row]) -> Reply {
     Reply::json(answer_text("other", rows))
 }
 
-fn answer_text(model: &str, rows: &[crate::model::Row]) -> String {
+pub(crate) fn answer_text(model: &str, rows: &[crate::model::Row]) -> String {
     let labels: Vec<&str> = rows.iter().map(|_| "no").collect();
     let outputs = serde_json::json!([{"name": "output_label", "datatype": "BYTES", "shape": [rows.len()], "data": labels}]);
     serde_json::json!({"model_name": model, "outputs": outputs}).to_string()

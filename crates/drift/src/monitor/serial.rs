@@ -61,6 +61,22 @@ impl Serial {
             .unwrap_or(0.0)
     }
 
+    /// Takes in another replica's pairs. Of closed blocks the larger correlation is kept: rows that depend on each other on one replica do
+    /// so in all of them.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.last = None;
+        self.pairs += other.pairs;
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.products += other.products;
+        for (own, other) in self.history.iter_mut().zip(other.history) {
+            let size = |r: Option<f32>| r.map(f32::abs);
+            if size(other) > size(*own) {
+                *own = other;
+            }
+        }
+    }
+
     /// Ends a window, and with it the block when that is long enough.
     pub(super) fn close_window(&mut self) {
         if self.pairs < BLOCK {

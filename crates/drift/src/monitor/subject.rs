@@ -318,6 +318,21 @@ impl SubjectMonitor {
         before
     }
 
+    /// Takes in what another replica saw of this subject.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let (state, other) = (&mut self.state, &other.state);
+        state.track.merge(&other.track);
+        for (total, other) in state.totals.iter_mut().zip(&other.totals) {
+            *total += other;
+        }
+        state.unseen += other.unseen;
+        state.window.merge(&other.window);
+        state.detector.merge(&other.detector, &self.reference.counts);
+        state.serial.merge(&other.serial);
+        state.significant_run = state.significant_run.max(other.significant_run);
+        state.looked_at = state.looked_at.max(other.looked_at);
+    }
+
     pub(super) fn report(&self, evaluation: &Evaluation) -> SubjectReport {
         let moments = self.state.window.moments().map(|m| MomentsReport {
             mean: m.mean,
@@ -391,6 +406,13 @@ impl SubjectMonitor {
 }
 
 impl SubjectState {
+    /// Whether a state read from elsewhere has the shape of this one.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        self.totals.len() == other.totals.len()
+            && self.window.fits(&other.window)
+            && self.detector.fits(&other.detector)
+    }
+
     /// What becomes of evidence without an effect. The test goes on until the rows since the onset are enough to say that the change is
     /// small for certain, or over; then it starts again. Its pool takes the new law in, so that the next change stands out against it;
     /// how far both are from the reference is for the effect to say.

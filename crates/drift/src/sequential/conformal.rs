@@ -15,6 +15,7 @@
 
 mod memory;
 
+use std::cmp::Ordering;
 use std::f64::consts::LN_2;
 
 use memory::{DECAYS, Memory, Streak};
@@ -250,6 +251,48 @@ impl ConformalDetector {
             *count = count.div_ceil(2);
         }
         self.total = self.pool.iter().sum();
+    }
+
+    /// Takes in what another detector against the same `reference` saw of other values. Pools add up: exactly, in any order, up to 2³⁰
+    /// rows.
+    ///
+    /// Bets and evidence are those of the detector that has more of it. The two share the reference, so their evidence must not be multiplied; the
+    /// higher one keeps the bound for the values of both, P ≤ t₁/C + t₂/C = T/C, whatever they have to do with each other, and is never
+    /// below their mean. Nothing happens when the cells are not the same.
+    pub fn merge(&mut self, other: &Self, reference: &[u64]) {
+        if self.bets != other.bets
+            || self.pool.len() != other.pool.len()
+            || reference.len() != self.pool.len()
+        {
+            return;
+        }
+        let order = |d: &Self| (d.ln_evidence(), d.streaks.map(Streak::rows));
+        if order(other).partial_cmp(&order(self)) == Some(Ordering::Greater) {
+            self.evidence = other.evidence;
+            self.memories = other.memories;
+            self.weights.copy_from_slice(&other.weights);
+            self.streaks = other.streaks;
+            self.since.copy_from_slice(&other.since);
+        }
+        let divisor = divisor(reference);
+        let both = self.pool.iter().zip(&other.pool).zip(reference);
+        let joined: Vec<u64> = both
+            .map(|((a, b), reference)| {
+                (u64::from(*a) + u64::from(*b)).saturating_sub(reference.div_ceil(divisor))
+            })
+            .collect();
+        self.frozen |= other.frozen;
+        let frozen = self.frozen;
+        self.rebase(&joined);
+        self.frozen = frozen;
+    }
+
+    /// Whether a state read from elsewhere has the shape of this one.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        self.bets == other.bets
+            && self.pool.len() == other.pool.len()
+            && self.weights.len() == other.weights.len()
+            && self.since.len() == other.since.len()
     }
 
     /// Bytes that one detector takes.

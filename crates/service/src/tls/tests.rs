@@ -417,3 +417,46 @@ fn wrong_files_stop_the_start_with_the_setting_that_names_them() {
         assert!(problems.contains(says), "missing {says:?} in:\n{problems}");
     }
 }
+
+#[tokio::test]
+async fn a_client_follows_the_servers_authority_and_keeps_the_old_one_while_the_new_is_broken() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let (_mounted, files) = Mounted::new(&first.sign(2050), Some((&first, ClientAuth::Required)));
+    let old = serve(files);
+    let (_mounted, files) = Mounted::new(&second.sign(2050), Some((&second, ClientAuth::Required)));
+    let new = serve(files);
+    let (mounted, _files) = Mounted::new(&first.sign(2050), Some((&first, ClientAuth::Required)));
+    let path = |name: &str| mounted.0.path().join(name);
+    let client = ClientTls::load(ClientTlsFiles {
+        ca: path("ca.crt"),
+        identity: Some((path("tls.crt"), path("tls.key"))),
+        settings: ["ca", "cert", "key"],
+    });
+    let client = client.expect("good files");
+    // A server that refuses a client's certificate says so after the handshake.
+    let works = async |address| {
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let Ok(mut stream) = client.connect("localhost", false, stream).await else {
+            return false;
+        };
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let sent = tokio::io::AsyncWriteExt::write_all(&mut stream, request).await;
+        let mut answer = Vec::new();
+        sent.is_ok() && stream.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+    };
+    assert_eq!(client.reload(), Reload::Unchanged);
+    assert_eq!(
+        [works(old.address).await, works(new.address).await],
+        [true, false]
+    );
+    std::fs::write(path("ca.crt"), "no certificate").expect("written");
+    assert_eq!(client.reload(), Reload::Refused);
+    assert!(works(old.address).await);
+    std::fs::write(path("ca.crt"), second.certificate.pem()).expect("written");
+    mounted.put(&second.sign(2050));
+    assert_eq!(client.reload(), Reload::Replaced);
+    assert_eq!(
+        [works(old.address).await, works(new.address).await],
+        [false, true]
+    );
+}

@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::BoxError;
-use super::cancel::{Cancellable, Exchange};
+use super::cancel::Exchange;
 use super::h1::Lease;
 use super::h2::StreamGuard;
 
@@ -20,12 +20,14 @@ where
 {
     body: Incoming,
     held: Held<B>,
-    exchange: Exchange,
+    /// How it broke off, to be told after what came before.
+    broken: Option<hyper::Error>,
 }
 
 enum Held<B> {
-    Connection(Lease<Cancellable<B>>),
+    Connection(Lease<B>),
     Stream {
+        exchange: Exchange,
         /// Counted until dropped.
         _streams: StreamGuard,
     },
@@ -37,11 +39,11 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn http1(body: Incoming, exchange: Exchange, lease: Lease<Cancellable<B>>) -> Self {
+    pub(super) fn http1(body: Incoming, lease: Lease<B>) -> Self {
         let mut body = Self {
             body,
             held: Held::Connection(lease),
-            exchange,
+            broken: None,
         };
         body.release_at_end();
         body
@@ -50,8 +52,11 @@ where
     pub(super) fn http2(body: Incoming, exchange: Exchange, streams: StreamGuard) -> Self {
         let mut body = Self {
             body,
-            held: Held::Stream { _streams: streams },
-            exchange,
+            held: Held::Stream {
+                exchange,
+                _streams: streams,
+            },
+            broken: None,
         };
         body.release_at_end();
         body
@@ -64,9 +69,10 @@ where
     }
 
     fn release(&mut self) {
-        self.exchange.finish();
-        if let Held::Connection(lease) = std::mem::replace(&mut self.held, Held::Nothing) {
-            lease.finish();
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Connection(lease) => lease.finish(),
+            Held::Stream { mut exchange, .. } => exchange.finish(),
+            Held::Nothing => {}
         }
     }
 }
@@ -83,19 +89,38 @@ where
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        match &frame {
-            Poll::Ready(None) => self.release(),
-            Poll::Ready(Some(Ok(_))) => self.release_at_end(),
-            // A connection that failed is not used again.
-            Poll::Ready(Some(Err(_))) => self.held = Held::Nothing,
-            Poll::Pending => {}
+        let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
-        frame
+        let body = Pin::new(&mut this.body);
+        let frame = match &mut this.held {
+            Held::Connection(lease) => lease.poll_frame(body, context),
+            Held::Stream { .. } | Held::Nothing => body.poll_frame(context),
+        };
+        match frame {
+            Poll::Ready(None) => {
+                self.release();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.release_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                // A connection that failed is not used again. Whoever passes the answer on throws away what it has not
+                // written yet when it sees the error; it writes when it has to wait.
+                self.held = Held::Nothing;
+                self.broken = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -1,7 +1,7 @@
 //! A request's body that ends when its exchange is given up.
 //!
-//! The connection's task owns the body while it sends. Without this, giving up an answer would leave the task sending
-//! the rest of the request, and neither HTTP/1.1 nor HTTP/2 would tell the endpoint.
+//! The task of an HTTP/2 connection owns the body while it sends. Without this, giving up an answer would leave the task
+//! sending the rest of the request, and nothing would tell the endpoint.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

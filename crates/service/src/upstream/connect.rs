@@ -12,19 +12,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
 use super::target::Place;
-use super::{BoxError, Options, Target, UpstreamError};
+use super::{BoxError, Options, Protocol, Target, UpstreamError, h1};
 
-pub(super) async fn http1<B>(
-    target: &Target,
-    options: &Options,
-) -> Result<http1::SendRequest<B>, UpstreamError>
+pub(super) async fn http1<B>(target: &Target, options: &Options) -> Result<h1::Connection<B>, UpstreamError>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn handshake<B, I>(stream: I, options: &Options) -> hyper::Result<http1::SendRequest<B>>
+    async fn handshake<B, I>(stream: I, options: &Options) -> hyper::Result<h1::Connection<B>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -35,13 +33,13 @@ where
             .max_buf_size(options.max_header_bytes.max(8 << 10))
             .max_headers(256);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        drive(connection, options);
-        Ok(sender)
+        Ok(h1::Connection::new(sender, Box::pin(driver(connection, options))))
     }
     timed(target, options, async {
-        match &target.place {
-            Place::Tcp { host, port } => handshake(tcp(target, host, *port).await?, options).await,
-            Place::Unix(path) => handshake(unix(target, path).await?, options).await,
+        match transport(target, options, Protocol::Http1).await? {
+            Transport::Tcp(stream) => handshake(stream, options).await,
+            Transport::Tls(stream) => handshake(stream, options).await,
+            Transport::Unix(stream) => handshake(stream, options).await,
         }
         .map_err(|error| not_http(target, error))
     })
@@ -88,13 +86,14 @@ where
             }
             ended
         });
-        drive(watched, options);
+        tokio::spawn(driver(watched, options));
         Ok(Http2 { sender, max_streams })
     }
     timed(target, options, async {
-        match &target.place {
-            Place::Tcp { host, port } => handshake(tcp(target, host, *port).await?, options).await,
-            Place::Unix(path) => handshake(unix(target, path).await?, options).await,
+        match transport(target, options, Protocol::Http2).await? {
+            Transport::Tcp(stream) => handshake(stream, options).await,
+            Transport::Tls(stream) => handshake(stream, options).await,
+            Transport::Unix(stream) => handshake(stream, options).await,
         }
         .map_err(|error| not_http(target, error))
     })
@@ -128,6 +127,33 @@ async fn timed<T>(
     connected
 }
 
+/// A connection below HTTP.
+enum Transport {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+async fn transport(
+    target: &Target,
+    options: &Options,
+    protocol: Protocol,
+) -> Result<Transport, UpstreamError> {
+    match &target.place {
+        Place::Tcp { host, port } => tcp(target, host, *port).await.map(Transport::Tcp),
+        Place::Tls { host, port } => {
+            let unset = || std::io::Error::other("TLS to an endpoint is not set up");
+            let tls = options.tls.as_ref().ok_or_else(unset);
+            let tls = tls.map_err(|error| no_connection(target, error))?;
+            let stream = tcp(target, host, *port).await?;
+            let stream = tls.connect(host, protocol == Protocol::Http2, stream).await;
+            let stream = stream.map_err(|error| no_connection(target, error))?;
+            Ok(Transport::Tls(Box::new(stream)))
+        }
+        Place::Unix(path) => unix(target, path).await.map(Transport::Unix),
+    }
+}
+
 async fn tcp(target: &Target, host: &str, port: u16) -> Result<TcpStream, UpstreamError> {
     let stream = TcpStream::connect((host, port)).await;
     let stream = stream.map_err(|error| no_connection(target, error))?;
@@ -157,15 +183,18 @@ fn not_http(target: &Target, error: hyper::Error) -> UpstreamError {
     }
 }
 
-/// Drives a connection until it ends: by its peer, or because nobody holds its sender any more.
-fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static, options: &Options) {
+/// Keeps a connection going until it ends: by its peer, or because nobody holds its sender any more.
+fn driver<C>(connection: C, options: &Options) -> impl Future<Output = ()> + Send + use<C>
+where
+    C: Future<Output = hyper::Result<()>> + Send,
+{
     let open = Open::new(&options.metrics.open);
-    tokio::spawn(async move {
+    async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "upstream connection ended");
         }
         drop(open);
-    });
+    }
 }
 
 /// One open connection in a gauge.

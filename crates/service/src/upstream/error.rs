@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::Request;
 
 use super::Target;
-use super::cancel::Cancellable;
 
 /// An endpoint that gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -96,13 +95,9 @@ pub struct SendError<B> {
 }
 
 impl<B> SendError<B> {
-    pub(super) fn new(error: UpstreamError, unsent: Option<Request<Cancellable<B>>>) -> Self {
-        let unsent = unsent.map(|request| request.map(Cancellable::into_inner));
+    pub(super) fn unsent(error: UpstreamError, request: Request<B>) -> Self {
+        let unsent = Some(request);
         Self { error, unsent }
-    }
-
-    pub(super) fn unsent(error: UpstreamError, request: Request<Cancellable<B>>) -> Self {
-        Self::new(error, Some(request))
     }
 }
 

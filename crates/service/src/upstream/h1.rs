@@ -1,19 +1,135 @@
-//! Idle HTTP/1.1 connections, last in, first out.
+//! HTTP/1.1 connections: one exchange at a time, driven by whoever waits for it; idle ones last in, first out.
+//!
+//! A connection has no task of its own. The task that waits for an answer polls the connection, so that an exchange
+//! costs no wake-up beside that of the socket. Only an answer that begins before its request has been sent gets a task
+//! for the rest: such an exchange goes on in both directions, whichever side is waited for.
 
 use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
 use super::{BoxError, Options};
 
-/// Time for a connection to become ready after its answer has ended: a request body may still be on its way.
-const READY_TIMEOUT: Duration = Duration::from_secs(1);
+/// What keeps a connection going; it ends with the connection.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// A connection and what is needed to use it.
+pub(super) struct Connection<B> {
+    sender: SendRequest<Tracked<B>>,
+    /// None once it has ended.
+    driver: Option<Driver>,
+    /// Whether the body of the last request has been sent or given up.
+    request_ended: Arc<AtomicBool>,
+}
+
+impl<B> Connection<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(sender: SendRequest<Tracked<B>>, driver: Driver) -> Self {
+        Self {
+            sender,
+            driver: Some(driver),
+            request_ended: Arc::default(),
+        }
+    }
+
+    /// Sends `request` and waits for the head of its answer. Dropped before that, the connection has to be dropped too.
+    pub(super) async fn send(&mut self, request: Request<B>) -> Result<Response<Incoming>, Unanswered<B>> {
+        self.request_ended.store(false, Ordering::Relaxed);
+        let ended = Ended(Arc::clone(&self.request_ended));
+        let request = request.map(|body| Tracked { body, _ended: ended });
+        let mut answer = pin!(self.sender.try_send_request(request));
+        let driver = &mut self.driver;
+        // Whatever comes, comes while the connection is driven here: nobody has to be woken for it.
+        let answered = std::future::poll_fn(|context| {
+            drive(driver, context);
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        answered.await.map_err(|mut failure: TrySendError<_>| {
+            let unsent = failure.take_message();
+            Unanswered {
+                unsent: unsent.map(|request| request.map(|tracked: Tracked<B>| tracked.body)),
+                error: failure.into_error(),
+            }
+        })
+    }
+
+    /// Does what can be done now; what comes later wakes `context`.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        drive(&mut self.driver, context);
+    }
+
+    /// Whether it can take a request.
+    fn is_ready(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+}
+
+fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
+    if let Some(driving) = driver
+        && driving.as_mut().poll(context).is_ready()
+    {
+        *driver = None;
+    }
+}
+
+/// A request that got no answer, given back when nothing of it was sent.
+pub(super) struct Unanswered<B> {
+    pub(super) unsent: Option<Request<B>>,
+    pub(super) error: hyper::Error,
+}
+
+/// A request's body that tells when it is done with.
+#[derive(Debug)]
+pub(super) struct Tracked<B> {
+    body: B,
+    _ended: Ended,
+}
+
+#[derive(Debug)]
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Connections that wait for a request.
 pub(super) struct Pool<B> {
     idle: Mutex<Idle<B>>,
     max_idle: usize,
@@ -22,7 +138,7 @@ pub(super) struct Pool<B> {
 
 struct Idle<B> {
     /// Oldest first; taken from the back, so that surplus connections grow old and end.
-    connections: VecDeque<(SendRequest<B>, Instant)>,
+    connections: VecDeque<(Connection<B>, Instant)>,
     /// Whether a task will look for connections that have grown old.
     sweeping: bool,
 }
@@ -51,51 +167,61 @@ impl<B> Pool<B> {
         self.lock().connections.len()
     }
 
-    /// The connection that was used last, if it can be used again.
-    pub(super) fn checkout(&self) -> Option<SendRequest<B>> {
-        let mut idle = self.lock();
-        while let Some((sender, since)) = idle.connections.pop_back() {
-            if since.elapsed() >= self.idle_timeout {
-                // All that are left are older.
-                idle.connections.clear();
-                return None;
-            }
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    /// Held for a push or a pop, never across a wait.
+    /// Held for a push or a pop, or a look at the idle ones, never across a wait.
     fn lock(&self) -> std::sync::MutexGuard<'_, Idle<B>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<B: Send + 'static> Pool<B> {
-    fn put(self: &Arc<Self>, sender: SendRequest<B>) {
-        let mut idle = self.lock();
-        if idle.connections.len() >= self.max_idle {
-            idle.connections.pop_front();
-        }
-        if self.max_idle > 0 {
-            idle.connections.push_back((sender, Instant::now()));
-            if !std::mem::replace(&mut idle.sweeping, true) {
-                tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+impl<B> Pool<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// The connection that was used last, if it can be used again.
+    pub(super) fn checkout(&self) -> Option<Connection<B>> {
+        loop {
+            let (mut connection, since) = self.lock().connections.pop_back()?;
+            if since.elapsed() >= self.idle_timeout {
+                // All that are left are older.
+                let old = std::mem::take(&mut self.lock().connections);
+                drop(old);
+                return None;
             }
+            if connection.is_ready() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn put(self: &Arc<Self>, connection: Connection<B>) {
+        if self.max_idle == 0 {
+            return;
+        }
+        let mut idle = self.lock();
+        let surplus = (idle.connections.len() >= self.max_idle).then(|| idle.connections.pop_front());
+        idle.connections.push_back((connection, Instant::now()));
+        let sweeping = std::mem::replace(&mut idle.sweeping, true);
+        drop(idle);
+        drop(surplus);
+        if !sweeping {
+            tokio::spawn(sweep(Arc::downgrade(self), self.idle_timeout));
         }
     }
 }
 
 /// Ends connections that have lain idle too long; ends itself with the last of them, or with the pool.
-async fn sweep<B>(pool: Weak<Pool<B>>, every: Duration) {
+async fn sweep<B>(pool: Weak<Pool<B>>, every: Duration)
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
     loop {
         tokio::time::sleep(every).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut idle = pool.lock();
         idle.connections
-            .retain(|(sender, since)| since.elapsed() < pool.idle_timeout && !sender.is_closed());
+            .retain_mut(|(connection, since)| since.elapsed() < pool.idle_timeout && connection.is_ready());
         if idle.connections.is_empty() {
             idle.sweeping = false;
             return;
@@ -103,10 +229,28 @@ async fn sweep<B>(pool: Weak<Pool<B>>, every: Duration) {
     }
 }
 
-/// A connection in use; returned to its pool when the answer has ended, closed when dropped before.
+/// A connection whose answer is being read; returned to its pool at the end of it, closed when dropped before.
 pub(super) struct Lease<B> {
-    sender: SendRequest<B>,
+    going_on: GoingOn<B>,
     pool: Arc<Pool<B>>,
+}
+
+enum GoingOn<B> {
+    /// Driven by whoever reads the answer.
+    Here(Connection<B>),
+    /// The request is still being sent, by a task of its own.
+    Apart(AbortOnDrop),
+}
+
+/// Ends a task with whoever waits for what it brings.
+struct AbortOnDrop(Option<tokio::task::JoinHandle<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
 }
 
 impl<B> Lease<B>
@@ -114,25 +258,47 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn new(sender: SendRequest<B>, pool: Arc<Pool<B>>) -> Self {
-        Self { sender, pool }
+    pub(super) fn new(connection: Connection<B>, pool: Arc<Pool<B>>) -> Self {
+        let sent = connection.request_ended.load(Ordering::Relaxed);
+        let going_on = match connection {
+            Connection {
+                driver: Some(driver), ..
+            } if !sent => GoingOn::Apart(AbortOnDrop(Some(tokio::spawn(driver)))),
+            connection => GoingOn::Here(connection),
+        };
+        Self { going_on, pool }
+    }
+
+    /// The next frame of the answer.
+    pub(super) fn poll_frame(
+        &mut self,
+        mut body: Pin<&mut Incoming>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let connection = match &mut self.going_on {
+            GoingOn::Here(connection) => connection,
+            GoingOn::Apart(_) => return body.poll_frame(context),
+        };
+        // Asked first, the connection knows that data is wanted; it is driven only when there is none yet.
+        let unwoken = &mut Context::from_waker(Waker::noop());
+        let frame = body.as_mut().poll_frame(unwoken);
+        if frame.is_ready() {
+            return frame;
+        }
+        connection.drive(context);
+        body.poll_frame(unwoken)
     }
 
     /// The answer has ended.
     pub(super) fn finish(self) {
-        let Self { mut sender, pool } = self;
-        if sender.is_closed() {
-            return;
-        }
-        if sender.is_ready() {
-            pool.put(sender);
-            return;
-        }
-        // The connection's own task has not come round yet, or the request is still being sent.
-        tokio::spawn(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
-                pool.put(sender);
+        match self.going_on {
+            GoingOn::Here(mut connection) => {
+                if connection.is_ready() {
+                    self.pool.put(connection);
+                }
             }
-        });
+            // The client may send the rest of its request; then the connection closes.
+            GoingOn::Apart(mut task) => drop(task.0.take()),
+        }
     }
 }

@@ -8,7 +8,7 @@ use http::uri::{Authority, Uri};
 
 use crate::config::ParseSetting;
 
-/// Where an endpoint listens: `http://HOST[:PORT]` or `unix:PATH`.
+/// Where an endpoint listens: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub(super) place: Place,
@@ -19,6 +19,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16 },
     Unix(PathBuf),
 }
 
@@ -28,6 +29,11 @@ impl Target {
     /// What `host` or `:authority` say when the client says nothing.
     pub fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Whether it is connected to under TLS, which [`super::Options::tls`] has to be there for.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.place, Place::Tls { .. })
     }
 
     pub(super) fn host_header(&self) -> &HeaderValue {
@@ -57,11 +63,11 @@ impl ParseSetting for Target {
             ));
         }
         let uri: Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(format!("TLS to an endpoint is not supported; {EXPECTED}")),
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
             _ => return Err(EXPECTED.to_owned()),
-        }
+        };
         let authority = uri.authority().ok_or(EXPECTED)?;
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(EXPECTED.to_owned());
@@ -71,11 +77,17 @@ impl ParseSetting for Target {
         }
         let after_host = authority.as_str().strip_prefix(authority.host()).unwrap_or("");
         let port = match after_host.strip_prefix(':') {
+            None if tls => 443,
             None => 80,
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(EXPECTED)?,
         };
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        Ok(Self::new(Place::Tcp { host, port }, authority.clone()))
+        let place = if tls {
+            Place::Tls { host, port }
+        } else {
+            Place::Tcp { host, port }
+        };
+        Ok(Self::new(place, authority.clone()))
     }
 }
 
@@ -83,6 +95,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Tcp { .. } => write!(f, "http://{}", self.authority),
+            Place::Tls { .. } => write!(f, "https://{}", self.authority),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -117,6 +130,14 @@ mod tests {
             ("http://predictor/", "http://predictor", tcp("predictor", 80)),
             ("http://[::1]:81", "http://[::1]:81", tcp("::1", 81)),
             (
+                "https://predictor",
+                "https://predictor",
+                Place::Tls {
+                    host: "predictor".to_owned(),
+                    port: 443,
+                },
+            ),
+            (
                 "unix:/run/predictor.sock",
                 "unix:/run/predictor.sock",
                 Place::Unix("/run/predictor.sock".into()),
@@ -140,7 +161,6 @@ mod tests {
             "http://user@a",
             "http://a/v2",
             "http://a?x",
-            "https://a",
             "ftp://a",
             "unix:",
         ] {
