@@ -130,16 +130,17 @@ lint: setup-lint ## Formatting, clippy, dependency rules, Python and shell linte
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	.setup/cargo-deny --log-level error check bans licenses sources
-	$(LINT)/ruff check model-source conformance tests scripts
-	$(LINT)/ruff format --check model-source conformance tests scripts
+	$(LINT)/ruff check model-source conformance evaluation tests scripts
+	$(LINT)/ruff format --check model-source conformance evaluation tests scripts
 	cd model-source && ../$(LINT)/mypy
 	cd conformance && ../$(LINT)/mypy
+	cd evaluation && ../$(LINT)/mypy
 	$(LINT)/shellcheck -x $(SHELL_FILES)
 
 .PHONY: format
 format: setup-lint ## Formats Rust and Python
 	$(CARGO) fmt --all
-	$(LINT)/ruff format model-source conformance tests scripts
+	$(LINT)/ruff format model-source conformance evaluation tests scripts
 
 .PHONY: bench
 bench: train ## Requests/s and CPU per request of each step of the path, and the criterion benchmarks
@@ -158,6 +159,17 @@ docs: setup ## Writes docs/metrics.md from what the code declares
 false-alarms: ## 10,000 stationary streams of every shape, judged after every row, into evaluation/drift/results/; about an hour
 	$(CARGO) run --release --locked -p plumbline-drift --example false_alarms -- \
 	  --output evaluation/drift/results/false-alarms.md $(FALSE_ALARMS_FLAGS)
+
+# With TABLE=file.csv, rows in the order of time, that table is judged instead; the last line tells where its page is.
+.PHONY: drift-evaluation
+drift-evaluation: setup ## Drift detection beside river, Evidently and NannyML on the data of DATA_DIR, or on TABLE, into docs/drift-evaluation.md
+	@[[ -n "$(TABLE)" || -d "$(DATA_DIR)" ]] || { echo "no folder $(DATA_DIR): set DATA_DIR" >&2; exit 1; }
+	@scripts/setup-drift-evaluation.sh
+	$(CARGO) build --release --locked -p plumbline-drift --example evaluate
+	cd evaluation && ../$(PYTHON_ENV) -m drift --setup ../.setup --evaluate ../target/release/examples/evaluate \
+	  $(if $(TABLE),--table "$(abspath $(TABLE))" --page "../.setup/drift-evaluation/$(basename $(notdir $(TABLE))).md", \
+	    --data "$(abspath $(DATA_DIR))" --page ../docs/drift-evaluation.md --false-alarms drift/results/false-alarms.md) \
+	  $(DRIFT_EVALUATION_FLAGS)
 
 # --- Load ----------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,9 @@ for peer in kserve mlserver asgi; do
   lock "$peers/requirements-$peer.in" "$peers/requirements-$peer.lock" 3.11
 done
 lock "$root/model-source/requirements.in" "$root/model-source/requirements.lock" 3.9
+for peer in river evidently nannyml; do
+  lock "$root/evaluation/drift/requirements-$peer.in" "$root/evaluation/drift/requirements-$peer.lock" 3.11
+done
 clients=$root/tests/clients
 lock "$root/conformance/requirements.in" "$root/conformance/requirements.lock" 3.11
 lock "$clients/requirements-triton.in" "$clients/requirements-triton.lock" 3.10

@@ -117,7 +117,7 @@ impl Upstream {
         let mut frames = progress.frames();
         let outcome = std::future::poll_fn(|context| {
             if let Poll::Ready(outcome) = exchange.as_mut().poll(context) {
-                return Poll::Ready(outcome.map_err(|failed| self.failure(failed)));
+                return Poll::Ready(outcome.map_err(Failure::from));
             }
             loop {
                 ready!(timer.poll_until(deadline, context));
@@ -130,21 +130,16 @@ impl Upstream {
                 deadline = tokio::time::Instant::now() + self.answer_timeout;
             }
         });
-        let response = outcome.await?;
+        let response = outcome.await.inspect_err(|failure| {
+            if let Failure::Connect(_) = failure {
+                self.connect_failed.notify_one();
+            }
+        })?;
         let times = AnswerTimes {
             sent,
             received: Instant::now(),
         };
         Ok(Answer { response, times })
-    }
-
-    /// Also wakes who watches the server when it cannot be reached.
-    fn failure(&self, failed: SendError<RequestBody>) -> Failure {
-        let failure = Failure::from(failed);
-        if let Failure::Connect(_) = failure {
-            self.connect_failed.notify_one();
-        }
-        failure
     }
 
     /// A kept connection may have been closed by the other side a moment ago. The connections send again what they had

@@ -42,7 +42,7 @@ fn values(c: &mut Criterion) {
         ("binary", vec![700, 300], 2),
         ("64_categories", vec![100; 64], 64),
     ] {
-        let mut detector = ConformalDetector::new(&counts, Bets::for_reference(&counts), 20.0);
+        let mut detector = ConformalDetector::new(&counts, Bets::for_reference(&counts));
         let inside = if name == "numeric" { 1..cells - 1 } else { 0..cells };
         let drawn: Vec<(usize, f64)> = (0..VALUES)
             .map(|_| {

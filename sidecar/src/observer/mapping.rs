@@ -44,6 +44,15 @@ enum Read {
     Boolean,
 }
 
+/// A value as classes are told apart by it.
+enum Value<'a> {
+    Number(f64),
+    /// One that no `f64` tells from its neighbours; as text it names a class.
+    Integer(i128),
+    Boolean(bool),
+    Text(&'a [u8]),
+}
+
 /// 2⁵³: below it every integer is an `f64` of its own.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
@@ -209,29 +218,35 @@ impl<'a> Column<'a> {
     /// Hands the value of `row` to the monitor.
     pub(super) fn observe(&self, monitor: &mut Monitor, row: usize) {
         let subject = self.subject;
-        match self.read {
-            Read::Number => monitor.observe_number(subject, self.number(row)),
-            Read::Signed => self.observe_integer(monitor, row, i64::from_le_bytes),
-            Read::Unsigned => self.observe_integer(monitor, row, u64::from_le_bytes),
-            Read::Boolean => monitor.observe_boolean(subject, self.number(row) != 0.0),
-            Read::Text => {
-                monitor.observe_text(subject, self.text(row));
+        match self.value(row) {
+            Value::Number(number) => monitor.observe_number(subject, number),
+            Value::Integer(integer) => {
+                monitor.observe_text(subject, itoa::Buffer::new().format(integer).as_bytes());
             }
+            Value::Boolean(value) => monitor.observe_boolean(subject, value),
+            Value::Text(text) => monitor.observe_text(subject, text),
         }
     }
 
-    /// An integer that no `f64` tells from its neighbours is handed over as text, which names a class as well.
-    fn observe_integer<T: itoa::Integer>(&self, monitor: &mut Monitor, row: usize, read: fn([u8; 8]) -> T) {
+    fn value(&self, row: usize) -> Value<'a> {
+        match self.read {
+            Read::Number => Value::Number(self.number(row)),
+            Read::Signed => self.integer(row, |bytes| i64::from_le_bytes(bytes).into()),
+            Read::Unsigned => self.integer(row, |bytes| u64::from_le_bytes(bytes).into()),
+            Read::Boolean => Value::Boolean(self.number(row) != 0.0),
+            Read::Text => Value::Text(self.text(row)),
+        }
+    }
+
+    fn integer(&self, row: usize, read: fn([u8; 8]) -> i128) -> Value<'a> {
         let number = self.number(row);
         if number.abs() < EXACT_INTEGERS {
-            monitor.observe_number(self.subject, number);
-            return;
+            return Value::Number(number);
         }
         let start = self.at(row) * size_of::<[u8; 8]>();
         let bytes = self.data.as_le_bytes().and_then(|bytes| bytes.get(start..));
-        if let Some(&bytes) = bytes.and_then(|bytes| bytes.first_chunk()) {
-            monitor.observe_text(self.subject, itoa::Buffer::new().format(read(bytes)).as_bytes());
-        }
+        let bytes = bytes.and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(Value::Number(number), |&bytes| Value::Integer(read(bytes)))
     }
 
     /// The value of `row` as a number; NaN when it is none.
@@ -241,10 +256,11 @@ impl<'a> Column<'a> {
 
     /// The class that the value of `row` names.
     pub(crate) fn class(&self, task: &Task, row: usize) -> Option<usize> {
-        match self.read {
-            Read::Number | Read::Signed | Read::Unsigned => task.class_of_number(self.number(row)),
-            Read::Boolean => task.class_of_boolean(self.number(row) != 0.0),
-            Read::Text => task.class_of_text(self.text(row)),
+        match self.value(row) {
+            Value::Number(number) => task.class_of_number(number),
+            Value::Integer(integer) => task.class_of_text(itoa::Buffer::new().format(integer).as_bytes()),
+            Value::Boolean(value) => task.class_of_boolean(value),
+            Value::Text(text) => task.class_of_text(text),
         }
     }
 

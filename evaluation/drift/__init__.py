@@ -1,0 +1,1 @@
+"""Judges the drift detection beside its peers, on the same rows."""

@@ -1,0 +1,135 @@
+"""Runs everything that is judged, ours and the peers', and hands back where they alarm."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from . import score
+from .score import Alarms, Strengths
+from .streams import Stream, load
+
+#: Windows of Evidently, in rows.
+EVIDENTLY_ROWS = (500, 100)
+#: Groups whose clean rows settings are matched on.
+MATCHED_ON = ("splice", "synthetic")
+#: Our detectors by the names in the program's answer.
+OWN = {
+    "monitor": "Plumbline monitor",
+    "evidence": "Plumbline sequential test",
+    "adwin": "Plumbline ADWIN",
+    "page_hinkley": "Plumbline Page-Hinkley",
+    "cusum": "Plumbline CUSUM",
+    "ewma": "Plumbline EWMA",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A detector in one setting."""
+
+    name: str
+    setting: str
+    alarms: Alarms
+
+
+@dataclasses.dataclass(frozen=True)
+class Onset:
+    """What an alarm of the monitor says about where the change began."""
+
+    stream: str
+    column: str
+    row: int
+    begin: int | None
+
+
+class Runner:
+    """Runs programs over the streams of one folder; what was run before on the same streams is not run again."""
+
+    def __init__(self, streams: pathlib.Path, evaluate: pathlib.Path, setup: pathlib.Path, kswin: int) -> None:
+        self.path, self.evaluate, self.setup, self.kswin = streams, evaluate, setup, kswin
+        self.streams = load(streams)
+        self.onsets: list[Onset] = []
+
+    def all(self) -> list[Judged]:
+        """Ours, then the baselines, then the peers: each in its own setting, then in the loosest one without a false
+        alarm in the streams that settings are matched on.
+        """
+        judged = self.own()
+        judged.append(Judged("an alarm every 100 rows", "baseline", score.every(self.streams, 100)))
+        judged.append(Judged("never an alarm", "baseline", score.never(self.streams)))
+        families: dict[str, list[Judged]] = collections.defaultdict(list)
+        for arguments in (("ADWIN,Page-Hinkley", "1000"), ("KSWIN", str(self.kswin))):
+            for name, alarms in self.peer("river", "river_alarms", *arguments).items():
+                family, setting = name.split("|")
+                families[family].append(Judged(f"river {family}", setting, alarms))
+        for settings in families.values():
+            judged.append(dataclasses.replace(settings[0], setting=f"its own, {settings[0].setting}"))
+            judged.append(self._matched(settings))
+        for rows in EVIDENTLY_ROWS:
+            judged += self._by_strength(
+                f"Evidently, {rows} rows", self.peer("evidently", "evidently_scores", str(rows))
+            )
+        judged += self._by_strength("NannyML, 10 chunks", self.peer("nannyml", "nannyml_scores"))
+        return judged
+
+    def _matching(self) -> list[Stream]:
+        return [s for s in self.streams if s.group in MATCHED_ON] or self.streams
+
+    def _matched(self, settings: list[Judged]) -> Judged:
+        for judged in settings:
+            if score.score(self._matching(), judged.alarms).false_alarms == 0:
+                return dataclasses.replace(judged, setting=f"matched, {judged.setting}")
+        strictest = settings[-1]
+        return dataclasses.replace(strictest, setting=f"strictest tried, {strictest.setting}")
+
+    def _by_strength(self, name: str, strengths: Strengths) -> list[Judged]:
+        at = score.silent_cut(self._matching(), strengths)
+        return [
+            Judged(name, "its own", score.cut(strengths, 1.0)),
+            Judged(name, f"matched, {at:.2f} times its threshold", score.cut(strengths, at)),
+        ]
+
+    def own(self) -> list[Judged]:
+        """The programs of this repository."""
+        by_name: dict[str, Alarms] = {name: {} for name in OWN}
+        by_reference: dict[int, list[Stream]] = collections.defaultdict(list)
+        for stream in self.streams:
+            by_reference[stream.reference].append(stream)
+        for reference, streams in by_reference.items():
+            command = [str(self.evaluate), "--reference", str(reference), *(s.file for s in streams)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            for stream, line in zip(streams, done.stdout.splitlines()):
+                self._take(stream, json.loads(line), by_name)
+        return [Judged(OWN[name], "defaults", alarms) for name, alarms in by_name.items()]
+
+    def _take(self, stream: Stream, outcome: dict[str, Any], by_name: dict[str, Alarms]) -> None:
+        for column in outcome["columns"]:
+            for name, alarms in by_name.items():
+                if name in column["alarms"]:
+                    alarms.setdefault(stream.key, {})[column["name"]] = column["alarms"][name]
+            for row, begin in zip(column["alarms"]["monitor"], column["onsets"]):
+                self.onsets.append(Onset(stream.key, column["name"], row, begin))
+        # The mean's charts cannot watch a table without numbers, but they were asked.
+        for alarms in by_name.values():
+            alarms.setdefault(stream.key, {})
+
+    def peer(self, environment: str, program: str, *arguments: str) -> Any:
+        """What a peer's program wrote about these streams."""
+        source = pathlib.Path(__file__).parent / "peers" / f"{program}.py"
+        digest = hashlib.sha256(self.path.read_bytes() + source.read_bytes() + repr(arguments).encode()).hexdigest()
+        output = self.path.parent / f"{program}-{digest[:12]}.json"
+        if not output.exists():
+            part = output.with_suffix(".part")
+            print(f"running {environment} over {len(self.streams)} streams", file=sys.stderr, flush=True)
+            python = self.setup / f"drift-{environment}" / "bin" / "python"
+            command = [str(python), "-m", f"drift.peers.{program}", str(self.path), str(part), *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=pathlib.Path(__file__).parent.parent)
+            part.rename(output)
+        return json.loads(output.read_text())
