@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use plumbline_drift::performance::PerformanceReport;
-use plumbline_drift::report::DriftOverview;
+use plumbline_drift::report::{DriftOverview, Reference, ReferenceSource};
 use plumbline_service::admin::{Page, json, text};
 use plumbline_service::{ClientTls, Listener, Process, ReadinessToken, ServeOptions, Tls};
 use tokio::sync::watch;
@@ -19,8 +19,8 @@ use crate::logger::{self, Logger};
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
 use crate::observation::Observing;
-use crate::observer::{Analysis, Observer, Queue, now_unix_ms};
-use crate::profiles;
+use crate::observer::{Observer, Queue, now_unix_ms};
+use crate::references::{Keeper, References};
 use crate::skip::SkipReason;
 use crate::tee::Keeping;
 use crate::upstream::{Upstream, watch_readiness};
@@ -32,6 +32,7 @@ pub struct App {
     process: Process,
     forwarder: Arc<Forwarder>,
     observer: Observer,
+    keeper: Option<Keeper>,
     delivery: Option<Delivery>,
     logging: Option<logger::Sending>,
     waiting: ReadinessToken,
@@ -77,7 +78,7 @@ impl App {
         let logging = log_sending(&config, logger.as_ref(), process)?;
         let observing = Arc::new(Observing {
             logger,
-            models: Models::new(&metrics, analyses(&config, &metrics)),
+            models: Models::new(&metrics, config.learn_rows > 0 && config.analysis == Switch::On),
             queue: Queue::new(config.queue_items.get(), metrics.exchanges.queued.clone()),
             keeping: Arc::new(Keeping::new(
                 config.capture_limit,
@@ -89,10 +90,12 @@ impl App {
             metrics: metrics.exchanges.clone(),
             feedback: feedback(&config, &metrics),
         });
+        let (references, keeper) = keeper(&config, &metrics, &observing)?;
         let (raise, delivery) = events(&config, &metrics, process)?;
         let (settle, settled) = watch::channel(0);
         let observer = Observer::spawn(
             &observing,
+            references,
             raise,
             config.window_time,
             config.before_analysis.clone(),
@@ -114,6 +117,7 @@ impl App {
             process,
             forwarder,
             observer,
+            keeper,
             delivery,
             logging,
             waiting,
@@ -141,6 +145,7 @@ impl App {
             process,
             forwarder,
             observer,
+            keeper,
             delivery,
             logging,
             waiting,
@@ -160,6 +165,9 @@ impl App {
         let service = tower::service_fn(move |request| Arc::clone(&forwarder).answer(request));
         listener.serve(service, ServeOptions::default(), shutdown).await;
         observer.finish().await;
+        if let Some(keeper) = keeper {
+            keeper.finish().await;
+        }
         observed.cancel();
         for task in [Some(probing), delivering, logging].into_iter().flatten() {
             task.await.context("a task of the sidecar panicked")?;
@@ -168,45 +176,25 @@ impl App {
     }
 }
 
-/// One analysis per usable profile; none when nothing is to be observed.
-fn analyses(config: &Config, metrics: &Metrics) -> Vec<(String, String, Analysis)> {
+/// Takes up the profiles, and keeps looking at them; none when nothing is to be observed.
+fn keeper(
+    config: &Config,
+    metrics: &Metrics,
+    observing: &Arc<Observing>,
+) -> anyhow::Result<(References, Option<Keeper>)> {
+    let references = References::new(config, metrics);
     if config.analysis == Switch::Off {
         tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
-        return Vec::new();
+        return Ok((references, None));
     }
-    let (good, bad) = profiles::find(config);
-    for profile in &bad {
-        let (path, reason) = (profile.path.display(), &profile.reason);
-        tracing::warn!(model.name = profile.model, profile = %path, error = %reason, "bad reference profile; forwarding without drift detection");
-        metrics.profile_loaded(&profile.model, false);
-    }
-    let mut analyses = Vec::new();
-    for mut named in good {
-        // Reports tell the name under which the model is served.
-        named.profile.model.name.clone_from(&named.model);
-        let (name, version) = (named.model, named.profile.model.version.clone());
-        match Analysis::new(&named.profile, config.drift, metrics, [&name, &version]) {
-            Ok(analysis) => {
-                tracing::info!(
-                    model.name = name,
-                    model.version = version,
-                    rows = named.profile.data.rows,
-                    subjects = named.profile.subjects().count(),
-                    "reference profile loaded"
-                );
-                analyses.push((name, version, analysis));
-            }
-            Err(error) => {
-                tracing::warn!(model.name = name, %error, "unusable reference profile; forwarding without drift detection");
-                metrics.profile_loaded(&name, false);
-            }
-        }
-    }
-    if analyses.is_empty() {
+    references.start(config, &observing.models);
+    if !observing.models.any_observed() {
         let directory = config.model_dir.display();
-        tracing::warn!(model_dir = %directory, "no reference profile: rows are forwarded and counted, not compared");
+        tracing::warn!(model_dir = %directory, learn_rows = config.learn_rows, "no reference profile");
     }
-    analyses
+    let keeper =
+        Keeper::spawn(references.clone(), config, observing).context("cannot start the keeper's thread")?;
+    Ok((references, Some(keeper)))
 }
 
 fn events(
@@ -293,6 +281,7 @@ fn drift_page(models: &Models, query: &str) -> Page {
             .models
             .extend(known.with_analysis(|analysis| analysis.report(now_unix_ms())));
     }
+    overview.references = references(models);
     overview.models.sort_by(|a, b| a.model.cmp(&b.model));
     if let Some(subject) = &subject {
         overview
@@ -343,4 +332,26 @@ fn performance_page(models: &Models, query: &str) -> Page {
         ),
         _ => json(http::StatusCode::OK, &serde_json::json!({ "models": told })),
     }
+}
+
+/// Where the reference of each model comes from that has or will have one.
+fn references(models: &Models) -> Vec<Reference> {
+    let reference = |model: Arc<Model>| {
+        let learned = model.with_analysis(|analysis| analysis.is_learned());
+        let (source, rows) = match (learned, model.learning()) {
+            (Some(true), _) => (ReferenceSource::Learned, None),
+            (Some(false), _) => (ReferenceSource::Profile, None),
+            (None, Some(rows)) => (ReferenceSource::Learning, Some(rows)),
+            (None, None) => return None,
+        };
+        Some(Reference {
+            model: model.name.clone(),
+            version: model.version.clone(),
+            source,
+            rows_learned: rows,
+        })
+    };
+    let mut all: Vec<Reference> = models.all().into_iter().filter_map(reference).collect();
+    all.sort_by(|a, b| (&a.model, &a.version).cmp(&(&b.model, &b.version)));
+    all
 }

@@ -12,6 +12,9 @@ use plumbline_service::{ClientTlsFiles, TLS_SETTINGS, TlsFiles, error_chain};
 
 use crate::logger::LogMode;
 
+/// A reference of fewer rows tells large changes only.
+pub(crate) const MIN_LEARN_ROWS: u64 = 1_000;
+
 /// Default data and admin ports.
 pub const PORTS: [&str; 2] = ["0.0.0.0:8081", "0.0.0.0:9902"];
 
@@ -66,6 +69,18 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "Name under which the model of DIR/profile.json is served, when it is not the profile's.",
     ),
+    Setting::new(
+        "profile_poll",
+        "TIME",
+        "Time between two looks at the profiles; one that two looks find changed is taken up.",
+    )
+    .default("2s"),
+    Setting::new(
+        "learn_rows",
+        "N",
+        "Rows from which a reference is learned for a model without a profile; 0: none is.",
+    )
+    .default("5000"),
     Setting::new(
         "analysis",
         "on|off",
@@ -229,10 +244,16 @@ pub struct Config {
     pub upstream_probe: Duration,
     /// Profiles given by name; when there are none, `model_dir` is searched.
     pub profiles: Vec<NamedProfile>,
+    /// The files that they were read from, each with the name of its model when that was given; looked at for changes.
+    pub profile_files: Vec<(Option<String>, PathBuf)>,
     /// Where profiles are looked for.
     pub model_dir: PathBuf,
     /// Name of the model whose profile lies in `model_dir` itself.
     pub model_name: Option<String>,
+    /// Time between two looks at the profiles.
+    pub profile_poll: Duration,
+    /// Rows from which a reference is learned where there is none.
+    pub learn_rows: u64,
     /// Whether rows are observed at all.
     pub analysis: Switch,
     /// Where the state of the comparison is kept across restarts.
@@ -287,8 +308,11 @@ impl Config {
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
             upstream_probe: reader.value("upstream_probe"),
             profiles: read_profiles(reader),
+            profile_files: profile_files(reader),
             model_dir: reader.value("model_dir"),
             model_name: reader.optional("model_name"),
+            profile_poll: reader.value("profile_poll"),
+            learn_rows: reader.value("learn_rows"),
             analysis: reader.value("analysis"),
             state_dir: reader.optional("state_dir"),
             capture_limit: reader.value::<ByteSize>("capture_limit").as_usize(),
@@ -320,7 +344,13 @@ impl Config {
             before_analysis: None,
             while_forwarding: None,
         };
-        let trusted = config.upstream.is_tls() == config.upstream_tls.is_some();
+        config.check(reader);
+        (common, config)
+    }
+
+    /// Tells what cannot be meant, beyond values that are none.
+    fn check(&self, reader: &mut Reader) {
+        let trusted = self.upstream.is_tls() == self.upstream_tls.is_some();
         reader.check(
             "upstream_tls_ca",
             trusted,
@@ -330,6 +360,7 @@ impl Config {
             "upstream_connect_timeout",
             "upstream_timeout",
             "upstream_probe",
+            "profile_poll",
             "window_time",
             "feedback_ttl",
         ] {
@@ -339,25 +370,31 @@ impl Config {
         let plain = |url: &Option<http::Uri>| url.as_ref().is_none_or(|url| url.scheme_str() == Some("http"));
         reader.check(
             "events_to",
-            plain(&config.events_to),
+            plain(&self.events_to),
             "only http:// is spoken to the worker",
         );
         reader.check(
             "log_to",
-            plain(&config.log_to),
+            plain(&self.log_to),
             "only http:// is spoken to the sink",
         );
-        let share = (0.0..=1.0).contains(&config.log_sample);
+        let share = (0.0..=1.0).contains(&self.log_sample);
         reader.check("log_sample", share, "must be from 0 to 1");
-        let spooled = config.spool_dir.is_none() || config.events_to.is_some();
+        let spooled = self.spool_dir.is_none() || self.events_to.is_some();
         reader.check("spool_dir", spooled, "has no use without events_to");
-        let room = config.queue_bytes >= config.capture_limit;
+        let room = self.queue_bytes >= self.capture_limit;
         reader.check(
             "queue_bytes",
             room,
             "must be at least capture_limit, or large exchanges never fit",
         );
-        let drift = config.drift;
+        let enough = self.learn_rows == 0 || self.learn_rows >= MIN_LEARN_ROWS;
+        reader.check(
+            "learn_rows",
+            enough,
+            format!("must be 0 or at least {MIN_LEARN_ROWS}, or only large changes can be told"),
+        );
+        let drift = self.drift;
         let rate = drift.false_alarm_rate;
         reader.check(
             "false_alarm_rate",
@@ -373,7 +410,6 @@ impl Config {
             enough,
             format!("must be at least {}, or no verdict is sound", drift.min_rows),
         );
-        (common, config)
     }
 
     /// For tests and for several parts in one process: free ports on loopback, defaults otherwise, no profile.
@@ -388,8 +424,11 @@ impl Config {
             upstream_idle_timeout: Duration::from_secs(4),
             upstream_probe: Duration::from_secs(2),
             profiles: Vec::new(),
+            profile_files: Vec::new(),
             model_dir: PathBuf::from("/mnt/models"),
             model_name: None,
+            profile_poll: Duration::from_secs(2),
+            learn_rows: 5_000,
             analysis: Switch::On,
             state_dir: None,
             capture_limit: 1 << 20,
@@ -461,6 +500,15 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
         }
     }
     profiles
+}
+
+fn profile_files(reader: &mut Reader) -> Vec<(Option<String>, PathBuf)> {
+    let given = reader.list::<String>("profile");
+    let file = |given: &String| {
+        let (name, path) = split_name(given);
+        (name.map(str::to_owned), path.into())
+    };
+    given.iter().map(file).collect()
 }
 
 /// `NAME=FILE` or `FILE`; a name has no slash.

@@ -2,7 +2,7 @@
 //!
 //! A share of the exchanges is [begun](Logger::begin); when one has ended, what was kept of its two bodies goes into a
 //! [`queue`] with a byte budget of its own, and tasks [send](sending) it. A sink that is slow or away costs events, which
-//! are counted, and never memory or time of an answer.
+//! are counted, and never memory or time of an answer. Streams of messages are not logged.
 
 mod event;
 mod queue;

@@ -3,6 +3,7 @@
 mod feedback;
 mod logger;
 mod performance;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,6 +23,7 @@ pub(crate) use feedback::FeedbackMetrics;
 pub(crate) use logger::LoggerMetrics;
 use performance::PerformanceFamilies;
 pub(crate) use performance::PerformanceMetrics;
+use reference::ReferenceSourceMetrics;
 
 use crate::skip::SkipReason;
 
@@ -63,6 +65,7 @@ pub(crate) struct Metrics {
     pub(crate) logger: LoggerMetrics,
     pub(crate) feedback: FeedbackMetrics,
     performance: PerformanceFamilies,
+    pub(crate) references: ReferenceSourceMetrics,
 }
 
 /// Rows per bin of each model's reference, what rules compare the bin counters with.
@@ -318,6 +321,7 @@ impl Metrics {
             logger: LoggerMetrics::declare(registry),
             feedback: FeedbackMetrics::declare(registry),
             performance: PerformanceFamilies::declare(registry),
+            references: ReferenceSourceMetrics::declare(registry),
         }
     }
 

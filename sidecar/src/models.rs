@@ -1,6 +1,7 @@
 //! The models that the sidecar knows by name and version: from profiles, and from answers of the model server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -10,6 +11,9 @@ use crate::observer::Analysis;
 
 /// Models without a profile that get series of their own; requests for further ones count as [`OTHER`].
 const MAX_ADMITTED: usize = 16;
+
+/// Models whose reference is learned at a time, as each takes memory.
+const MAX_LEARNING: usize = 4;
 
 /// The `model` label of requests whose model has no series of its own.
 const OTHER: &str = "other";
@@ -25,12 +29,32 @@ pub(crate) struct Model {
     pub(crate) metrics: ModelMetrics,
     /// Replaced whole: by a new profile, one that has been learned, one with a restored state.
     analysis: ArcSwapOption<Mutex<Analysis>>,
+    /// Rows that a reference is learned from; none when it is not.
+    learning: Mutex<Option<u64>>,
+    /// The same as a flag, which every request reads.
+    is_learning: AtomicBool,
 }
 
 impl Model {
     /// Whether rows are compared with something.
     pub(crate) fn is_analysed(&self) -> bool {
         self.analysis.load().is_some()
+    }
+
+    /// Whether rows are read: to compare them, or to learn what to compare with.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.is_analysed() || self.is_learning.load(Ordering::Relaxed)
+    }
+
+    /// Rows that the model's reference has been learned from so far; none when it is not learned.
+    pub(crate) fn learning(&self) -> Option<u64> {
+        *self.learning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how far the learning is; none ends it.
+    pub(crate) fn set_learning(&self, rows: Option<u64>) {
+        *self.learning.lock().unwrap_or_else(PoisonError::into_inner) = rows;
+        self.is_learning.store(rows.is_some(), Ordering::Relaxed);
     }
 
     /// Calls `act` with the comparison, if there is one, for one user at a time: the observer, now and then the admin port.
@@ -42,8 +66,10 @@ impl Model {
         Some(act(&mut analysis))
     }
 
-    /// Compares with `analysis` from the next exchange on.
+    /// Compares with `analysis` from the next exchange on. The one before no longer says anything.
     pub(crate) fn set_analysis(&self, analysis: Option<Analysis>) {
+        self.with_analysis(Analysis::retire);
+        self.set_learning(None);
         self.analysis
             .store(analysis.map(|analysis| Arc::new(Mutex::new(analysis))));
     }
@@ -55,7 +81,17 @@ pub(crate) struct Models {
     known: ArcSwap<HashMap<String, Versions>>,
     other: Arc<Model>,
     metrics: Metrics,
-    admitting: Mutex<usize>,
+    admitting: Mutex<Admitting>,
+    /// Whether references are learned.
+    learn: bool,
+}
+
+/// What is admitted.
+#[derive(Debug, Default)]
+struct Admitting {
+    admitted: usize,
+    /// Models whose profile is there and bad: what they should be compared with is known, and must not be made up.
+    not_learned: HashSet<String>,
 }
 
 /// The versions of one model.
@@ -86,18 +122,15 @@ fn is_unversioned(version: &str) -> bool {
 }
 
 impl Models {
-    /// The models with these analyses, by name and version.
-    pub(crate) fn new(metrics: &Metrics, analyses: Vec<(String, String, Analysis)>) -> Self {
-        let models = Self {
+    /// No models yet; whether references are learned where there are none.
+    pub(crate) fn new(metrics: &Metrics, learn: bool) -> Self {
+        Self {
             known: ArcSwap::default(),
             other: Arc::new(plain(metrics, OTHER, UNKNOWN_VERSION)),
             metrics: metrics.clone(),
-            admitting: Mutex::new(0),
-        };
-        for (name, version, analysis) in analyses {
-            models.set_analysis(&name, &version, analysis);
+            admitting: Mutex::default(),
+            learn,
         }
-        models
     }
 
     /// Compares rows of this model with `analysis` from now on; of this version and of the ones that no request names.
@@ -108,7 +141,21 @@ impl Models {
         let own = known.all.iter().find(|model| model.version == version);
         let model = own.map_or_else(|| Arc::new(plain(&self.metrics, name, version)), Arc::clone);
         model.set_analysis(Some(analysis));
+        // What was learned before there was a profile has no use beside it.
+        for other in known.all.iter().filter(|other| other.version != version) {
+            if other.learning().is_some()
+                || other.with_analysis(|analysis| analysis.is_learned()) == Some(true)
+            {
+                other.set_analysis(None);
+            }
+        }
         self.insert(&model, true);
+    }
+
+    /// Learns no reference for this model: it has a bad one.
+    pub(crate) fn do_not_learn(&self, name: &str) {
+        let mut admitting = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        admitting.not_learned.insert(name.to_owned());
     }
 
     /// The model `name`, in the version that the request names, if it does. Both come from clients, so that only one that
@@ -134,11 +181,11 @@ impl Models {
         Arc::clone(&self.other)
     }
 
-    /// Whether rows of any model are compared with something.
-    pub(crate) fn any_analysed(&self) -> bool {
+    /// Whether rows of any model are read.
+    pub(crate) fn any_observed(&self) -> bool {
         let known = self.known.load();
         let mut all = known.values().flat_map(|versions| &versions.all);
-        all.any(|model| model.is_analysed())
+        all.any(|model| model.is_observed())
     }
 
     /// The models known now.
@@ -152,24 +199,32 @@ impl Models {
     }
 
     fn admit(&self, name: &str, version: Option<&str>) -> Arc<Model> {
-        let mut admitted = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitting = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = self.known(name, version) {
             return model;
         }
-        if *admitted >= MAX_ADMITTED {
+        if admitting.admitted >= MAX_ADMITTED {
             return self.other();
         }
-        *admitted += 1;
+        admitting.admitted += 1;
         let label = version.unwrap_or(UNKNOWN_VERSION);
+        let learning = self
+            .all()
+            .iter()
+            .filter(|model| model.learning().is_some())
+            .count();
+        let learn = self.learn && learning < MAX_LEARNING && !admitting.not_learned.contains(name);
         tracing::info!(
             model.name = name,
             model.version = label,
-            "the model has no reference profile; its rows are not observed"
+            is_learned = learn,
+            "the model has no reference profile"
         );
         if !self.known.load().contains_key(name) {
             self.metrics.profile_loaded(name, false);
         }
         let model = Arc::new(plain(&self.metrics, name, label));
+        model.set_learning(learn.then_some(0));
         self.insert(&model, version.is_none());
         model
     }
@@ -193,6 +248,8 @@ fn plain(metrics: &Metrics, name: &str, version: &str) -> Model {
         name: name.to_owned(),
         version: version.to_owned(),
         analysis: ArcSwapOption::empty(),
+        learning: Mutex::new(None),
+        is_learning: AtomicBool::new(false),
     }
 }
 
@@ -202,7 +259,7 @@ mod tests {
 
     fn models() -> Models {
         let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-        Models::new(&metrics, Vec::new())
+        Models::new(&metrics, false)
     }
 
     #[test]

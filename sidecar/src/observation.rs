@@ -78,8 +78,8 @@ impl Observing {
 
     /// Why the rows of this model are not read, if so.
     fn unwanted(&self, model: Option<&Model>) -> Option<SkipReason> {
-        let analysed = model.is_some_and(Model::is_analysed);
-        self.off.or((!analysed).then_some(SkipReason::NoProfile))
+        let observed = model.is_some_and(Model::is_observed);
+        self.off.or((!observed).then_some(SkipReason::NoProfile))
     }
 }
 
@@ -211,6 +211,8 @@ impl Observation {
             _ => return None,
         };
         observing.metrics.inferences.inc();
+        // A stream is observed in parts, which are gone when it ends, and may have no end.
+        let logger = observing.logger.as_ref().filter(|_| form == Form::One);
         Some(Box::new(Self {
             observing: Arc::clone(observing),
             protocol,
@@ -230,7 +232,7 @@ impl Observation {
             response_head: BodyHead::default(),
             status: None,
             grpc_status: None,
-            logged: observing.logger.as_ref().and_then(|logger| logger.begin(request)),
+            logged: logger.and_then(|logger| logger.begin(request)),
             panicked: false,
             ended: false,
         }))
@@ -246,7 +248,7 @@ impl Observation {
             Subject::Known(model) => self.capture_unless(observing.unwanted(Some(model))),
             Subject::Named(_) => None,
             Subject::InMessage => {
-                let nobody = (!observing.models.any_analysed()).then_some(SkipReason::NoProfile);
+                let nobody = (!observing.models.any_observed()).then_some(SkipReason::NoProfile);
                 let unwanted = observing.off.or(nobody);
                 let beginning = |reason| Capture::of_beginning(Arc::clone(&observing.keeping), reason);
                 unwanted.map_or_else(|| self.capture_unless(None), |reason| Some(beginning(reason)))
@@ -366,6 +368,7 @@ impl Observation {
             },
             status: None,
             grpc_status: None,
+            logged: None,
             panicked: false,
             ended: true,
         });

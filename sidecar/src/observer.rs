@@ -4,12 +4,13 @@
 mod allocations;
 mod analysis;
 mod decode;
+mod learning;
 mod mapping;
 mod queue;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,7 +18,9 @@ use plumbline_inference_protocol::ModelRef;
 use tokio::sync::watch;
 
 use analysis::Observed;
-pub(crate) use analysis::{Analysis, Change};
+pub(crate) use analysis::{Analysis, Change, identity as profile_identity};
+pub(crate) use learning::GENERATOR as LEARNED_BY;
+use learning::{Learner, Progress};
 pub(crate) use mapping::Column;
 pub(crate) use queue::Queue;
 
@@ -25,6 +28,7 @@ use crate::config::Hook;
 use crate::events::Raise;
 use crate::models::Model;
 use crate::observation::{Observation, Observing};
+use crate::references::References;
 use crate::skip::SkipReason;
 use decode::Rows;
 
@@ -49,6 +53,9 @@ struct Work {
     /// A window with rows is closed after this time.
     window_time: Duration,
     settled: watch::Sender<u64>,
+    references: References,
+    /// References in the making.
+    learners: Mutex<Vec<Learner>>,
 }
 
 impl Observer {
@@ -58,6 +65,7 @@ impl Observer {
     /// The system's, when there is no thread to have.
     pub(crate) fn spawn(
         observing: &Arc<Observing>,
+        references: References,
         raise: Raise,
         window_time: Duration,
         before_analysis: Option<Hook>,
@@ -69,6 +77,8 @@ impl Observer {
             before_analysis,
             window_time,
             settled,
+            references,
+            learners: Mutex::default(),
         };
         let thread = std::thread::Builder::new()
             .name("sidecar-observer".to_owned())
@@ -198,18 +208,20 @@ impl Work {
         model
     }
 
-    fn compare(&self, model: &Model, rows: &Rows, id: Option<&str>) -> Result<u64, Skipped> {
+    fn compare(&self, model: &Arc<Model>, rows: &Rows, id: Option<&str>) -> Result<u64, Skipped> {
         if rows.is_empty_batch() {
             return Ok(0);
         }
         let feedback = &self.observing.feedback;
         let keep = id.is_some() && feedback.is_on();
         let observed = model.with_analysis(|analysis| analysis.observe(rows, keep, now_unix_ms()));
-        let no_profile = Skipped {
-            reason: SkipReason::NoProfile,
-            rows: rows.count(),
+        let Some(observed) = observed else {
+            return Err(Skipped {
+                reason: self.learn(model, rows),
+                rows: rows.count(),
+            });
         };
-        let Observed { changes, predictions } = observed.unwrap_or(Err(no_profile))?;
+        let Observed { changes, predictions } = observed?;
         if let (Some(id), Some(predictions)) = (id, predictions) {
             feedback.keep(&model.name, id, predictions);
         }
@@ -217,6 +229,37 @@ impl Work {
             self.tell(model, change);
         }
         Ok(rows.count())
+    }
+
+    /// Learns from rows that there is nothing to compare with.
+    fn learn(&self, model: &Arc<Model>, rows: &Rows) -> SkipReason {
+        if model.learning().is_none() {
+            return SkipReason::NoProfile;
+        }
+        let mut learners = self.learners.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = learners
+            .iter()
+            .position(|learner| learner.is_of(&model.name, &model.version));
+        let at = at.or_else(|| {
+            let wanted = self.references.learn_rows();
+            learners.push(Learner::new(&model.name, &model.version, wanted, rows)?);
+            Some(learners.len() - 1)
+        });
+        let Some(at) = at else {
+            return SkipReason::NoSubject;
+        };
+        match learners[at].observe(rows, || jiff::Timestamp::now().to_string()) {
+            Progress::Rows(learned) => self.references.learning(model, learned),
+            Progress::Learned(profile) => {
+                learners.swap_remove(at);
+                self.references.learned(&self.observing.models, model, *profile);
+            }
+            Progress::GivenUp(reason) => {
+                learners.swap_remove(at);
+                References::give_up(model, &reason);
+            }
+        }
+        SkipReason::Learning
     }
 
     /// Shows what has been counted, and closes windows whose time is up.
@@ -291,10 +334,14 @@ pub(crate) mod tests {
         metrics: &Metrics,
         analyses: Vec<(String, String, Analysis)>,
     ) -> Arc<Observing> {
+        let models = Models::new(metrics, false);
+        for (name, version, analysis) in analyses {
+            models.set_analysis(&name, &version, analysis);
+        }
         let exchanges = metrics.exchanges.clone();
         let keeping = Keeping::new(1 << 20, 1 << 20, exchanges.queued_bytes.clone(), None);
         Arc::new(Observing {
-            models: Models::new(metrics, analyses),
+            models,
             queue: Queue::new(8, exchanges.queued.clone()),
             keeping: Arc::new(keeping),
             off: None,

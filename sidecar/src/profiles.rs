@@ -1,5 +1,6 @@
-//! Finds the profiles that lie beside the models.
+//! Finds the profiles that are given or lie beside the models, and notices when they change.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use plumbline_drift::Profile;
@@ -8,69 +9,159 @@ use crate::config::{Config, NamedProfile};
 
 const FILE_NAME: &str = "profile.json";
 
-/// A profile that was found and cannot be used. The sidecar forwards without it.
+/// A profile that was found and cannot be used. The sidecar forwards without it, or with the one it had.
 #[derive(Debug)]
 pub(crate) struct BadProfile {
-    /// The model that stays without drift detection, as far as it is known.
+    /// The model that it is for, as far as that is known.
     pub(crate) model: String,
     pub(crate) path: PathBuf,
     pub(crate) reason: String,
 }
 
+/// Profiles as they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) good: Vec<NamedProfile>,
+    pub(crate) bad: Vec<BadProfile>,
+}
+
+/// A file that holds a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Candidate {
+    path: PathBuf,
+    /// Wins over the profile's own name.
+    name: Option<String>,
+    /// Stands for the name in a bad one.
+    unnamed: String,
+}
+
+/// What changes with the content of a file; a mounted volume swaps links, which changes the inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    candidate: Candidate,
+    inode: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+}
+
 /// The given profiles, or else the ones found in the model directory, and what is wrong with others.
-pub(crate) fn find(config: &Config) -> (Vec<NamedProfile>, Vec<BadProfile>) {
-    if !config.profiles.is_empty() {
-        return (config.profiles.clone(), Vec::new());
+pub(crate) fn find(config: &Config) -> Found {
+    if config.profiles.is_empty() {
+        load(candidates(config))
+    } else {
+        Found {
+            good: config.profiles.clone(),
+            bad: Vec::new(),
+        }
     }
+}
+
+/// Looks at the files again and again.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    config: Config,
+    /// Of the files as they were read last.
+    read: Vec<Stamp>,
+    /// Of the files as they were seen last.
+    seen: Vec<Stamp>,
+}
+
+impl Watch {
+    /// Begins with the files as they are now.
+    pub(crate) fn new(config: &Config) -> Self {
+        let stamps = stamps(config);
+        Self {
+            config: config.clone(),
+            read: stamps.clone(),
+            seen: stamps,
+        }
+    }
+
+    /// The profiles that have changed since they were read last. They are read when two looks in a row find the same, so that
+    /// one that is being copied is not read by half.
+    pub(crate) fn changed(&mut self) -> Option<Found> {
+        let now = stamps(&self.config);
+        let settled = now == self.seen;
+        self.seen = now;
+        if !settled || self.seen == self.read {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.read, self.seen.clone());
+        let changed = self.read.iter().filter(|stamp| !before.contains(stamp));
+        Some(load(changed.map(|stamp| stamp.candidate.clone()).collect()))
+    }
+}
+
+fn stamps(config: &Config) -> Vec<Stamp> {
+    let stamp = |candidate: Candidate| {
+        let metadata = std::fs::metadata(&candidate.path).ok()?;
+        Some(Stamp {
+            inode: (metadata.dev(), metadata.ino()),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            candidate,
+        })
+    };
+    candidates(config).into_iter().filter_map(stamp).collect()
+}
+
+fn load(candidates: Vec<Candidate>) -> Found {
     let mut found = Found::default();
+    for Candidate { path, name, unnamed } in candidates {
+        match Profile::load(&path) {
+            Ok(profile) => {
+                let model = name.unwrap_or_else(|| profile.model.name.clone());
+                found.good.push(NamedProfile { model, profile });
+            }
+            Err(error) => found.bad.push(BadProfile {
+                model: name.unwrap_or(unnamed),
+                path,
+                reason: plumbline_service::error_chain(&error),
+            }),
+        }
+    }
+    found
+}
+
+/// The files that are named, or else the ones that are in the model directory.
+fn candidates(config: &Config) -> Vec<Candidate> {
+    if !config.profile_files.is_empty() {
+        let named = config.profile_files.iter().map(|(name, path)| Candidate {
+            path: path.clone(),
+            name: name.clone(),
+            unnamed: "unknown".to_owned(),
+        });
+        return named.collect();
+    }
+    let mut found = Vec::new();
     let directory = config.model_dir.as_path();
-    found.try_file(
-        &directory.join(FILE_NAME),
-        config.model_name.as_deref(),
-        "unknown",
-    );
+    let mut try_file = |path: PathBuf, name: Option<&str>, unnamed: &str| {
+        let exists = path.exists();
+        if exists {
+            found.push(Candidate {
+                path,
+                name: name.map(str::to_owned),
+                unnamed: unnamed.to_owned(),
+            });
+        }
+        exists
+    };
+    try_file(directory.join(FILE_NAME), config.model_name.as_deref(), "unknown");
     for model in subdirectories(directory) {
         let name = file_name(&model);
-        if found.try_file(&model.join(FILE_NAME), Some(&name), &name) {
+        if try_file(model.join(FILE_NAME), Some(&name), &name) {
             continue;
         }
         // Version directories; the highest version is the one that is served by default.
         let mut versions = subdirectories(&model);
         versions.sort_by_key(|version| std::cmp::Reverse(file_name(version).parse::<u64>().unwrap_or(0)));
         for version in versions {
-            if found.try_file(&version.join(FILE_NAME), Some(&name), &name) {
+            if try_file(version.join(FILE_NAME), Some(&name), &name) {
                 break;
             }
         }
     }
-    (found.good, found.bad)
-}
-
-#[derive(Default)]
-struct Found {
-    good: Vec<NamedProfile>,
-    bad: Vec<BadProfile>,
-}
-
-impl Found {
-    /// Whether there is a file; `name` wins over the profile's own, `unnamed` stands for it in a bad one.
-    fn try_file(&mut self, path: &Path, name: Option<&str>, unnamed: &str) -> bool {
-        if !path.exists() {
-            return false;
-        }
-        match Profile::load(path) {
-            Ok(profile) => {
-                let model = name.unwrap_or(&profile.model.name).to_owned();
-                self.good.push(NamedProfile { model, profile });
-            }
-            Err(error) => self.bad.push(BadProfile {
-                model: name.unwrap_or(unnamed).to_owned(),
-                path: path.to_owned(),
-                reason: plumbline_service::error_chain(&error),
-            }),
-        }
-        true
-    }
+    found
 }
 
 /// Not hidden ones: a mounted volume has `..data` and the like.
@@ -91,4 +182,72 @@ fn file_name(path: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use plumbline_service::config::ParseSetting as _;
+    use plumbline_service::upstream::Target;
+
+    use super::*;
+
+    fn config(directory: &Path) -> Config {
+        let mut config = Config::on_loopback(Target::parse_setting("http://127.0.0.1:1").expect("a URL"));
+        config.model_dir = directory.to_owned();
+        config
+    }
+
+    fn models(found: Option<Found>) -> Option<(Vec<String>, Vec<String>)> {
+        let found = found?;
+        let bad = found.bad.into_iter().map(|bad| bad.model).collect();
+        Some((found.good.into_iter().map(|good| good.model).collect(), bad))
+    }
+
+    /// A bad profile is found as a good one is, and is easier to write.
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("created");
+        std::fs::write(path, text).expect("written");
+    }
+
+    #[test]
+    fn a_change_is_read_once_and_when_it_is_complete() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("churn/1/profile.json");
+        write(&file, "{}");
+        let mut watch = Watch::new(&config(directory.path()));
+        assert_eq!(models(watch.changed()), None, "as it was");
+        write(&file, "{} ");
+        assert_eq!(models(watch.changed()), None, "it may still be copied");
+        write(&file, "{}  ");
+        assert_eq!(models(watch.changed()), None, "it was");
+        assert_eq!(models(watch.changed()), Some((vec![], vec!["churn".to_owned()])));
+        assert_eq!(models(watch.changed()), None, "each content is told once");
+        // A newer version takes the place of the older one, and another model is new.
+        write(&directory.path().join("churn/2/profile.json"), "[]");
+        write(&directory.path().join("fraud/profile.json"), "[]");
+        watch.changed();
+        let both = vec!["churn".to_owned(), "fraud".to_owned()];
+        assert_eq!(models(watch.changed()), Some((vec![], both)));
+        std::fs::remove_dir_all(directory.path().join("fraud")).expect("removed");
+        watch.changed();
+        assert_eq!(models(watch.changed()), Some((vec![], vec![])), "nothing to read");
+    }
+
+    #[test]
+    fn a_volume_that_swaps_links_is_noticed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        write(&path("..1/profile.json"), "{}");
+        write(&path("..2/profile.json"), "{}");
+        std::os::unix::fs::symlink("..1", path("..data")).expect("linked");
+        std::os::unix::fs::symlink("..data/profile.json", path("profile.json")).expect("linked");
+        let mut watch = Watch::new(&config(directory.path()));
+        std::os::unix::fs::symlink("..2", path("..next")).expect("linked");
+        std::fs::rename(path("..next"), path("..data")).expect("swapped");
+        watch.changed();
+        assert_eq!(
+            models(watch.changed()),
+            Some((vec![], vec!["unknown".to_owned()]))
+        );
+    }
 }

@@ -25,6 +25,8 @@ pub(crate) enum SkipReason {
     Off,
     /// The model has no reference profile.
     NoProfile,
+    /// The model's reference is being learned from it.
+    Learning,
     /// No tensor of the exchange is in the profile.
     NoSubject,
     /// What observes panicked.
@@ -32,7 +34,7 @@ pub(crate) enum SkipReason {
 }
 
 impl SkipReason {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::QueueFull,
         Self::OverBudget,
         Self::TooLarge,
@@ -44,6 +46,7 @@ impl SkipReason {
         Self::Unparsable,
         Self::Off,
         Self::NoProfile,
+        Self::Learning,
         Self::NoSubject,
         Self::Panic,
     ];
@@ -62,6 +65,7 @@ impl SkipReason {
             Self::Unparsable => "unparsable",
             Self::Off => "off",
             Self::NoProfile => "no_profile",
+            Self::Learning => "learning",
             Self::NoSubject => "no_subject",
             Self::Panic => "panic",
         }

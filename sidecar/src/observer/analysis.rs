@@ -22,6 +22,7 @@ pub(crate) struct Analysis {
     monitor: Monitor,
     /// Start of the profile's digest: what sets it apart from the model's earlier profiles.
     profile: String,
+    learned: bool,
     /// Rows that a window needs for a verdict.
     min_rows: u64,
     inputs: Side,
@@ -134,6 +135,7 @@ impl Analysis {
         Ok(Self {
             monitor,
             profile: identity(profile),
+            learned: profile.generator.name == super::LEARNED_BY,
             min_rows: settings.min_rows,
             inputs,
             outputs,
@@ -188,6 +190,28 @@ impl Analysis {
             self.window_opened.get_or_insert_with(Instant::now);
         }
         Ok(Observed { changes, predictions })
+    }
+
+    /// Whether the profile was learned from the model's own rows.
+    pub(crate) fn is_learned(&self) -> bool {
+        self.learned
+    }
+
+    /// Takes back what the states say: rows are compared with something else from now on.
+    pub(crate) fn retire(&mut self) {
+        self.state.set(0);
+        for scores in self
+            .subjects
+            .iter()
+            .filter_map(|subject| subject.metrics.scores.as_ref())
+        {
+            scores.state.set(0);
+        }
+    }
+
+    /// Identity of the profile.
+    pub(crate) fn profile(&self) -> &str {
+        &self.profile
     }
 
     /// How well the model does, when it is a classifier.
@@ -397,7 +421,7 @@ impl Subject {
 }
 
 /// The first 8 hex digits of the SHA-256 of the profile as JSON.
-fn identity(profile: &Profile) -> String {
+pub(crate) fn identity(profile: &Profile) -> String {
     use sha2::Digest as _;
 
     let [a, b, c, d, ..] = sha2::Sha256::digest(profile.to_json()).0;

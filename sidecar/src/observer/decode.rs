@@ -22,7 +22,10 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Rows of a request and what was answered to it, or why that cannot be read.
-    fn new(inputs: Vec<Tensor>, outputs: Result<Vec<Tensor>, SkipReason>) -> Result<Self, Skipped> {
+    pub(super) fn new(
+        inputs: Vec<Tensor>,
+        outputs: Result<Vec<Tensor>, SkipReason>,
+    ) -> Result<Self, Skipped> {
         let count = inputs.first().map_or(0, rows_of);
         match outputs {
             Ok(outputs) => Ok(Self {

@@ -12,4 +12,5 @@ mod malformed;
 mod model;
 mod observing;
 mod program;
+mod state;
 mod tls;

@@ -37,4 +37,33 @@ pub struct DriftEvent {
 pub struct DriftOverview {
     /// One report per model with a reference profile, by name.
     pub models: Vec<DriftReport>,
+    /// Where the reference of each model comes from that has or will have one, by name and version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+}
+
+/// Where a model's reference comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Name of the model.
+    pub model: String,
+    /// Its version.
+    pub version: String,
+    /// Who made it.
+    pub source: ReferenceSource,
+    /// Rows that it has been learned from so far; while it is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_learned: Option<u64>,
+}
+
+/// Who made a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReferenceSource {
+    /// A profile that was given or lies beside the model.
+    Profile,
+    /// The sidecar, out of the model's first rows: what was wrong with them passes for usual.
+    Learned,
+    /// The sidecar, which has not had enough rows yet; nothing is compared.
+    Learning,
 }
