@@ -1,7 +1,7 @@
 //! Copies of bodies, within a budget that all exchanges share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use plumbline_inference_protocol::grpc::FRAME_PREFIX;
@@ -14,7 +14,14 @@ use crate::skip::SkipReason;
 const KEPT_PREFIX: usize = 512;
 
 /// What a capture costs besides its bytes; with it the budget also bounds the number of captures.
-const FIXED_COST: usize = 512;
+const FIXED_COST: usize = 1 << 10;
+
+/// Capacity of a new buffer; the body of a small request fits.
+const BUFFER: usize = 1 << 10;
+
+/// Buffers that are kept to be used again, and the largest of them: 1 MiB at most.
+const MAX_SPARE: usize = 64;
+const LARGEST_SPARE: usize = 16 << 10;
 
 /// What captures share: their bounds.
 #[derive(Debug)]
@@ -25,6 +32,8 @@ pub(crate) struct Keeping {
     budget: usize,
     used: AtomicUsize,
     shown: IntGauge,
+    /// Buffers of earlier captures, so that a request allocates none.
+    spare: Mutex<Vec<BytesMut>>,
     /// See [`crate::Config::while_forwarding`].
     hook: Option<Hook>,
 }
@@ -36,6 +45,7 @@ impl Keeping {
             budget,
             used: AtomicUsize::new(0),
             shown,
+            spare: Mutex::default(),
             hook,
         }
     }
@@ -59,6 +69,27 @@ impl Keeping {
             self.give_back(bytes);
         }
         fits
+    }
+
+    fn buffer(&self) -> BytesMut {
+        let spare = self.lock().pop();
+        spare.unwrap_or_else(|| BytesMut::with_capacity(BUFFER))
+    }
+
+    /// Keeps `buffer` for another capture, if nobody else holds it.
+    fn recycle(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        if buffer.try_reclaim(BUFFER) && buffer.capacity() <= LARGEST_SPARE {
+            let mut spare = self.lock();
+            if spare.len() < MAX_SPARE {
+                spare.push(buffer);
+            }
+        }
+    }
+
+    /// Held for a push or a pop.
+    fn lock(&self) -> MutexGuard<'_, Vec<BytesMut>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn give_back(&self, bytes: usize) {
@@ -85,7 +116,7 @@ impl Capture {
     pub(crate) fn new(keeping: Arc<Keeping>) -> Self {
         let fits = keeping.take(FIXED_COST);
         Self {
-            bytes: BytesMut::new(),
+            bytes: if fits { keeping.buffer() } else { BytesMut::new() },
             lost: (!fits).then_some(SkipReason::OverBudget),
             messages: Messages::default(),
             taken: if fits { FIXED_COST } else { 0 },
@@ -181,6 +212,7 @@ struct Messages {
 impl Drop for Capture {
     fn drop(&mut self) {
         self.keeping.give_back(self.taken);
+        self.keeping.recycle(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -231,10 +263,10 @@ mod tests {
 
     #[test]
     fn all_bodies_together_stay_within_the_budget() {
-        let keeping = keeping(2_000, 4_000);
+        let keeping = keeping(2_000, 6_000);
         let mut captures: Vec<Capture> = (0..20).map(|_| Capture::new(Arc::clone(&keeping))).collect();
         let started = captures.iter().filter(|capture| capture.lost().is_none()).count();
-        assert_eq!(started, 4_000 / FIXED_COST);
+        assert_eq!(started, 6_000 / FIXED_COST);
         captures.truncate(2);
         captures[0].push(&bytes(2_000));
         captures[1].push(&bytes(2_000));
@@ -245,6 +277,33 @@ mod tests {
         assert_eq!(used(&keeping), FIXED_COST + held.len());
         captures.clear();
         assert_eq!(used(&keeping), 0);
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_once_nobody_reads_it() {
+        let keeping = keeping(100_000, 1 << 20);
+        let fill = |len| {
+            let mut capture = Capture::new(Arc::clone(&keeping));
+            capture.push(&bytes(len));
+            (capture.take_bytes(), capture)
+        };
+        let (read, capture) = fill(600);
+        let first = read.as_ptr();
+        drop(read);
+        drop(capture);
+        assert_eq!(keeping.lock().len(), 1);
+        let (read, capture) = fill(900);
+        assert_eq!(read.as_ptr(), first);
+        drop(capture);
+        assert_eq!(keeping.lock().len(), 0, "somebody still reads it");
+        drop(read);
+        drop(fill(LARGEST_SPARE + 1));
+        assert_eq!(keeping.lock().len(), 0, "too large to keep");
+        let many: Vec<_> = (0..2 * MAX_SPARE)
+            .map(|_| Capture::new(Arc::clone(&keeping)))
+            .collect();
+        drop(many);
+        assert_eq!(keeping.lock().len(), MAX_SPARE);
     }
 
     #[test]
