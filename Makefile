@@ -71,6 +71,16 @@ test-clients: train setup-clients ## Stock tritonclient and kserve clients throu
 	@$(CARGO) build --release --locked -p plumbline
 	tests/clients/run.sh target/release/plumbline $(MODEL)
 
+# Exchanges, and the number of the first; a difference names its exchange. Without --release about ten times slower.
+EXCHANGES ?= 1000000
+FIRST ?= 1
+FAIL_OPEN_FLAGS ?= --release
+
+.PHONY: fail-open
+fail-open: ## A million fuzzed exchanges through a sidecar whose observer panics: every answer is the direct one, every count is exact
+	FAIL_OPEN_EXCHANGES=$(EXCHANGES) FAIL_OPEN_SEED=$(FIRST) \
+	  $(CARGO) test --locked $(FAIL_OPEN_FLAGS) -p plumbline-sidecar --test fail_open -- --nocapture
+
 CONFORMANCE := cd conformance && ../.setup/venv-conformance/bin/python
 MODEL_SERVER := ../target/release/plumbline-model-server
 
@@ -209,6 +219,12 @@ sidecar-cost: ## The sidecar beside nginx as a plain proxy: CPU a request, added
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
 	  $(addprefix --bin ,sidecar-cost constant-server plumbline-sidecar)
 	target/release/sidecar-cost --output $(RESULTS)-sidecar-cost.md $(SIDECAR_COST_FLAGS)
+
+.PHONY: sink-soak
+sink-soak: ## Ten minutes of drifting rows through a sidecar whose events nobody takes; fails when memory grows or a count is off
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
+	  $(addprefix --bin ,sink-soak constant-server plumbline-sidecar)
+	target/release/sink-soak --output $(RESULTS)-sink-soak.md $(SINK_SOAK_FLAGS)
 
 .PHONY: soak
 soak: setup load-models ## A million mixed requests; fails when one fails or memory grows by more than 2 %

@@ -14,4 +14,5 @@ pub mod schedule;
 pub mod scrape;
 pub mod table;
 pub mod tally;
+pub mod traffic;
 pub mod verdict;

@@ -35,6 +35,9 @@ impl Forwarder {
         if request.method() == Method::CONNECT {
             return Ok(own::no_tunnel());
         }
+        if !is_framed_plainly(request.headers()) {
+            return Ok(own::unknown_transfer_coding());
+        }
         if request.uri().path().starts_with(feedback::RESERVED) {
             // Boxed, so that its future does not make that of every request larger.
             let reply = Box::pin(feedback::answer(&self.observing, request)).await;
@@ -79,6 +82,17 @@ impl Forwarder {
                 Ok(own::failure(&failure, status, grpc.then_some(grpc_status)))
             }
         }
+    }
+}
+
+/// Hyper frames by the last transfer coding and leaves those before it undone; the model server, which is told of `chunked`
+/// only, would take such a body for what it is not (RFC 9112 §6.1).
+fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 

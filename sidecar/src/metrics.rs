@@ -336,7 +336,7 @@ impl Metrics {
             .set(i64::from(loaded));
     }
 
-    /// Shows the reference of a model, instead of the one before.
+    /// Shows the reference of a model, instead of the one before; of the features that have counters of their own.
     pub(crate) fn reference(&self, [model, version]: [&str; 2], profile: &Profile) {
         let ReferenceMetrics { family, shown } = &self.reference;
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -346,9 +346,15 @@ impl Metrics {
                 .remove_label_values(&labels.each_ref().map(String::as_str))
                 .expect("it was made with these labels");
         }
-        for subject in profile.subjects() {
+        let features = profile.features.iter().take(MAX_FEATURES);
+        let features = features.map(|feature| (feature, feature_label(&feature.name)));
+        let outputs = profile
+            .outputs
+            .iter()
+            .map(|output| (output, output.name.as_str()));
+        for (subject, name) in features.chain(outputs) {
             for (bin, rows) in subject.bin_names().into_iter().zip(subject.reference_counts()) {
-                let labels = [model.to_owned(), version.to_owned(), subject.name.clone(), bin];
+                let labels = [model.to_owned(), version.to_owned(), name.to_owned(), bin];
                 let gauge = family.with_label_values(&labels.each_ref().map(String::as_str));
                 gauge.set(i64::try_from(rows).unwrap_or(i64::MAX));
                 series.push(labels);
@@ -732,6 +738,23 @@ mod tests {
         assert!(!shows(r#"model="churn",subject="senior""#), "{text}");
         assert!(shows(r#"model="churn",subject="partner",version="4""#), "{text}");
         assert!(shows(r#"model="fraud",subject="senior",version="1""#), "{text}");
+        let mut wide = profile("other");
+        wide.features = (0..MAX_FEATURES + 50)
+            .map(|number| {
+                let mut feature = wide.features[0].clone();
+                if number > 0 {
+                    feature.name = format!("f{number}");
+                }
+                feature
+            })
+            .collect();
+        metrics.reference(["wide", "1"], &wide);
+        let text = String::from_utf8(registry.render()).expect("text");
+        let shows =
+            |subject: &str| text.contains(&format!(r#"model="wide",subject="{subject}",version="1""#));
+        let last = MAX_FEATURES - 1;
+        let shown = [r#"\"other\""#, &format!("f{last}"), &format!("f{MAX_FEATURES}")].map(shows);
+        assert_eq!(shown, [true, true, false]);
     }
 
     #[test]

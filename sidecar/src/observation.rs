@@ -143,7 +143,7 @@ pub(crate) enum Ending {
 pub(crate) struct Observation {
     observing: Arc<Observing>,
     pub(crate) protocol: Protocol,
-    streaming: bool,
+    form: Form,
     subject: Subject,
     pub(crate) request_id: Option<RequestId>,
     times: Times,
@@ -160,6 +160,16 @@ pub(crate) struct Observation {
     logged: Option<Box<Logged>>,
     panicked: bool,
     ended: bool,
+}
+
+/// How many requests an exchange carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    One,
+    /// A stream of requests and answers.
+    Stream,
+    /// The beginning of a stream that goes on; the exchange is counted at its end.
+    Part,
 }
 
 /// Which model an exchange is about.
@@ -193,18 +203,18 @@ struct Timed {
 impl Observation {
     fn begin(observing: &Arc<Observing>, request: &request::Parts, started: Instant) -> Option<Box<Self>> {
         let route = Route::parse(&request.method, request.uri.path()).ok()?;
-        let (protocol, subject, streaming) = match route {
-            Route::V1Predict(model) => (Protocol::V1, observing.subject(model), false),
-            Route::Infer(model) => (Protocol::V2, observing.subject(model), false),
-            Route::Grpc(grpc::Method::ModelInfer) => (Protocol::Grpc, Subject::InMessage, false),
-            Route::Grpc(grpc::Method::ModelStreamInfer) => (Protocol::Grpc, Subject::InMessage, true),
+        let (protocol, subject, form) = match route {
+            Route::V1Predict(model) => (Protocol::V1, observing.subject(model), Form::One),
+            Route::Infer(model) => (Protocol::V2, observing.subject(model), Form::One),
+            Route::Grpc(grpc::Method::ModelInfer) => (Protocol::Grpc, Subject::InMessage, Form::One),
+            Route::Grpc(grpc::Method::ModelStreamInfer) => (Protocol::Grpc, Subject::InMessage, Form::Stream),
             _ => return None,
         };
         observing.metrics.inferences.inc();
         Some(Box::new(Self {
             observing: Arc::clone(observing),
             protocol,
-            streaming,
+            form,
             subject,
             request_id: request_id(&request.headers),
             times: Times {
@@ -302,10 +312,67 @@ impl Observation {
                 if let Some(response) = &mut observation.response {
                     response.push(data);
                 }
+                if observation.is_streaming()
+                    && observation
+                        .request_head
+                        .coding
+                        .or(observation.response_head.coding)
+                        .is_none()
+                {
+                    observation.hand_over_answered();
+                }
             } else if let Some(trailers) = frame.trailers_ref() {
                 observation.read_grpc_status(trailers);
             }
         });
+    }
+
+    /// Hands what is answered of a stream to the observer: a stream may have no end. The moment for it is when each request
+    /// so far has its answer.
+    fn hand_over_answered(&mut self) {
+        let (Some(tap), Some(response)) = (&self.request, &mut self.response) else {
+            return;
+        };
+        let Some(answers) = response.whole_messages().filter(|answers| *answers > 0) else {
+            return;
+        };
+        let requests =
+            tap.with_capture(|request| (request.whole_messages() == Some(answers)).then(|| request.split()));
+        let Some(Some(request)) = requests else { return };
+        let response = response.split();
+        let observing = Arc::clone(&self.observing);
+        let part = Box::new(Self {
+            observing: Arc::clone(&observing),
+            protocol: self.protocol,
+            form: Form::Part,
+            subject: Subject::Known(self.model()),
+            request_id: self.request_id.clone(),
+            times: Times {
+                started: self.times.started,
+                overhead: Duration::ZERO,
+                last: None,
+            },
+            timed: None,
+            request: None,
+            taken: Some(request),
+            request_head: BodyHead {
+                message_coding: self.request_head.message_coding,
+                ..BodyHead::default()
+            },
+            response: Some(response),
+            response_head: BodyHead {
+                message_coding: self.response_head.message_coding,
+                ..BodyHead::default()
+            },
+            status: None,
+            grpc_status: None,
+            panicked: false,
+            ended: true,
+        });
+        if let Err(full) = observing.queue.offer(part) {
+            let rows = answers as u64;
+            full.model().metrics.rows_skipped(SkipReason::QueueFull, rows);
+        }
     }
 
     /// The sidecar answers with this instead of the model server.
@@ -530,7 +597,12 @@ impl Observation {
 
     /// Whether it is a stream of requests and answers.
     pub(crate) fn is_streaming(&self) -> bool {
-        self.streaming
+        self.form != Form::One
+    }
+
+    /// Whether it is the beginning of a stream, which is counted at its end.
+    pub(crate) fn is_part(&self) -> bool {
+        self.form == Form::Part
     }
 
     /// Names the request `id` unless the client's header did.

@@ -154,20 +154,25 @@ impl Work {
             }
             self.observe(&mut exchange)
         }));
+        if observed.is_err() {
+            self.observing.metrics.panics.inc();
+            exchange.model().metrics.rows_skipped(SkipReason::Panic, 1);
+        }
+        if exchange.is_part() {
+            return;
+        }
         match observed {
             Ok(true) => self.observing.metrics.observed.inc(),
-            Ok(false) => self.observing.metrics.skipped.inc(),
-            Err(_panic) => {
-                self.observing.metrics.panics.inc();
-                self.observing.skip(&exchange.model(), SkipReason::Panic, 1);
-            }
+            Ok(false) | Err(_) => self.observing.metrics.skipped.inc(),
         }
     }
 
     /// Observes the request, or the requests of a stream. Whether there was one that could be.
     fn observe(&self, exchange: &mut Observation) -> bool {
-        let mut observed = false;
-        for read in decode::read(exchange) {
+        let reads = decode::read(exchange);
+        // Of a stream all may have been handed over before its end.
+        let mut observed = reads.is_empty();
+        for read in reads {
             let model = self.model_of(exchange, read.model.as_ref());
             // The messages of a stream have ids of their own.
             let id = if exchange.is_streaming() {

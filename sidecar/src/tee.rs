@@ -217,7 +217,8 @@ impl Body for ResponseBody {
             Poll::Ready(None) => this.ending = Ending::Complete,
             Poll::Ready(Some(Err(_))) => this.ending = Ending::UpstreamFailed,
             Poll::Ready(Some(Ok(frame))) => {
-                if body.is_end_stream() {
+                // Trailers are the last frame, whether or not the body says so; nobody asks for what comes after them.
+                if body.is_end_stream() || frame.is_trailers() {
                     this.ending = Ending::Complete;
                 }
                 if let Some(observation) = &mut this.observation {

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use plumbline_drift::is_usable;
-use plumbline_drift::profile::{
-    Answers, Calibration, Datatype, Kind, Role, Subject, Target, Training, calibration_bins,
-};
+use plumbline_drift::performance::calibration_bins;
+use plumbline_drift::profile::{Answers, Calibration, Datatype, Kind, Role, Subject, Target, Training};
 
 use super::Args;
 use crate::column::{Column, Value, columns, known};
 use crate::table::{CellType, Table};
+
+/// Bins asked for in a calibration curve.
+const CALIBRATION_BINS: usize = 10;
 
 /// The sections of a profile that need the truth.
 #[derive(Debug, Default, PartialEq)]
@@ -79,10 +81,11 @@ pub(super) fn describe(
     let calibration = needed.probabilities.iter().zip(&scored.probabilities);
     let calibration: Vec<Calibration> = calibration
         .map(|((_, class, output), probabilities)| {
-            let happened: Vec<bool> = scored.truth.iter().map(|truth| truth == class).collect();
+            let happened = scored.truth.iter().map(|truth| truth == class);
+            let rows: Vec<(f64, bool)> = probabilities.iter().copied().zip(happened).collect();
             Calibration {
                 output: (*output).to_owned(),
-                bins: calibration_bins(probabilities, &happened),
+                bins: calibration_bins(&rows, CALIBRATION_BINS),
             }
         })
         .collect();

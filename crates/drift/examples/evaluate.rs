@@ -181,7 +181,9 @@ fn charts(column: &Column, subject: &Subject, options: &Options) -> ColumnOutcom
     let mean = numeric.and_then(|n| n.mean).unwrap_or(0.0);
     // A constant reference has no scale of its own: whatever differs from it is far off.
     let least = 1e-9 * mean.abs().max(1.0);
-    let sd = numeric.and_then(|n| n.variance).map_or(least, |v| v.sqrt().max(least));
+    let sd = numeric
+        .and_then(|n| n.variance)
+        .map_or(least, |v| v.sqrt().max(least));
     let (mut adwin, mut strict) = (
         Adwin::default(),
         Adwin::new(AdwinSettings {

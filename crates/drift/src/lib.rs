@@ -2,7 +2,9 @@
 //!
 //! A [`Profile`] says what the rows of training looked like; [`SubjectBuilder`] makes its parts. A [`monitor::Monitor`] compares
 //! the rows of a served model with it, by the statistics of [`stats`] and the detectors of [`sequential`], and tells what it finds as
-//! a [`report::DriftReport`]. [`offline`] compares two tables once.
+//! a [`report::DriftReport`]. [`segments`] has a monitor for each part of the traffic, [`season`] knows what an hour of the week looks
+//! like. [`performance`] estimates how well a classifier does, and measures it once labels arrive; [`cause`] tells from all this why a
+//! model drifts. [`offline`] compares two tables once.
 
 mod binner;
 mod build;

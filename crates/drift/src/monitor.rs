@@ -24,6 +24,7 @@ use track::Track;
 
 use crate::profile::{Datatype, Kind, Profile, ProfileError, Role};
 use crate::report::{Contribution, Counters, DriftReport, Gates, State, Transition, WindowInfo};
+use crate::season::HourOfWeek;
 
 pub use merge::MergeError;
 pub use settings::Settings;
@@ -92,6 +93,8 @@ pub struct Monitor {
     window_index: u64,
     window_rows: u64,
     window_opened_unix_ms: i64,
+    /// The hour of the rows to come.
+    hour: HourOfWeek,
     rows: u64,
 }
 
@@ -108,7 +111,7 @@ impl Monitor {
         let subjects: Vec<SubjectMonitor> = profile
             .subjects()
             .enumerate()
-            .map(|(i, s)| SubjectMonitor::new(s, &rules, i, track))
+            .map(|(i, s)| SubjectMonitor::new(s, profile.season(&s.name), &rules, i, track))
             .collect();
         Ok(Self {
             model: profile.model.name.clone(),
@@ -124,6 +127,7 @@ impl Monitor {
             window_index: 1,
             window_rows: 0,
             window_opened_unix_ms: now_unix_ms,
+            hour: HourOfWeek::at_unix_ms(now_unix_ms),
             rows: 0,
         })
     }
@@ -133,11 +137,17 @@ impl Monitor {
         &self.infos
     }
 
+    /// Says when the rows to come are of, milliseconds since 1970: subjects with a season are compared with that hour of the week. Before, and
+    /// after a window is closed, it is the time that was told then.
+    pub fn set_time(&mut self, unix_ms: i64) {
+        self.hour = HourOfWeek::at_unix_ms(unix_ms);
+    }
+
     /// Adds a number to a subject's row. Not finite or above 1e300: missing. On a categorical subject it is looked up as the class
     /// of that number. An index that does not exist is ignored, here and below.
     pub fn observe_number(&mut self, subject: usize, value: f64) {
         if let Some(s) = self.subjects.get_mut(subject) {
-            s.observe_number(value);
+            s.observe_number(value, self.hour);
         }
     }
 
@@ -149,21 +159,21 @@ impl Monitor {
     /// Adds a text to a subject's row; the empty one is missing. On a numeric subject it is parsed.
     pub fn observe_text(&mut self, subject: usize, text: &[u8]) {
         if let Some(s) = self.subjects.get_mut(subject) {
-            s.observe_text(text);
+            s.observe_text(text, self.hour);
         }
     }
 
     /// Adds a truth value to a subject's row.
     pub fn observe_boolean(&mut self, subject: usize, value: bool) {
         if let Some(s) = self.subjects.get_mut(subject) {
-            s.observe_boolean(value);
+            s.observe_boolean(value, self.hour);
         }
     }
 
     /// Adds a row without a value.
     pub fn observe_missing(&mut self, subject: usize) {
         if let Some(s) = self.subjects.get_mut(subject) {
-            s.observe_missing();
+            s.observe_missing(self.hour);
         }
     }
 
@@ -197,6 +207,7 @@ impl Monitor {
     /// Judges the window and opens the next. One with less than `min_rows` stays open, and no state changes; the report says
     /// so.
     pub fn close_window(&mut self, now_unix_ms: i64) -> DriftReport {
+        self.set_time(now_unix_ms);
         let evaluations = self.evaluate();
         if self.window_rows < self.rules.settings.min_rows {
             return self.build_report(&evaluations, now_unix_ms);

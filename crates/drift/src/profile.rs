@@ -12,7 +12,7 @@ mod validate;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, ProfileError};
-pub use measure::{Answers, calibration_bins};
+pub use measure::Answers;
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";
@@ -397,6 +397,12 @@ impl Profile {
         } else {
             Err(ProfileError::Invalid(problems))
         }
+    }
+
+    /// The counts per hour of the week of the subject with this name, if it has a season.
+    pub(crate) fn season(&self, subject: &str) -> Option<&SeasonalCounts> {
+        let seasons = self.seasonality.iter().flat_map(|s| &s.hour_of_week);
+        seasons.into_iter().find(|season| season.subject == subject)
     }
 
     /// Features, then outputs: the order of every list of subjects in this crate.

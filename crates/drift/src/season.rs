@@ -1,8 +1,12 @@
 //! The hour of the week: what a subject looks like at each, and how a row is compared with its own hour.
 //!
-//! A stratum alone has few rows, so each is drawn towards what it belongs to: the hour of the week to the hour of the day, that to
-//! all hours (Dirichlet weights, worth 32 rows each). With one week of reference the hours of the day decide; the hours of the week take
-//! over as rows come in.
+//! What a window is compared with is the mixture of its hours. A stratum alone has few rows, so each is drawn towards what it belongs
+//! to: the hour of the week to the hour of the day, that to all hours. How far is for the counts to say: by how much more the strata
+//! differ than chance makes them. The sequential
+//! test takes each row's rank within its own hour, among the rows of the reference and all since: exactly uniform however few these are,
+//! which a rank among estimated shares is not.
+
+use serde::{Deserialize, Serialize};
 
 use crate::SubjectBuilder;
 use crate::binner::Binner;
@@ -12,14 +16,16 @@ use crate::profile::{SeasonalCounts, Subject};
 pub const HOURS: usize = 168;
 /// Hours of a day.
 const DAY: usize = 24;
-/// Rows that the parent of a stratum counts as much as.
-const PARENT_ROWS: f64 = 32.0;
-/// Most cells of a season: bins beyond share the last ones, so that a subject takes no more than 24 KiB.
-const MAX_CELLS: usize = 64;
+/// Most rows that the parent of a stratum counts as much as: strata that do not differ at all.
+const MAX_PARENT_ROWS: f64 = 1e6;
 /// The share that 1 in a table stands for is one of this many.
 const SHARES: f64 = u16::MAX as f64;
 /// Equal cells of the seasonal rank that the sequential test works on.
-pub const RANK_CELLS: usize = 32;
+const RANK_CELLS: usize = 32;
+/// Most cells that an hour's rows are ranked in.
+const CELLS: usize = 18;
+/// Rows of an hour at which its pool is halved; the reference takes up half of them at most.
+const FULL: u32 = 1 << 15;
 
 /// An hour of the week in UTC; 0 starts on Monday at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,158 +103,265 @@ impl SeasonBuilder {
 
 /// What a subject looks like at each hour of the week, ready to compare with.
 ///
-/// A table of cumulative shares of two bytes each: at most 22 KiB.
+/// A table of cumulative shares of two bytes each: 15 KiB with 44 bins.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Season {
-    /// Cell of each bin.
-    cells: Box<[u8]>,
-    /// Share of an hour's rows up to and with each cell, shape `[168, cells]`, in units of 1/65535.
+pub(crate) struct Season {
+    /// Share of an hour's rows up to and with each bin, shape `[168, bins]`, in units of 1/65535.
     up_to: Box<[u16]>,
-    /// Reference rows of each hour.
-    rows: Box<[u32]>,
-    width: usize,
+    /// Rows that an hour's shares are known as well as from.
+    worth: Box<[f32]>,
+    /// Reference rows.
+    rows: u64,
+    bins: usize,
+    /// The cell of each bin in the [`Strata`].
+    cells: Box<[u8]>,
+}
+
+/// The rows of each hour of the week, those of the reference and all since.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Strata {
+    /// Shape `[168, 18]`.
+    pool: Box<[u16]>,
 }
 
 impl Season {
-    /// The season of a subject with these counts per hour, shape `[168, bins]` as a valid profile has them; `None` without rows in
-    /// them.
-    pub fn new(counts: &SeasonalCounts) -> Option<Self> {
-        let bins = counts.counts.first().map_or(0, Vec::len);
+    /// The season of a subject that is watched in `bins` bins and has these counts per hour, shape `[168, bins of the profile]`; `None`
+    /// without rows in them. Bins of the profile beyond the last but one share that one; the last is for missing values.
+    pub(crate) fn new(counts: &SeasonalCounts, bins: usize) -> Option<Self> {
         let total: u64 = counts.counts.iter().flatten().sum();
-        if total == 0 || counts.counts.len() != HOURS {
+        if total == 0 || counts.counts.len() != HOURS || bins < 2 {
             return None;
         }
-        let cells = cells(bins);
-        let width = cells.last().map_or(0, |cell| usize::from(*cell) + 1);
-        let pooled: Vec<Vec<f64>> = counts
+        let as_numbers = |rows: Vec<u64>| rows.into_iter().map(|n| n as f64).collect();
+        let hours: Vec<Vec<f64>> = counts
             .counts
             .iter()
-            .map(|hour| pool(hour, &cells, width))
+            .map(|hour| as_numbers(pool_rows(hour, bins)))
             .collect();
         let sum = |hours: &mut dyn Iterator<Item = &Vec<f64>>| {
-            hours.fold(vec![0.0; width], |mut sum, hour| {
+            hours.fold(vec![0.0; bins], |mut sum, hour| {
                 for (s, n) in sum.iter_mut().zip(hour) {
                     *s += n;
                 }
                 sum
             })
         };
-        let all = shrunk(&sum(&mut pooled.iter()), &vec![1.0 / width as f64; width], 0.0);
-        let days: Vec<Vec<f64>> = (0..DAY)
-            .map(|hour| {
-                shrunk(
-                    &sum(&mut pooled.iter().skip(hour).step_by(DAY)),
-                    &all,
-                    PARENT_ROWS,
-                )
-            })
+        let day_rows: Vec<Vec<f64>> = (0..DAY)
+            .map(|hour| sum(&mut hours.iter().skip(hour).step_by(DAY)))
             .collect();
-        let mut up_to = Vec::with_capacity(HOURS * width);
-        for (hour, counts) in pooled.iter().enumerate() {
-            let parent = days.get(hour % DAY).unwrap_or(&all);
+        let all = shrunk(&sum(&mut hours.iter()), &vec![0.0; bins], 0.0);
+        let of_all = concentration(&day_rows, std::slice::from_ref(&all));
+        let days: Vec<Vec<f64>> = day_rows.iter().map(|rows| shrunk(rows, &all, of_all)).collect();
+        let of_day = concentration(&hours, &days);
+        let (mut up_to, mut worth) = (Vec::with_capacity(HOURS * bins), Vec::with_capacity(HOURS));
+        for (hour, (parent, day)) in hours.iter().zip(days.iter().zip(&day_rows).cycle()) {
             let mut below = 0.0;
-            up_to.extend(shrunk(counts, parent, PARENT_ROWS).iter().map(|share| {
+            up_to.extend(shrunk(hour, parent, of_day).iter().map(|share| {
                 below += share;
                 (below * SHARES).round().min(SHARES) as u16
             }));
+            let of_parent = day.iter().sum::<f64>() + of_all.min(total as f64);
+            worth.push((hour.iter().sum::<f64>() + of_day.min(of_parent)) as f32);
         }
-        let rows = |hour: &Vec<u64>| u32::try_from(hour.iter().sum::<u64>()).unwrap_or(u32::MAX);
         Some(Self {
-            cells: cells.into(),
             up_to: up_to.into(),
-            rows: counts.counts.iter().map(rows).collect(),
-            width,
+            worth: worth.into(),
+            rows: total,
+            bins,
+            cells: cells(&all),
         })
     }
 
-    /// The rank of a row in `bin` among the rows of its hour, in `[0, 1]`: uniform while the season goes on as in the reference.
-    /// `u`, uniform in `[0, 1)`, breaks ties.
-    pub fn rank(&self, hour: HourOfWeek, bin: usize, u: f64) -> f64 {
-        let cell = self.cells.get(bin).map_or(0, |cell| usize::from(*cell));
-        let (below, to) = self.limits(hour.index(), cell);
-        below + u * (to - below)
+    /// The rows of the reference, `counts` as in [`new`](Self::new), to begin with.
+    pub(crate) fn strata(&self, counts: &SeasonalCounts) -> Strata {
+        let mut pool = vec![0; HOURS * CELLS];
+        for (hour, strata) in counts.counts.iter().zip(pool.chunks_exact_mut(CELLS)) {
+            let rows = pool_rows(hour, self.bins);
+            // A pool has room for so many; where there are more, the shares are what counts.
+            let divisor = (rows.iter().sum::<u64>() * 2).div_ceil(u64::from(FULL)).max(1);
+            for (n, cell) in rows.iter().zip(&self.cells) {
+                if let Some(count) = strata.get_mut(usize::from(*cell)) {
+                    *count += n.div_ceil(divisor) as u16;
+                }
+            }
+        }
+        Strata { pool: pool.into() }
     }
 
-    /// The cell of a rank among [`RANK_CELLS`] equal ones.
-    pub fn rank_cell(rank: f64) -> usize {
+    /// The cell, of [`RANK_CELLS`] equal ones, of a row's rank among the rows of its hour: any as likely as another while the rows of the
+    /// hour are exchangeable. `u`, uniform in `[0, 1)`, breaks ties. The row joins its hour unless that `grows` no more.
+    pub(crate) fn rank_cell(
+        &self,
+        strata: &mut Strata,
+        hour: HourOfWeek,
+        bin: usize,
+        u: f64,
+        grows: bool,
+    ) -> usize {
+        let cell = self.cells.get(bin).map_or(0, |cell| usize::from(*cell));
+        let rank = strata.rank(hour, cell, u, grows);
         ((rank * RANK_CELLS as f64) as usize).min(RANK_CELLS - 1)
     }
 
     /// The pool that the ranks of the reference's own rows make: evenly spread, as many as there are rows.
-    pub fn rank_reference(&self) -> [u64; RANK_CELLS] {
-        let total: u64 = self.rows.iter().map(|n| u64::from(*n)).sum();
-        let cells = RANK_CELLS as u64;
-        std::array::from_fn(|i| (total * (i as u64 + 1)) / cells - (total * i as u64) / cells)
+    pub(crate) fn rank_reference(&self) -> Vec<u64> {
+        let up_to = |cell: u64| self.rows * cell / RANK_CELLS as u64;
+        (0..RANK_CELLS as u64)
+            .map(|cell| up_to(cell + 1) - up_to(cell))
+            .collect()
     }
 
-    /// Reference rows per bin as a window with `hours` rows per hour would have them, the subject's `reference` rows per bin telling how a
-    /// cell divides. `None` for a window without rows.
+    /// Reference rows per bin as a window with `hours` rows per hour would have them, shape `[168]`; `None` for a window without
+    /// rows.
     ///
-    /// Their number is what the strata are worth together, `1 / Σ wₕ² / (nₕ + 32)` with the window's weights `w` (Kish 1965), so that
-    /// few rows of an hour are not taken for many.
-    pub fn expected(&self, hours: &[u32; HOURS], reference: &[u64]) -> Option<Vec<u64>> {
+    /// Their number is what the strata are worth together, `1 / Σ (wₕ² / nₕ)` with the window's weights `w` and the rows `n` that each is known as
+    /// well as from (Kish 1965), so that few rows of an hour are not taken for many.
+    pub(crate) fn expected(&self, hours: &[u32]) -> Option<Vec<u64>> {
         let total: f64 = hours.iter().map(|n| f64::from(*n)).sum();
         if total <= 0.0 {
             return None;
         }
-        let weights = || hours.iter().map(|n| f64::from(*n) / total).enumerate();
-        let doubt: f64 = weights()
-            .zip(&self.rows)
-            .map(|((_, w), n)| w * w / (f64::from(*n) + PARENT_ROWS))
-            .sum();
-        let all: f64 = self.rows.iter().map(|n| f64::from(*n)).sum();
-        let worth = (1.0 / doubt).min(all);
-        let of_cell = pool(reference, &self.cells, self.width);
-        let mut shares = vec![0.0; self.width];
-        for (hour, weight) in weights().filter(|(_, weight)| *weight > 0.0) {
-            for (cell, share) in shares.iter_mut().enumerate() {
-                let (below, to) = self.limits(hour, cell);
+        let mut doubt = 0.0;
+        let mut shares = vec![0.0; self.bins];
+        for (hour, (in_window, worth)) in hours.iter().zip(&self.worth).enumerate() {
+            let weight = f64::from(*in_window) / total;
+            if weight == 0.0 {
+                continue;
+            }
+            doubt += weight * weight / f64::from(*worth);
+            for (bin, share) in shares.iter_mut().enumerate() {
+                let (below, to) = self.limits(hour, bin);
                 *share += weight * (to - below);
             }
         }
-        let rows = |(n, cell): (&u64, &u8)| {
-            let cell = usize::from(*cell);
-            let (inside, share) = (of_cell.get(cell)?, shares.get(cell)?);
-            (*inside > 0.0).then(|| (worth * share * *n as f64 / inside).round() as u64)
-        };
+        let worth = (1.0 / doubt).min(self.rows as f64);
         Some(
-            reference
-                .iter()
-                .zip(&self.cells)
-                .map(|pair| rows(pair).unwrap_or(0))
+            shares
+                .into_iter()
+                .map(|share| (worth * share).round() as u64)
                 .collect(),
         )
     }
 
-    /// Bytes that one season takes.
-    pub fn size_bytes(&self) -> usize {
-        size_of_val(self) + size_of_val(&*self.cells) + size_of_val(&*self.up_to) + size_of_val(&*self.rows)
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.up_to) + size_of_val(&*self.worth) + size_of_val(&*self.cells)
     }
 
-    /// Shares below a cell, and up to and with it.
-    fn limits(&self, hour: usize, cell: usize) -> (f64, f64) {
-        let at = hour * self.width + cell;
+    /// Shares below a bin, and up to and with it.
+    fn limits(&self, hour: usize, bin: usize) -> (f64, f64) {
+        let at = hour * self.bins + bin;
         let share = |i: usize| self.up_to.get(i).map_or(0.0, |n| f64::from(*n) / SHARES);
-        (if cell > 0 { share(at - 1) } else { 0.0 }, share(at))
+        (if bin > 0 { share(at - 1) } else { 0.0 }, share(at))
     }
 }
 
-/// The cell of each bin: its own, but for those beyond the limit, and always one apart for missing values, which come last.
-fn cells(bins: usize) -> Vec<u8> {
-    let last = bins.min(MAX_CELLS).saturating_sub(1);
-    (0..bins)
-        .map(|bin| if bin + 1 == bins { last } else { bin.min(last.saturating_sub(1)) } as u8)
-        .collect()
+impl Strata {
+    /// The rank of a row in `cell` among those of its hour, the row itself counted, in `[0, 1]`.
+    fn rank(&mut self, hour: HourOfWeek, cell: usize, u: f64, grows: bool) -> f64 {
+        let from = hour.index() * CELLS;
+        let Some(pool) = self.pool.get_mut(from..from + CELLS) else {
+            return u;
+        };
+        let (mut below, mut all, mut inside) = (0_u32, 1_u32, 1_u32);
+        for (i, n) in pool.iter().enumerate() {
+            let n = u32::from(*n);
+            all += n;
+            below += if i < cell { n } else { 0 };
+            inside += if i == cell { n } else { 0 };
+        }
+        if let Some(count) = pool.get_mut(cell).filter(|_| grows) {
+            *count += 1;
+            if all >= FULL {
+                for count in pool {
+                    *count = count.div_ceil(2);
+                }
+            }
+        }
+        (f64::from(below) + u * f64::from(inside)) / f64::from(all)
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.pool)
+    }
 }
 
-fn pool(counts: &[u64], cells: &[u8], width: usize) -> Vec<f64> {
-    let mut pooled = vec![0.0; width];
-    for (n, cell) in counts.iter().zip(cells) {
-        if let Some(sum) = pooled.get_mut(usize::from(*cell)) {
-            *sum += *n as f64;
+/// The rows of an hour in `bins` bins.
+fn pool_rows(hour: &[u64], bins: usize) -> Vec<u64> {
+    let mut pooled = vec![0; bins];
+    for (i, n) in hour.iter().enumerate() {
+        let bin = if i + 1 == hour.len() {
+            bins - 1
+        } else {
+            i.min(bins - 2)
+        };
+        if let Some(sum) = pooled.get_mut(bin) {
+            *sum += *n;
         }
     }
     pooled
+}
+
+/// At most [`CELLS`] cells for bins with these shares: neighbours share one until it has its part, missing values have their own.
+fn cells(shares: &[f64]) -> Box<[u8]> {
+    let last = shares.len() - 1;
+    if shares.len() <= CELLS {
+        return (0..shares.len()).map(|bin| bin as u8).collect();
+    }
+    let part = (1.0 - shares[last]) / (CELLS - 1) as f64;
+    let mut below = 0.0;
+    let mut cells: Vec<u8> = Vec::with_capacity(shares.len());
+    for share in &shares[..last] {
+        // By the middle of the bin, so that a large one is not put to what lies before it.
+        let middle: f64 = below + 0.5 * share;
+        cells.push(if part > 0.0 {
+            ((middle / part) as usize).min(CELLS - 2) as u8
+        } else {
+            0
+        });
+        below += share;
+    }
+    cells.push(CELLS as u8 - 1);
+    cells.into()
+}
+
+/// Rows that a parent counts as much as for its strata, given their rows and the parents' shares, stratum `i` belonging to parent
+/// `i mod parents`.
+///
+/// With strata drawn from a Dirichlet law of concentration `k` around their parent, Pearson's statistic of a stratum of `n` rows is on average
+/// `(B − 1)(1 + (n − 1)/(k + 1))` (Mosimann 1962; Brier 1980, "Analysis of contingency tables under cluster sampling"). The mean over the
+/// strata gives `k`.
+fn concentration(strata: &[Vec<f64>], parents: &[Vec<f64>]) -> f64 {
+    let (mut statistic, mut freedom, mut rows, mut used) = (0.0, 0.0, 0.0, 0.0);
+    let mut live = vec![false; parents.len()];
+    for (i, stratum) in strata.iter().enumerate() {
+        let n: f64 = stratum.iter().sum();
+        let Some(parent) = parents.get(i % parents.len()).filter(|_| n > 0.0) else {
+            continue;
+        };
+        let bins = parent.iter().filter(|share| **share > 0.0).count() as f64 - 1.0;
+        for (count, share) in stratum.iter().zip(parent).filter(|(_, share)| **share > 0.0) {
+            statistic += (count - n * share).powi(2) / (n * share);
+        }
+        // The shares of each parent come from its own strata: one of them is not free.
+        freedom += if std::mem::replace(&mut live[i % parents.len()], true) {
+            bins
+        } else {
+            0.0
+        };
+        rows += n;
+        used += 1.0;
+    }
+    let spare = rows / used - 1.0;
+    if freedom <= 0.0 || spare <= 0.0 {
+        return MAX_PARENT_ROWS;
+    }
+    let spread = (statistic / freedom - 1.0) / spare;
+    if spread <= 0.0 {
+        return MAX_PARENT_ROWS;
+    }
+    (1.0 / spread - 1.0).clamp(0.0, MAX_PARENT_ROWS)
 }
 
 /// Shares of `counts`, with `rows` more that are spread as `parent`.
@@ -263,10 +376,11 @@ fn shrunk(counts: &[f64], parent: &[f64], rows: f64) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HOURS, HourOfWeek, RANK_CELLS, Season, SeasonBuilder};
+    use super::{CELLS, FULL, HOURS, HourOfWeek, RANK_CELLS, Season, SeasonBuilder, Strata};
     use crate::comparison::compare;
     use crate::profile::{Datatype, Kind};
     use crate::sequential::{Bets, ConformalDetector};
+    use crate::stats::binned::Pair;
     use crate::{SplitMix64, SubjectBuilder};
 
     fn normal(rng: &mut SplitMix64) -> f64 {
@@ -345,8 +459,9 @@ mod tests {
     /// Largest evidence and largest effect over `weeks` weeks of 30 rows an hour, with the season and without.
     fn run(shift: f64, weeks: usize) -> [(f64, f64); 2] {
         let (subject, counts) = filled(4, 10).finish();
-        let season = Season::new(&counts).expect("rows");
         let reference = subject.reference_counts();
+        let season = Season::new(&counts, reference.len()).expect("rows");
+        let mut strata = season.strata(&counts);
         let edges = subject.numeric.as_ref().expect("numbers").edges.clone();
         let mut seasonal = ConformalDetector::new(&season.rank_reference(), Bets::Ranks);
         let mut plain = ConformalDetector::new(&reference, Bets::Ranks);
@@ -356,15 +471,15 @@ mod tests {
         for hour in (0..weeks * HOURS).flat_map(|hour| std::iter::repeat_n(hour % HOURS, 30)) {
             let x = value(&mut rng, hour) + shift;
             let bin = edges.partition_point(|e| *e <= x);
-            let rank = season.rank(HourOfWeek(hour as u8), bin, rng.uniform());
-            seasonal.update(Season::rank_cell(rank), rng.uniform());
+            let cell = season.rank_cell(&mut strata, HourOfWeek(hour as u8), bin, rng.uniform(), true);
+            seasonal.update(cell, rng.uniform());
             plain.update(bin, rng.uniform());
             window[bin] += 1;
             hours[hour] += 1;
             found[0].0 = found[0].0.max(seasonal.ln_evidence());
             found[1].0 = found[1].0.max(plain.ln_evidence());
             if window.iter().sum::<u64>() == 500 {
-                let expected = season.expected(&hours, &reference).expect("rows");
+                let expected = season.expected(&hours).expect("rows");
                 for (found, against) in found.iter_mut().zip([&expected, &reference]) {
                     let compared = compare(against, &window, true, 1.0, 1e-4)
                         .expect("rows")
@@ -394,43 +509,122 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_with_few_rows_looks_like_its_parent() {
-        let (_, counts) = filled(1, 1).finish();
-        let season = Season::new(&counts).expect("rows");
-        // One row of its own against 32 of its parent: the median of the hour stays that of its day.
-        let middle = season.rank(HourOfWeek(6), counts.counts[0].len() / 2, 0.5);
-        assert!(middle > 0.05 && middle < 0.95, "{middle}");
+    fn an_hour_is_drawn_to_its_day_as_far_as_weekdays_are_alike() {
+        let (_, counts) = filled(4, 10).finish();
+        let bins = counts.counts[0].len();
+        let season = Season::new(&counts, bins).expect("rows");
+        // Every day of this world is like the others: 40 rows of an hour are worth the 280 of all seven.
+        assert!(
+            season.worth.iter().all(|worth| *worth > 150.0),
+            "{:?}",
+            season.worth
+        );
+        // Two values that depend on the weekday alone: what other days say of an hour is worth little.
+        let mut flags = SeasonBuilder::new(SubjectBuilder::new("f", "f", 0, Datatype::Bool, Kind::Boolean));
+        let mut rng = SplitMix64::new(6);
+        for hour in (0..HOURS).flat_map(|hour| std::iter::repeat_n(hour, 40)) {
+            let share = if hour / 24 < 5 { 0.6 } else { 0.1 };
+            flags
+                .hour(HourOfWeek(hour as u8))
+                .push_boolean(rng.uniform() < share);
+        }
+        let (_, counts) = flags.finish();
+        let season = Season::new(&counts, 3).expect("rows");
+        assert!(
+            season.worth.iter().all(|worth| *worth < 55.0),
+            "{:?}",
+            season.worth
+        );
+        let sunday: f64 = (144..168)
+            .map(|hour| season.limits(hour, 1).1 - season.limits(hour, 1).0)
+            .sum();
+        assert!((sunday / 24.0 - 0.1).abs() < 0.05, "{sunday}");
+
+        assert_eq!(season.rank_reference().iter().sum::<u64>(), 40 * 168);
+        assert_eq!(season.expected(&[0; HOURS]), None);
         let mut none = counts.clone();
         none.counts.iter_mut().for_each(|hour| hour.fill(0));
-        assert_eq!(Season::new(&none), None);
-        assert_eq!(season.expected(&[0; HOURS], &[1; 18]), None);
-        assert_eq!(season.rank_reference().iter().sum::<u64>(), 168);
-        assert_eq!(
-            [Season::rank_cell(0.0), Season::rank_cell(1.0)],
-            [0, RANK_CELLS - 1]
-        );
+        assert_eq!(Season::new(&none, 3), None);
     }
 
     #[test]
-    fn the_largest_season_keeps_within_its_bytes() {
-        let mut texts = SeasonBuilder::new(
-            SubjectBuilder::new("t", "t", 0, Datatype::Bytes, Kind::Categorical)
-                .role(crate::profile::Role::Label, None),
-        );
+    fn ranks_within_an_hour_are_uniform_however_few_rows_it_has() {
+        // Three rows of reference an hour: shares that were estimated from them would be far off.
+        let (subject, counts) = filled(1, 3).finish();
+        let season = Season::new(&counts, subject.reference_counts().len()).expect("rows");
+        let edges = &subject.numeric.as_ref().expect("numbers").edges;
+        let (mut rng, mut found) = (SplitMix64::new(5), [0_u64; RANK_CELLS]);
+        for seed in 0..200 {
+            // Rows of a new reference from the same world, then those to rank.
+            let mut draws = SplitMix64::new(100 + seed);
+            let mut strata = Strata {
+                pool: vec![0; HOURS * CELLS].into(),
+            };
+            for i in 0..13 {
+                let bin = edges.partition_point(|e| *e <= value(&mut draws, 6));
+                let cell = season.rank_cell(&mut strata, HourOfWeek(6), bin, rng.uniform(), true);
+                if i >= 3 {
+                    found[cell] += 1;
+                }
+            }
+        }
+        let even = [2000 / RANK_CELLS as u64; RANK_CELLS];
+        let test = Pair::new(&even.map(|n| n * 1000), &found)
+            .expect("rows")
+            .chi_square()
+            .expect("cells");
+        assert!(test.p_value > 1e-3, "{found:?} {test:?}");
+    }
+
+    #[test]
+    fn a_full_hour_is_halved_and_a_held_one_does_not_grow() {
+        let (subject, counts) = filled(1, 3).finish();
+        let season = Season::new(&counts, subject.reference_counts().len()).expect("rows");
+        let mut strata = season.strata(&counts);
+        let hour = HourOfWeek(9);
+        let held = strata.clone();
+        season.rank_cell(&mut strata, hour, 1, 0.5, false);
+        assert_eq!(strata, held);
+        for i in 0..100_000 {
+            season.rank_cell(&mut strata, hour, 1 + i % 2, 0.5, true);
+        }
+        let rows: u32 = strata.pool[9 * CELLS..10 * CELLS]
+            .iter()
+            .map(|n| u32::from(*n))
+            .sum();
+        assert!(rows > FULL / 3 && rows <= FULL + 1, "{rows}");
+        assert_eq!(strata.pool[..9 * CELLS], held.pool[..9 * CELLS]);
+    }
+
+    #[test]
+    fn bins_beyond_the_watched_ones_share_the_last_but_one() {
+        let mut texts = SeasonBuilder::new(SubjectBuilder::new(
+            "t",
+            "t",
+            0,
+            Datatype::Bytes,
+            Kind::Categorical,
+        ));
         for i in 0..60_000_u32 {
-            texts
-                .hour(HourOfWeek((i % 168) as u8))
-                .push_text(&(i % 300).to_string());
+            let hour = texts.hour(HourOfWeek((i % 168) as u8));
+            if i % 10 == 0 {
+                hour.push_missing();
+            } else {
+                hour.push_text(&(i % 250).to_string());
+            }
         }
         let (subject, counts) = texts.finish();
-        assert_eq!(subject.reference_counts().len(), 258);
-        let season = Season::new(&counts).expect("rows");
-        // With 2 KiB of the subject's own it is 24 KiB.
-        assert!(season.size_bytes() <= 22 * 1024 + 512, "{}", season.size_bytes());
-        let expected = season
-            .expected(&[1; HOURS], &subject.reference_counts())
-            .expect("rows");
-        assert_eq!(expected.len(), 258);
-        assert!(expected.iter().sum::<u64>().abs_diff(60_000) < 200);
+        assert_eq!(subject.reference_counts().len(), 227);
+        let season = Season::new(&counts, 44).expect("rows");
+        let expected = season.expected(&[1; HOURS]).expect("rows");
+        assert_eq!(expected.len(), 44);
+        let rows = expected.iter().sum::<u64>();
+        let share = |bin: usize| expected[bin] as f64 / rows as f64;
+        assert!((share(43) - 0.1).abs() < 0.01 && (share(42) - 0.9 * 183.0 / 225.0).abs() < 0.01);
+        let bytes = season.heap_bytes() + season.strata(&counts).heap_bytes();
+        assert!(
+            bytes < 22 * 1024,
+            "with 2 KiB of the subject's own it is 24: {bytes}"
+        );
     }
 }

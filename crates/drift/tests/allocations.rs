@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::Profile;
+use plumbline_drift::performance::{PerformanceMonitor, PerformanceSettings};
+use plumbline_drift::profile::{Profile, SeasonalCounts, Seasonality};
+use plumbline_drift::season::HOURS;
 
 struct Counting;
 
@@ -53,4 +55,39 @@ fn a_row_costs_no_allocation() {
     assert!(due > 0);
     monitor.close_window(0);
     assert!(ALLOCATIONS.get() > before, "the counter counts");
+}
+
+#[test]
+fn a_row_of_a_season_and_its_performance_cost_no_allocation() {
+    let mut profile =
+        Profile::from_json(include_bytes!("../schema/example.profile.json")).expect("the example is valid");
+    let subject = &profile.features[0];
+    let mut counts = vec![vec![0; subject.reference_counts().len()]; HOURS];
+    for (hour, counts) in counts.iter_mut().enumerate() {
+        let bin = 1 + hour % 2;
+        counts[bin] = 3;
+    }
+    let season = SeasonalCounts {
+        subject: subject.name.clone(),
+        counts,
+    };
+    profile.seasonality = Some(Seasonality {
+        hour_of_week: vec![season],
+    });
+    let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+    let mut performance =
+        PerformanceMonitor::new(&profile, PerformanceSettings::default()).expect("a classifier");
+    let task = performance.task().clone();
+    let before = ALLOCATIONS.get();
+    // Less than a window: its end does allocate.
+    for i in 0..499_u32 {
+        monitor.set_time(i64::from(i) * 3_600_000);
+        monitor.observe_number(0, f64::from(i % 90));
+        let _ = monitor.end_row();
+        let mut probabilities = [f64::NAN, f64::from(i) / 500.0];
+        let answer = task.prediction(None, &mut probabilities).expect("a probability");
+        performance.observe(answer);
+        performance.observe_truth(answer, (i % 2) as usize);
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
 }

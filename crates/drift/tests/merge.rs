@@ -1,8 +1,9 @@
 //! Profiles of shards, merged, are the profile of all rows.
 
+use plumbline_drift::performance::calibration_bins;
 use plumbline_drift::profile::{
     Answers, Calibration, DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Numeric,
-    Profile, Role, SeasonalCounts, Seasonality, calibration_bins,
+    Profile, Role, SeasonalCounts, Seasonality,
 };
 use plumbline_drift::{SubjectBuilder, is_usable, numeric_on};
 use proptest::prelude::*;
@@ -43,7 +44,7 @@ fn profile(rows: &[Row], edges: Option<(&[f64], &[f64])>) -> Profile {
         features[0].numeric = Some(numeric_on(x, numbers.collect()));
         outputs[0].numeric = Some(numeric_on(p, rows.iter().map(|row| row.3).collect()));
     }
-    let bins = calibration_bins(&[], &[]);
+    let bins = calibration_bins(&[], 1);
     Profile {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,

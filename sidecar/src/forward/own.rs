@@ -1,7 +1,7 @@
 //! Answers that the sidecar gives itself, because the model server gave none.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use plumbline_inference_protocol::{GrpcCode, grpc, rest};
 
@@ -33,6 +33,18 @@ pub(super) fn reply(reply: Reply) -> Response<ResponseBody> {
     if let Some(allow) = reply.allow {
         response.headers_mut().insert(ALLOW, allow);
     }
+    response
+}
+
+/// A body that is coded in a way that would be lost on the way; what follows it on the connection is not read.
+pub(super) fn unknown_transfer_coding() -> Response<ResponseBody> {
+    let mut response = json(
+        StatusCode::NOT_IMPLEMENTED,
+        "the transfer coding is not supported; only chunked is",
+    );
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use plumbline_inference_protocol::grpc::FRAME_PREFIX;
 use prometheus::IntGauge;
 
 use crate::config::Hook;
@@ -73,6 +74,7 @@ impl Keeping {
 pub(crate) struct Capture {
     bytes: BytesMut,
     lost: Option<SkipReason>,
+    messages: Messages,
     /// What has been taken from the budget.
     taken: usize,
     keeping: Arc<Keeping>,
@@ -85,6 +87,7 @@ impl Capture {
         Self {
             bytes: BytesMut::new(),
             lost: (!fits).then_some(SkipReason::OverBudget),
+            messages: Messages::default(),
             taken: if fits { FIXED_COST } else { 0 },
             keeping,
         }
@@ -95,6 +98,7 @@ impl Capture {
         Self {
             bytes: BytesMut::new(),
             lost: Some(reason),
+            messages: Messages::default(),
             taken: 0,
             keeping,
         }
@@ -140,10 +144,38 @@ impl Capture {
         self.lost.is_none().then(|| Bytes::copy_from_slice(&self.bytes))
     }
 
+    /// How many gRPC messages are here, when all of them are whole and nothing is lost.
+    pub(crate) fn whole_messages(&mut self) -> Option<usize> {
+        let Messages { count, end } = &mut self.messages;
+        while let Some(([_, len @ ..], rest)) = self.bytes[*end..].split_first_chunk::<FRAME_PREFIX>() {
+            let len = u32::from_be_bytes(*len) as usize;
+            if rest.len() < len {
+                return None;
+            }
+            *end += FRAME_PREFIX + len;
+            *count += 1;
+        }
+        (self.lost.is_none() && *end == self.bytes.len()).then_some(*count)
+    }
+
+    /// Moves what is here into a capture of its own.
+    pub(crate) fn split(&mut self) -> Self {
+        let rest = Self::new(Arc::clone(&self.keeping));
+        std::mem::replace(self, rest)
+    }
+
     /// The body in one piece; what the budget gave is held until the capture is dropped.
     pub(crate) fn take_bytes(&mut self) -> Bytes {
         self.bytes.split().freeze()
     }
+}
+
+/// The whole gRPC messages at the beginning of a body.
+#[derive(Clone, Copy, Debug, Default)]
+struct Messages {
+    count: usize,
+    /// Where the last of them ends.
+    end: usize,
 }
 
 impl Drop for Capture {
@@ -213,6 +245,30 @@ mod tests {
         assert_eq!(used(&keeping), FIXED_COST + held.len());
         captures.clear();
         assert_eq!(used(&keeping), 0);
+    }
+
+    #[test]
+    fn whole_messages_are_counted_however_they_come() {
+        let keeping = keeping(2_000, 10_000);
+        let mut capture = Capture::new(Arc::clone(&keeping));
+        assert_eq!(capture.whole_messages(), Some(0));
+        let two = b"\0\0\0\0\x03abc\0\0\0\0\0";
+        for (at, byte) in two.iter().enumerate() {
+            capture.push(&Bytes::copy_from_slice(&[*byte]));
+            let expected = match at {
+                7 => Some(1),
+                12 => Some(2),
+                _ => None,
+            };
+            assert_eq!(capture.whole_messages(), expected, "after byte {at}");
+        }
+        let mut split = capture.split();
+        assert_eq!(split.take_bytes(), &two[..]);
+        assert_eq!(capture.whole_messages(), Some(0));
+        drop(split);
+        assert_eq!(used(&keeping), FIXED_COST);
+        capture.push(&bytes(2_001));
+        assert_eq!(capture.whole_messages(), None, "what is lost is not whole");
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use http::Request;
+use http_body_util::channel::Channel;
 use http_body_util::{BodyExt as _, Full};
 use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::grpc::{self, Method, StreamedRequest};
 use plumbline_testkit::predictor::{FakePredictor, Received, Reply, grpc_message};
 
-use crate::harness::{TestSidecar, h2, post};
+use crate::harness::{TestSidecar, eventually, h2, h2_client, post, soon};
 use crate::model::{Row, Rows, Wire, answer, grpc_answer, request};
 use crate::observing::with_profile;
 
@@ -89,4 +90,45 @@ async fn a_stream_is_observed_message_by_message() {
     sidecar.nothing_is_lost(2).await;
     assert_eq!(sidecar.metric(rows), 6.0);
     assert_eq!(sidecar.skipped("streaming"), 6.0);
+}
+
+#[tokio::test]
+async fn a_stream_without_end_is_observed_as_it_goes() {
+    let predictor = FakePredictor::streaming_echo().await;
+    let sidecar = TestSidecar::start(&predictor.url(), |config| {
+        with_profile(config);
+        config.capture_limit = 1_000;
+    })
+    .await;
+    let (mut frames, body) = Channel::<Bytes, std::io::Error>::new(1);
+    let request = Request::post(format!("http://churn.example{}", Method::ModelStreamInfer.path()))
+        .header("content-type", grpc::CONTENT_TYPE)
+        .body(body)
+        .expect("a request");
+    let mut client = h2_client(sidecar.address).await;
+    let mut answer = soon(client.send_request(request))
+        .await
+        .expect("a head")
+        .into_body();
+    let message = body_of(&Rows::seeded(3).usual(2)).await;
+    // Far more than is kept of a body. Each message comes back as it is, which as an answer says that there was an error.
+    for sent in 1..=100 {
+        soon(frames.send_data(message.clone())).await.expect("taken");
+        let mut got = 0;
+        while got < message.len() {
+            let frame = soon(answer.frame()).await.expect("a frame").expect("no error");
+            got += frame.into_data().expect("data").len();
+        }
+        if sent % 50 == 0 {
+            let rows = 2.0 * f64::from(sent);
+            eventually("each answered request is seen", || {
+                sidecar.skipped("error_status") == rows
+            })
+            .await;
+        }
+    }
+    assert_eq!(sidecar.skipped("too_large"), 0.0);
+    drop(frames);
+    soon(answer.collect()).await.expect("an end");
+    sidecar.nothing_is_lost(1).await;
 }

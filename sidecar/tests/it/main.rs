@@ -8,6 +8,7 @@ mod grpc;
 mod harness;
 mod lifecycle;
 mod logger;
+mod malformed;
 mod model;
 mod observing;
 mod program;

@@ -42,6 +42,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The p-value that a full window of one of `subjects` may have.
+    pub(crate) fn window_p_value(self, subjects: usize) -> f64 {
+        Rules::new(self, subjects).window_p_value(self.window_rows)
+    }
+
     /// Every value that cannot be used.
     pub(super) fn check(&self) -> Result<(), MonitorError> {
         let checks = [

@@ -11,10 +11,11 @@ use super::track::{Track, Verdict};
 use crate::SplitMix64;
 use crate::binner::{Binner, Place};
 use crate::comparison::{self, Effect};
-use crate::profile::{Kind, Numeric, Subject};
+use crate::profile::{Kind, Numeric, SeasonalCounts, Subject};
 use crate::report::{
     BinReport, Counters, Evidence, MomentsReport, OnsetReport, State, Statistics, SubjectReport,
 };
+use crate::season::{HOURS, HourOfWeek, Season, Strata};
 use crate::sequential::{Bets, ConformalDetector};
 use crate::window::Window;
 
@@ -29,6 +30,7 @@ pub(super) struct SubjectMonitor {
     pub(super) info: SubjectInfo,
     reference: Reference,
     binner: Binner,
+    season: Option<Season>,
     pub(super) state: SubjectState,
 }
 
@@ -39,6 +41,10 @@ pub(super) struct SubjectState {
     totals: Box<[u64]>,
     unseen: u64,
     window: Window,
+    /// Rows of the window per hour of the week; empty without a season.
+    hours: Box<[u32]>,
+    /// Rows since the start per hour of the week, with those of the reference; empty without a season.
+    strata: Strata,
     detector: ConformalDetector,
     ties: SplitMix64,
     serial: Serial,
@@ -52,6 +58,8 @@ pub(super) struct SubjectState {
 #[derive(Clone, Debug)]
 struct Reference {
     counts: Box<[u64]>,
+    /// Rows per cell of the sequential test: `counts`, or with a season the ranks within the hour.
+    cells: Box<[u64]>,
     edges: Box<[f64]>,
     means: Box<[Option<f64>]>,
     moments: Option<MomentsReport>,
@@ -92,9 +100,24 @@ impl Evaluation {
 }
 
 impl SubjectMonitor {
-    pub(super) fn new(subject: &Subject, rules: &Rules, index: usize, track: Track) -> Self {
+    pub(super) fn new(
+        subject: &Subject,
+        season: Option<&SeasonalCounts>,
+        rules: &Rules,
+        index: usize,
+        track: Track,
+    ) -> Self {
         let watched = watched(subject);
         let counts = watched.reference_counts();
+        let seasonal = season.and_then(|counted| {
+            let season = Season::new(counted, counts.len())?;
+            let strata = season.strata(counted);
+            Some((season, strata))
+        });
+        let (season, strata) = seasonal.unzip();
+        let cells = season
+            .as_ref()
+            .map_or_else(|| counts.clone(), Season::rank_reference);
         let centre = subject.numeric.as_ref().map(|n| n.mean.unwrap_or(0.0));
         Self {
             info: SubjectInfo {
@@ -107,14 +130,15 @@ impl SubjectMonitor {
                 class: subject.class.clone(),
                 bins: watched.bin_names(),
             },
-            reference: Reference::new(subject, &counts),
             binner: Binner::new(subject),
             state: SubjectState {
                 track,
                 totals: vec![0; counts.len()].into(),
                 unseen: 0,
                 window: Window::new(counts.len(), centre),
-                detector: ConformalDetector::new(&counts, Bets::for_reference(&counts)),
+                hours: vec![0; if season.is_some() { HOURS } else { 0 }].into(),
+                strata: strata.unwrap_or_default(),
+                detector: ConformalDetector::new(&cells, Bets::for_reference(&cells)),
                 ties: SplitMix64::new(
                     rules.settings.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
                 ),
@@ -122,26 +146,28 @@ impl SubjectMonitor {
                 significant_run: 0,
                 looked_at: 0.0,
             },
+            reference: Reference::new(subject, &counts, cells),
+            season,
         }
     }
 
-    pub(super) fn observe_number(&mut self, x: f64) {
-        self.observe(self.binner.number(x));
+    pub(super) fn observe_number(&mut self, x: f64, hour: HourOfWeek) {
+        self.observe(self.binner.number(x), hour);
     }
 
-    pub(super) fn observe_text(&mut self, text: &[u8]) {
-        self.observe(self.binner.text(text));
+    pub(super) fn observe_text(&mut self, text: &[u8], hour: HourOfWeek) {
+        self.observe(self.binner.text(text), hour);
     }
 
-    pub(super) fn observe_boolean(&mut self, value: bool) {
-        self.observe(self.binner.boolean(value));
+    pub(super) fn observe_boolean(&mut self, value: bool, hour: HourOfWeek) {
+        self.observe(self.binner.boolean(value), hour);
     }
 
-    pub(super) fn observe_missing(&mut self) {
-        self.observe(self.binner.missing());
+    pub(super) fn observe_missing(&mut self, hour: HourOfWeek) {
+        self.observe(self.binner.missing(), hour);
     }
 
-    fn observe(&mut self, place: Place) {
+    fn observe(&mut self, place: Place, hour: HourOfWeek) {
         let state = &mut self.state;
         let bin = match place {
             Place::Number(bin, x) => {
@@ -158,7 +184,18 @@ impl SubjectMonitor {
         if let Some(total) = state.totals.get_mut(bin) {
             *total += 1;
         }
-        if let Some(rank) = state.detector.update(bin, state.ties.uniform()) {
+        let cell = match &self.season {
+            None => bin,
+            Some(season) => {
+                if let Some(rows) = state.hours.get_mut(hour.index()) {
+                    *rows += 1;
+                }
+                // What comes during an episode must not become the reference.
+                let grows = state.track.state.level() == 0;
+                season.rank_cell(&mut state.strata, hour, bin, state.ties.uniform(), grows)
+            }
+        };
+        if let Some(rank) = state.detector.update(cell, state.ties.uniform()) {
             state.serial.update(rank);
         }
     }
@@ -217,14 +254,9 @@ impl SubjectMonitor {
         let shrink = (1.0 - rho) / (1.0 + rho);
 
         let gate = rules.window_p_value(state.window.rows());
-        let compared = comparison::compare(
-            &self.reference.counts,
-            state.window.bins(),
-            self.is_ordered(),
-            shrink,
-            gate,
-        );
-        let wasserstein = self.wasserstein();
+        let reference = self.expected();
+        let compared = comparison::compare(&reference, state.window.bins(), self.is_ordered(), shrink, gate);
+        let wasserstein = self.wasserstein(&reference);
         let statistics = compared.map(|c| Statistics {
             wasserstein,
             // A spread near the smallest number is none: nothing can be told in it.
@@ -238,7 +270,8 @@ impl SubjectMonitor {
         let is_sure = calibrated && state.serial.is_known() && state.detector.evidence() >= rules.evidence;
         let onset = is_sure.then(|| state.detector.onset()).and_then(|onset| {
             let counts: Vec<u64> = onset.counts.iter().map(|n| u64::from(*n)).collect();
-            let effect = comparison::effect(&self.reference.counts, &counts, self.is_ordered())?;
+            let is_ordered = self.is_ordered() || self.season.is_some();
+            let effect = comparison::effect(&self.reference.cells, &counts, is_ordered)?;
             Some(Onset {
                 rows: onset.rows,
                 effect,
@@ -284,6 +317,7 @@ impl SubjectMonitor {
         state.serial.close_window();
         let gate = rules.window_p_value(state.window.rows());
         state.window.clear();
+        state.hours.fill(0);
         let statistics = evaluation.statistics.filter(|_| !evaluation.insufficient);
         if let Some(statistics) = statistics {
             state.significant_run = if statistics.p_value <= gate {
@@ -308,7 +342,7 @@ impl SubjectMonitor {
             // What comes now must not become the reference.
             State::Warning | State::Drift => state.detector.freeze(),
             State::Recovered => {
-                state.detector.rebase(&self.reference.counts);
+                state.detector.rebase(&self.reference.cells);
                 state.detector.restart();
                 state.significant_run = 0;
                 state.looked_at = 0.0;
@@ -364,28 +398,33 @@ impl SubjectMonitor {
     }
 
     fn bins(&self) -> Vec<BinReport> {
-        let (reference, window) = (&self.reference.counts, self.state.window.bins());
-        let terms = comparison::psi_terms(reference, window);
+        let (reference, window) = (self.expected(), self.state.window.bins());
+        let terms = comparison::psi_terms(&reference, window);
         comparison::bin_reports(
             &self.info.bins,
             &self.reference.edges,
-            reference,
+            &reference,
             window,
             &self.state.totals,
             &terms,
         )
     }
 
+    /// Rows per bin that the window is compared with: those of the reference, with a season those of the window's hours.
+    fn expected(&self) -> Cow<'_, [u64]> {
+        let seasonal = self
+            .season
+            .as_ref()
+            .and_then(|season| season.expected(&self.state.hours));
+        seasonal.map_or(Cow::Borrowed(&self.reference.counts), Cow::Owned)
+    }
+
     /// Wasserstein-1 with each bin's rows at its mean; exact for levels, off by at most a bin's width times its share.
-    fn wasserstein(&self) -> Option<f64> {
-        let last = self.reference.counts.len().checked_sub(1)?;
+    fn wasserstein(&self, reference: &[u64]) -> Option<f64> {
+        let last = reference.len().checked_sub(1)?;
         let detection: Vec<Option<f64>> = (0..last).map(|bin| self.state.window.bin_mean(bin)).collect();
         comparison::wasserstein(
-            self.reference
-                .counts
-                .get(..last)?
-                .iter()
-                .zip(&self.reference.means),
+            reference.get(..last)?.iter().zip(&self.reference.means),
             self.state.window.bins().get(..last)?.iter().zip(&detection),
         )
     }
@@ -394,10 +433,13 @@ impl SubjectMonitor {
         matches!(self.info.kind, Kind::Numeric | Kind::TextLength)
     }
 
-    /// Bytes of what changes as rows arrive; what it shares with the profile is not counted.
+    /// Bytes of what changes as rows arrive, and of the season; what else it shares with the profile is not counted.
     pub(super) fn state_bytes(&self) -> usize {
         let state = &self.state;
         size_of::<SubjectState>()
+            + self.season.as_ref().map_or(0, Season::heap_bytes)
+            + state.strata.heap_bytes()
+            + size_of_val(&*state.hours)
             + size_of_val(&*state.totals)
             + state.window.heap_bytes()
             + state.detector.size_bytes()
@@ -429,13 +471,14 @@ impl SubjectState {
 }
 
 impl Reference {
-    fn new(subject: &Subject, counts: &[u64]) -> Self {
+    fn new(subject: &Subject, counts: &[u64], cells: Vec<u64>) -> Self {
         let numeric = subject.numeric.as_ref();
         let bins = subject.reference_counts().len();
         let unseen_category = subject.categorical.as_ref().is_some_and(|c| c.other == 0);
         let unseen = unseen_category || numeric.is_some_and(|n| n.edges.is_empty());
         Self {
             counts: counts.into(),
+            cells: cells.into(),
             edges: numeric.map(|n| n.edges.clone()).unwrap_or_default().into(),
             means: numeric.map(|n| n.means.clone()).unwrap_or_default().into(),
             moments: numeric.and_then(reference_moments),

@@ -46,12 +46,12 @@ pub struct PerformanceSnapshot {
     risk: RiskTracker,
 }
 
-/// The open window, all before it, and what the last full one said.
+/// The open window, all before it, and the last full one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Windowed<T> {
     open: T,
     closed: T,
-    last: Option<Performance>,
+    last: Option<T>,
 }
 
 /// What is known about a model's performance.
@@ -163,32 +163,25 @@ impl PerformanceMonitor {
 
     /// Adds a row's answer as it is given.
     pub fn observe(&mut self, prediction: Prediction<'_>) {
-        let Self {
-            task, curves, state, ..
-        } = self;
-        state.estimated.open.observe(task, prediction);
-        if state.estimated.open.rows() >= self.window_rows {
-            let last = state.estimated.open.evaluate(task, curves);
-            state
-                .estimated
-                .close(last, Estimated::new(task), Estimated::merge);
+        let estimated = &mut self.state.estimated;
+        estimated.open.observe(&self.task, prediction);
+        if estimated.open.rows() >= self.window_rows {
+            estimated.close(Estimated::new(&self.task), Estimated::merge);
         }
     }
 
-    /// Adds a row's answer once its true class is known; true while the error rate is worse than it may be.
+    /// Adds a row's answer once its true class is known; true while the error rate is worse than it may be. A class that does not exist is
+    /// ignored.
     pub fn observe_truth(&mut self, prediction: Prediction<'_>, truth: usize) -> bool {
-        let Self { task, state, .. } = self;
-        if truth >= task.classes().len() {
-            return state.risk.is_alarmed();
+        let PerformanceSnapshot { labelled, risk, .. } = &mut self.state;
+        if truth >= self.task.classes().len() {
+            return risk.is_alarmed();
         }
-        state.labelled.open.observe(task, prediction, truth);
-        if state.labelled.open.rows() >= self.window_rows {
-            let last = state.labelled.open.performance(task);
-            state.labelled.close(last, Labelled::new(task), Labelled::merge);
+        labelled.open.observe(&self.task, prediction, truth);
+        if labelled.open.rows() >= self.window_rows {
+            labelled.close(Labelled::new(&self.task), Labelled::merge);
         }
-        state
-            .risk
-            .update(f64::from(u8::from(prediction.class() != truth)))
+        risk.update(f64::from(u8::from(prediction.class() != truth)))
     }
 
     /// Forgets the evidence against the error rate: a new start after an alarm has been dealt with.
@@ -198,23 +191,18 @@ impl PerformanceMonitor {
 
     /// What is known so far.
     pub fn report(&self) -> PerformanceReport {
-        let state = &self.state;
-        let all = state.estimated.all(Estimated::merge);
-        let estimated = all
-            .evaluate(&self.task, &self.curves)
-            .map(|total| PerformanceViews {
-                window: state.estimated.last.clone(),
-                total,
-            });
-        let all = state.labelled.all(Labelled::merge);
-        let labels = all.performance(&self.task).map(|total| PerformanceViews {
-            window: state.labelled.last.clone(),
-            total,
-        });
+        let PerformanceSnapshot {
+            estimated,
+            labelled,
+            risk,
+            ..
+        } = &self.state;
+        let estimated = estimated.views(Estimated::merge, |state| state.evaluate(&self.task, &self.curves));
+        let labels = labelled.views(Labelled::merge, |state| state.performance(&self.task));
         let mut report = PerformanceReport {
             estimated,
             labels,
-            risk: RiskReport::new(&state.risk),
+            risk: RiskReport::new(risk),
         };
         report.contradict();
         report
@@ -242,10 +230,10 @@ impl PerformanceMonitor {
                 found: state.classes.clone(),
             });
         }
-        for part in [&state.estimated.open, &state.estimated.closed] {
+        for part in state.estimated.parts() {
             part.check(&self.task)?;
         }
-        for part in [&state.labelled.open, &state.labelled.closed] {
+        for part in state.labelled.parts() {
             part.check(&self.task)?;
         }
         Ok(())
@@ -261,16 +249,26 @@ impl<T: Clone> Windowed<T> {
         }
     }
 
-    fn close(&mut self, last: Option<Performance>, empty: T, merge: fn(&mut T, &T)) {
-        self.last = last;
-        merge(&mut self.closed, &self.open);
-        self.open = empty;
+    fn parts(&self) -> impl Iterator<Item = &T> {
+        [&self.open, &self.closed].into_iter().chain(&self.last)
     }
 
-    fn all(&self, merge: fn(&mut T, &T)) -> T {
+    fn close(&mut self, empty: T, merge: fn(&mut T, &T)) {
+        merge(&mut self.closed, &self.open);
+        self.last = Some(std::mem::replace(&mut self.open, empty));
+    }
+
+    fn views(
+        &self,
+        merge: fn(&mut T, &T),
+        evaluate: impl Fn(&T) -> Option<Performance>,
+    ) -> Option<PerformanceViews> {
         let mut all = self.closed.clone();
         merge(&mut all, &self.open);
-        all
+        Some(PerformanceViews {
+            total: evaluate(&all)?,
+            window: self.last.as_ref().and_then(evaluate),
+        })
     }
 }
 

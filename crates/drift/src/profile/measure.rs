@@ -1,16 +1,12 @@
-//! How a classifier did on rows whose truth is known: [`Training`] and the bins of a [`Calibration`](super::Calibration).
+//! How a classifier did on rows whose truth is known: the section [`Training`].
 //!
 //! Sums are [`fsum`]s and counts are whole numbers, so that writers in other languages get equal numbers; the steps are
 //! those of `schema/README.md`.
 
 use std::cmp::Ordering;
 
-use super::{CalibrationBin, Training};
-use crate::describe::quantile;
+use super::Training;
 use crate::fsum::fsum;
-
-/// Bins asked for in a calibration curve.
-const CALIBRATION_BINS: usize = 10;
 
 /// What a classifier answered on rows whose truth is known. Every list of rows has the same length.
 #[derive(Clone, Copy, Debug)]
@@ -115,55 +111,9 @@ fn auc(scores: &[f64], happened: &[bool]) -> Option<f64> {
     (pairs > 0).then(|| twice as f64 / (2 * pairs) as f64)
 }
 
-/// How often what was predicted happened: bins that split `[0, 1]` at the deciles of the predictions.
-///
-/// `probabilities`, in `[0, 1]`, and `happened`: shape `[rows]`. A bin holds `lower ≤ p < upper`, the last one also
-/// `p = 1`; one without rows says what its middle predicts.
-pub fn calibration_bins(probabilities: &[f64], happened: &[bool]) -> Vec<CalibrationBin> {
-    let mut rows: Vec<(f64, bool)> = probabilities
-        .iter()
-        .copied()
-        .zip(happened.iter().copied())
-        .collect();
-    rows.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let sorted: Vec<f64> = rows.iter().map(|(p, _)| *p).collect();
-    let mut limits = vec![0.0];
-    for k in 1..CALIBRATION_BINS {
-        let cut = quantile(&sorted, k as f64 / CALIBRATION_BINS as f64);
-        limits.extend(cut.filter(|cut| *cut < 1.0 && limits.last().is_some_and(|last| last < cut)));
-    }
-    limits.push(1.0);
-    let last = limits.len() - 2;
-    let bin = |(i, ends): (usize, &[f64])| {
-        let (lower, upper) = (ends[0], ends[1]);
-        let start = sorted.partition_point(|p| *p < lower);
-        let end = if i == last {
-            sorted.len()
-        } else {
-            sorted.partition_point(|p| *p < upper)
-        };
-        let own = &rows[start..end];
-        let mean = fsum(own.iter().map(|(p, _)| *p)) / own.len() as f64;
-        let predicted = if own.is_empty() {
-            0.5 * lower + 0.5 * upper
-        } else {
-            mean
-        };
-        let yes = own.iter().filter(|(_, happened)| *happened).count();
-        CalibrationBin {
-            lower,
-            upper,
-            count: own.len() as u64,
-            predicted,
-            observed: share(yes, own.len()).unwrap_or(predicted),
-        }
-    };
-    limits.windows(2).enumerate().map(bin).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Answers, CalibrationBin, auc, calibration_bins};
+    use super::{Answers, auc};
     use crate::profile::Training;
 
     const TRUTH: [&str; 6] = ["yes", "no", "yes", "no", "yes", "no"];
@@ -246,49 +196,5 @@ mod tests {
                 .log_loss
                 .is_some_and(|l| (l - 52.0 * std::f64::consts::LN_2).abs() < 1e-12)
         );
-    }
-
-    #[test]
-    fn calibration_bins_are_cut_at_deciles_and_hold_every_row_once() {
-        let probabilities: Vec<f64> = (0..=100).rev().map(|i| f64::from(i) / 100.0).collect();
-        let happened: Vec<bool> = probabilities.iter().map(|p| *p >= 0.5).collect();
-        let bins = calibration_bins(&probabilities, &happened);
-        assert_eq!(bins.len(), 10);
-        assert_eq!(bins.iter().map(|b| b.count).sum::<u64>(), 101);
-        let middle = (bins[5].lower, bins[5].upper, bins[5].count, bins[5].observed);
-        assert_eq!(middle, (0.5, 0.6, 10, 1.0));
-        assert!((bins[5].predicted - 0.545).abs() < 1e-15);
-        assert_eq!(
-            (bins[9].upper, bins[9].count),
-            (1.0, 11),
-            "the last one holds p = 1"
-        );
-    }
-
-    #[test]
-    fn few_different_predictions_make_few_bins() {
-        let bins = calibration_bins(&[0.0, 1.0, 1.0, 1.0], &[true, true, true, false]);
-        assert_eq!(
-            bins.len(),
-            4,
-            "the deciles below the second row lie between 0 and 1"
-        );
-        let counts: Vec<u64> = bins.iter().map(|b| b.count).collect();
-        assert_eq!(counts, [1, 0, 0, 3]);
-        assert_eq!((bins[0].predicted, bins[0].observed), (0.0, 1.0));
-        assert_eq!(bins[1].predicted, 0.5 * bins[1].lower + 0.5 * bins[1].upper);
-        assert_eq!(bins[1].observed, bins[1].predicted, "nothing is known");
-        assert_eq!((bins[3].predicted, bins[3].observed), (1.0, 2.0 / 3.0));
-        for probability in [0.0, 1.0] {
-            let whole = CalibrationBin {
-                lower: 0.0,
-                upper: 1.0,
-                count: 3,
-                predicted: probability,
-                observed: 0.0,
-            };
-            assert_eq!(calibration_bins(&[probability; 3], &[false; 3]), [whole]);
-        }
-        assert_eq!(calibration_bins(&[], &[])[0].count, 0);
     }
 }

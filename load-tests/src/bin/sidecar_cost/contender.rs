@@ -53,12 +53,16 @@ impl Place {
         Server::start(&self.programs.join("constant-server"), &[], self.cpus.as_deref())
     }
 
-    /// A sidecar in front of `upstream`; with profiles, or forwarding only.
-    pub(crate) fn sidecar(&self, upstream: SocketAddr, profiles: &[String]) -> anyhow::Result<Server> {
+    /// A sidecar in front of `upstream`, with its analysis `on` or `off`.
+    pub(crate) fn sidecar(
+        &self,
+        upstream: SocketAddr,
+        analysis: &str,
+        profiles: &[String],
+    ) -> anyhow::Result<Server> {
         let mut flags = vec!["--upstream".to_owned(), format!("http://{upstream}")];
-        if profiles.is_empty() {
-            flags.extend(["--model-dir".to_owned(), "/nonexistent".to_owned()]);
-        }
+        flags.extend(["--analysis".to_owned(), analysis.to_owned()]);
+        flags.extend(["--model-dir".to_owned(), "/nonexistent".to_owned()]);
         for profile in profiles {
             flags.extend(["--profile".to_owned(), profile.clone()]);
         }
@@ -102,8 +106,8 @@ impl Running {
                 _directory: None,
             },
             Contender::Nginx => nginx(place, upstream)?,
-            Contender::Off => one(place.sidecar(upstream, &[])?),
-            Contender::On => one(place.sidecar(upstream, profiles)?),
+            Contender::Off => one(place.sidecar(upstream, "off", profiles)?),
+            Contender::On => one(place.sidecar(upstream, "on", profiles)?),
         })
     }
 

@@ -5,7 +5,6 @@
 mod contender;
 mod measure;
 mod report;
-mod traffic;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -16,11 +15,11 @@ use anyhow::Context as _;
 use clap::Parser;
 use plumbline_load_tests::process;
 use plumbline_load_tests::table::median;
+use plumbline_load_tests::traffic::{Cell, Traffic};
 
 use self::contender::{Contender, Place, Running, memory};
 use self::measure::{Care, Figures, Load, arrivals};
 use self::report::Memory;
-use self::traffic::{Cell, Traffic};
 
 /// CPU a request, added latency and memory of the sidecar, beside nginx and nothing, interleaved.
 #[derive(Debug, Parser)]
@@ -215,7 +214,7 @@ fn idle(place: &Place, upstream: std::net::SocketAddr, running: &[Running]) -> a
         ("sidecar, idle, no profile", vec![]),
         ("sidecar, idle, a profile of 30 features", vec![small]),
     ] {
-        let sidecar = place.sidecar(upstream, &profiles)?;
+        let sidecar = place.sidecar(upstream, "on", &profiles)?;
         std::thread::sleep(SETTLE);
         let (resident, proportional) = memory(sidecar.pid())?;
         memories.push(Memory {

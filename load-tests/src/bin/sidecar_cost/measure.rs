@@ -10,9 +10,9 @@ use plumbline_load_tests::load::{self, Plan};
 use plumbline_load_tests::process::{MachineTime, cpu};
 use plumbline_load_tests::schedule::Arrivals;
 use plumbline_load_tests::table::median;
+use plumbline_load_tests::traffic::{Cell, Traffic};
 
 use crate::contender::{Contender, Running};
-use crate::traffic::{Cell, Traffic};
 
 /// Before each measurement.
 const WARM_UP: Duration = Duration::from_millis(200);

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use plumbline_load_tests::ratio::{Interval, Verdict};
 use plumbline_load_tests::table::{Table, figure, median};
+use plumbline_load_tests::traffic::Traffic;
 
 use crate::Arguments;
 use crate::contender::Contender;
 use crate::measure::{Figures, Load, Pick};
-use crate::traffic::Traffic;
 
 /// One mebibyte.
 const MIB: f64 = 1_048_576.0;

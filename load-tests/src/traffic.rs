@@ -1,4 +1,4 @@
-//! What is sent, and the reference profile that matches it.
+//! Requests for the constant-answer server behind a sidecar, and the reference profile that matches them.
 
 use std::path::Path;
 
@@ -7,9 +7,10 @@ use plumbline_drift::profile::{
     DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Role,
 };
 use plumbline_drift::{Profile, SubjectBuilder};
-use plumbline_load_tests::client::Http;
-use plumbline_load_tests::inputs::{Input, InputSpec, Values};
-use plumbline_load_tests::request::{Encoding, Request};
+
+use crate::client::Http;
+use crate::inputs::{Input, InputSpec, Values};
+use crate::request::{Encoding, Request};
 
 /// Different bodies, sent in turn: as many different values does a feature have.
 const BODIES: usize = 256;
@@ -19,7 +20,7 @@ const REFERENCE_ROWS: usize = 2_048;
 
 /// One kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub(crate) enum Cell {
+pub enum Cell {
     /// 30 FP64 features as V2 JSON: about 0.9 KB with its head.
     SmallJson,
     /// 1,000 FP32 features as V2 JSON.
@@ -33,7 +34,8 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    pub(crate) const ALL: [Self; 5] = [
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
         Self::SmallJson,
         Self::WideJson,
         Self::WideBinary,
@@ -42,7 +44,7 @@ impl Cell {
     ];
 
     /// As the tables have it.
-    pub(crate) fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Cell::SmallJson => "HTTP/1.1, V2 JSON, 30 features",
             Cell::WideJson => "HTTP/1.1, V2 JSON, 1,000 features",
@@ -53,7 +55,7 @@ impl Cell {
     }
 
     /// The model that is asked; each cell has its own, and with it its own profile.
-    pub(crate) fn model(self) -> &'static str {
+    pub fn model(self) -> &'static str {
         match self {
             Cell::SmallJson => "small-json",
             Cell::WideJson => "wide-json",
@@ -63,7 +65,8 @@ impl Cell {
         }
     }
 
-    pub(crate) fn http(self) -> Http {
+    /// The version of HTTP that it is sent over.
+    pub fn http(self) -> Http {
         match self {
             Cell::SmallGrpc | Cell::WideGrpc => Http::Two,
             Cell::SmallJson | Cell::WideJson | Cell::WideBinary => Http::One,
@@ -92,51 +95,80 @@ impl Cell {
 }
 
 /// The requests of one cell, and the profile of the rows in them.
-pub(crate) struct Traffic {
-    pub(crate) cell: Cell,
-    pub(crate) requests: Vec<Request>,
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    /// Their kind.
+    pub cell: Cell,
+    /// The requests.
+    pub requests: Vec<Request>,
+    rows: Vec<Input>,
     profile: Profile,
 }
 
 impl Traffic {
-    pub(crate) fn new(cell: Cell) -> anyhow::Result<Self> {
+    /// The same requests each time.
+    ///
+    /// # Errors
+    /// None, unless an encoding or the profile's rules have changed.
+    pub fn new(cell: Cell) -> anyhow::Result<Self> {
         let spec = cell.input();
         let mut random = fastrand::Rng::with_seed(1);
         let rows: Vec<Input> = (0..BODIES)
             .map(|_| spec.random(1, &mut random))
             .collect::<Result<_, _>>()?;
-        let requests = rows
-            .iter()
-            .map(|row| {
-                let mut request = Request::infer(cell.encoding(), cell.model(), std::slice::from_ref(row))?;
-                if request.encoding == Encoding::V2Binary {
-                    // The constant answer is JSON.
-                    request.encoding = Encoding::V2;
-                }
-                Ok(request)
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let profile = profile(cell, &rows)?;
         Ok(Self {
             cell,
-            requests,
-            profile,
+            requests: requests(cell, &rows)?,
+            profile: profile(cell, &rows)?,
+            rows,
         })
     }
 
+    /// Requests whose values are all larger by `shift` than those of the profile.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn shifted(&self, shift: f64) -> anyhow::Result<Vec<Request>> {
+        let mut rows = self.rows.clone();
+        for row in &mut rows {
+            match &mut row.values {
+                Values::F64(values) => values.iter_mut().for_each(|value| *value += shift),
+                Values::F32(values) => values.iter_mut().for_each(|value| *value += shift as f32),
+                Values::Int(_) | Values::Bool(_) | Values::Text(_) => {}
+            }
+        }
+        requests(self.cell, &rows)
+    }
+
     /// Bytes of a request's body, on average.
-    pub(crate) fn body_bytes(&self) -> usize {
+    pub fn body_bytes(&self) -> usize {
         let all: usize = self.requests.iter().map(|request| request.body.len()).sum();
         all / self.requests.len()
     }
 
     /// Writes the profile into `directory` and gives the flag's value that names it.
-    pub(crate) fn write_profile(&self, directory: &Path) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_profile(&self, directory: &Path) -> anyhow::Result<String> {
         let file = directory.join(format!("{}.json", self.cell.model()));
         std::fs::write(&file, self.profile.to_json())
             .with_context(|| format!("cannot write {}", file.display()))?;
         Ok(file.to_str().context("a path that is text")?.to_owned())
     }
+}
+
+fn requests(cell: Cell, rows: &[Input]) -> anyhow::Result<Vec<Request>> {
+    rows.iter()
+        .map(|row| {
+            let mut request = Request::infer(cell.encoding(), cell.model(), std::slice::from_ref(row))?;
+            if request.encoding == Encoding::V2Binary {
+                // The constant answer is JSON.
+                request.encoding = Encoding::V2;
+            }
+            Ok(request)
+        })
+        .collect()
 }
 
 /// The constant answers of `constant-server` are the outputs.
@@ -148,7 +180,7 @@ fn profile(cell: Cell, rows: &[Input]) -> anyhow::Result<Profile> {
     let value = |row: &Input, column: usize| match &row.values {
         Values::F64(values) => values[column],
         Values::F32(values) => f64::from(values[column]),
-        other => f64::from(u8::try_from(other.len()).unwrap_or(0)),
+        Values::Int(_) | Values::Bool(_) | Values::Text(_) => f64::NAN,
     };
     let reference = || rows.iter().cycle().take(REFERENCE_ROWS);
     let features = (0..rows[0].values.len())
@@ -226,6 +258,9 @@ mod tests {
             // What is sent is what the reference was made of.
             let numeric = traffic.profile.features[0].numeric.as_ref().expect("a number");
             assert_eq!(numeric.counts.iter().sum::<u64>(), REFERENCE_ROWS as u64);
+            let shifted = traffic.shifted(3.0).expect("requests");
+            assert_eq!(shifted.len(), traffic.requests.len());
+            assert_ne!(shifted[0].body, traffic.requests[0].body);
         }
     }
 }
