@@ -182,7 +182,9 @@ fn keeper(
     metrics: &Metrics,
     observing: &Arc<Observing>,
 ) -> anyhow::Result<(References, Option<Keeper>)> {
-    let references = References::new(config, metrics);
+    let place = config.state_dir.clone().unwrap_or_default();
+    let references = References::new(config, metrics)
+        .with_context(|| format!("cannot use the state directory {} (state_dir)", place.display()))?;
     if config.analysis == Switch::Off {
         tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
         return Ok((references, None));
@@ -311,8 +313,7 @@ struct ModelPerformance {
 fn performance_page(models: &Models, query: &str) -> Page {
     let model = wanted(query, "model");
     let report = |known: &Arc<Model>| {
-        let report =
-            known.with_analysis(|analysis| analysis.performance().map(|performance| performance.report()));
+        let report = known.with_analysis(|analysis| analysis.performance_report());
         Some(ModelPerformance {
             model: known.name.clone(),
             version: known.version.clone(),

@@ -356,17 +356,7 @@ impl Config {
             trusted,
             "is needed for https://, and only for it",
         );
-        for name in [
-            "upstream_connect_timeout",
-            "upstream_timeout",
-            "upstream_probe",
-            "profile_poll",
-            "window_time",
-            "feedback_ttl",
-        ] {
-            let time: Duration = reader.value(name);
-            reader.check(name, !time.is_zero(), "must be longer than 0");
-        }
+        check_times(reader);
         let plain = |url: &Option<http::Uri>| url.as_ref().is_none_or(|url| url.scheme_str() == Some("http"));
         reader.check(
             "events_to",
@@ -500,6 +490,20 @@ fn read_profiles(reader: &mut Reader) -> Vec<NamedProfile> {
         }
     }
     profiles
+}
+
+fn check_times(reader: &mut Reader) {
+    for name in [
+        "upstream_connect_timeout",
+        "upstream_timeout",
+        "upstream_probe",
+        "profile_poll",
+        "window_time",
+        "feedback_ttl",
+    ] {
+        let time: Duration = reader.value(name);
+        reader.check(name, !time.is_zero(), "must be longer than 0");
+    }
 }
 
 fn profile_files(reader: &mut Reader) -> Vec<(Option<String>, PathBuf)> {

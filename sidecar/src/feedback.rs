@@ -161,6 +161,7 @@ impl Feedback {
                 Miss::NoRow { rows } => invalid(&format!("the request had {rows} rows, counted from 0")),
             })?;
             if performance.label(&prediction, truth) {
+                analysis.touch();
                 Ok(())
             } else {
                 Err(invalid("the model told no class for this row"))

@@ -20,6 +20,7 @@ mod observer;
 mod profiles;
 mod references;
 mod skip;
+mod state;
 mod tee;
 mod upstream;
 

@@ -4,6 +4,7 @@ mod feedback;
 mod logger;
 mod performance;
 mod reference;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,6 +25,7 @@ pub(crate) use logger::LoggerMetrics;
 use performance::PerformanceFamilies;
 pub(crate) use performance::PerformanceMetrics;
 use reference::ReferenceSourceMetrics;
+pub(crate) use state::StateMetrics;
 
 use crate::skip::SkipReason;
 
@@ -66,6 +68,7 @@ pub(crate) struct Metrics {
     pub(crate) feedback: FeedbackMetrics,
     performance: PerformanceFamilies,
     pub(crate) references: ReferenceSourceMetrics,
+    pub(crate) state: StateMetrics,
 }
 
 /// Rows per bin of each model's reference, what rules compare the bin counters with.
@@ -322,6 +325,7 @@ impl Metrics {
             feedback: FeedbackMetrics::declare(registry),
             performance: PerformanceFamilies::declare(registry),
             references: ReferenceSourceMetrics::declare(registry),
+            state: StateMetrics::declare(registry),
         }
     }
 

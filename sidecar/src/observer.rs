@@ -18,7 +18,7 @@ use plumbline_inference_protocol::ModelRef;
 use tokio::sync::watch;
 
 use analysis::Observed;
-pub(crate) use analysis::{Analysis, Change, identity as profile_identity};
+pub(crate) use analysis::{Analysis, AnalysisState, Change, identity as profile_identity};
 pub(crate) use learning::GENERATOR as LEARNED_BY;
 use learning::{Learner, Progress};
 pub(crate) use mapping::Column;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use plumbline_drift::monitor::MonitorError;
 use plumbline_drift::{Profile, Settings};
@@ -18,6 +19,10 @@ use crate::models::{Model, Models};
 use crate::observation::Observing;
 use crate::observer::{Analysis, profile_identity};
 use crate::profiles::{BadProfile, Found, Watch, find};
+use crate::state::StateDir;
+
+/// How often what has changed is stored: with the time to write it, well below a second.
+const SAVE: Duration = Duration::from_millis(500);
 
 /// Ending of a file with a learned profile.
 const LEARNED: &str = "learned.json";
@@ -29,17 +34,23 @@ pub(crate) struct References {
     learn_rows: u64,
     /// Where learned profiles are kept across restarts.
     directory: Option<PathBuf>,
+    /// Where states are.
+    state: Option<StateDir>,
     metrics: Metrics,
 }
 
 impl References {
-    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Self {
-        Self {
+    /// # Errors
+    /// The system's, when the state directory cannot be used.
+    pub(crate) fn new(config: &Config, metrics: &Metrics) -> std::io::Result<Self> {
+        let open = |directory| StateDir::open(directory, metrics.state.clone());
+        Ok(Self {
+            state: config.state_dir.as_deref().map(open).transpose()?,
             settings: config.drift,
             learn_rows: config.learn_rows,
             directory: config.state_dir.clone(),
             metrics: metrics.clone(),
-        }
+        })
     }
 
     /// Takes up the profiles that there are at the start.
@@ -66,6 +77,12 @@ impl References {
                 tracing::warn!(model.name = model, %error, "unusable reference profile; forwarding without drift detection");
                 self.metrics.profile_loaded(&model, false);
             }
+        }
+    }
+
+    fn save(&self, models: &Models) {
+        if let Some(state) = &self.state {
+            state.save(models);
         }
     }
 
@@ -186,7 +203,7 @@ impl References {
         named.profile.model.name.clone_from(&named.model);
         let NamedProfile { model, profile } = named;
         let version = &profile.model.version;
-        let analysis = Analysis::new(&profile, self.settings, &self.metrics, [&model, version])?;
+        let mut analysis = Analysis::new(&profile, self.settings, &self.metrics, [&model, version])?;
         tracing::info!(
             model.name = model,
             model.version = version,
@@ -194,6 +211,11 @@ impl References {
             subjects = profile.subjects().count(),
             "reference profile loaded"
         );
+        if let Some(state) = &self.state {
+            state.restore(&model, version, |state| {
+                analysis.go_on(&profile, self.settings, state)
+            });
+        }
         models.set_analysis(&model, version, analysis);
         Ok(())
     }
@@ -204,7 +226,7 @@ fn tell(bad: &BadProfile, what: &str) {
     tracing::warn!(model.name = model, profile = %path.display(), error = %reason, "{what}");
 }
 
-/// The thread that looks at the files.
+/// The thread that looks at the files and stores the state.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     thread: Option<JoinHandle<()>>,
@@ -228,11 +250,18 @@ impl Keeper {
         let thread = std::thread::Builder::new()
             .name("sidecar-keeper".to_owned())
             .spawn(move || {
-                while stopped.recv_timeout(poll) == Err(RecvTimeoutError::Timeout) {
+                let mut looked = Instant::now();
+                while stopped.recv_timeout(poll.min(SAVE)) == Err(RecvTimeoutError::Timeout) {
+                    references.save(&observing.models);
+                    if looked.elapsed() < poll {
+                        continue;
+                    }
+                    looked = Instant::now();
                     if let Some(found) = watch.changed() {
                         references.refresh(&observing.models, found);
                     }
                 }
+                references.save(&observing.models);
             })?;
         Ok(Self {
             thread: Some(thread),

@@ -1,7 +1,11 @@
 //! How well one model does, as its own probabilities and the labels that come back tell, and the series that show it.
 
 use plumbline_drift::Profile;
-use plumbline_drift::performance::{PerformanceMonitor, PerformanceReport, PerformanceSettings, Prediction};
+use plumbline_drift::performance::{
+    PerformanceError, PerformanceMonitor, PerformanceReport, PerformanceSettings, PerformanceSnapshot,
+    Prediction,
+};
+use plumbline_drift::report::DriftReport;
 use smallvec::SmallVec;
 
 use super::store::Predictions;
@@ -12,6 +16,7 @@ use crate::observer::Column;
 #[derive(Debug)]
 pub(crate) struct Performance {
     monitor: PerformanceMonitor,
+    settings: PerformanceSettings,
     metrics: PerformanceMetrics,
     /// Subject of the predicted class, and of the probability of each class.
     label: Option<usize>,
@@ -47,6 +52,7 @@ impl Performance {
             row: vec![f64::NAN; probabilities.len()],
             probabilities,
             monitor,
+            settings,
             metrics,
             changed: false,
         })
@@ -116,15 +122,38 @@ impl Performance {
         true
     }
 
-    /// What is known so far.
-    pub(crate) fn report(&self) -> PerformanceReport {
-        self.monitor.report()
+    /// Everything that changes with rows and labels.
+    pub(crate) fn snapshot(&self) -> PerformanceSnapshot {
+        self.monitor.snapshot()
+    }
+
+    /// Goes on where `stored` was.
+    ///
+    /// # Errors
+    /// It is of another model, or damaged; then nothing changes.
+    pub(crate) fn go_on(
+        &mut self,
+        profile: &Profile,
+        stored: PerformanceSnapshot,
+    ) -> Result<(), PerformanceError> {
+        self.monitor = PerformanceMonitor::restore(profile, self.settings, stored)?;
+        self.changed = true;
+        Ok(())
+    }
+
+    /// What is known so far; `drift` is what the last window said about the inputs.
+    pub(crate) fn report(&self, drift: Option<&DriftReport>) -> PerformanceReport {
+        let mut report = self.monitor.report();
+        if let Some(drift) = drift {
+            report.doubt_inputs(drift);
+        }
+        report
     }
 
     /// Brings the series up to date.
-    pub(crate) fn publish(&mut self) {
+    pub(crate) fn publish(&mut self, drift: Option<&DriftReport>) {
         if std::mem::take(&mut self.changed) {
-            self.metrics.show(&self.monitor.report());
+            self.metrics.show(&self.report(drift));
         }
     }
 }

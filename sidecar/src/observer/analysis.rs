@@ -1,13 +1,19 @@
 //! One model's comparison with its profile, and the series that show it.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use plumbline_drift::Profile;
 use plumbline_drift::monitor::{Monitor, MonitorError, Settings};
+use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::profile::Role;
 use plumbline_drift::report::{DriftReport, State, SubjectReport};
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use state::AnalysisState;
 
 use super::Skipped;
 use super::decode::Rows;
@@ -20,9 +26,7 @@ use crate::skip::SkipReason;
 #[derive(Debug)]
 pub(crate) struct Analysis {
     monitor: Monitor,
-    /// Start of the profile's digest: what sets it apart from the model's earlier profiles.
-    profile: String,
-    learned: bool,
+    profile: ProfileIdentity,
     /// Rows that a window needs for a verdict.
     min_rows: u64,
     inputs: Side,
@@ -41,6 +45,17 @@ pub(crate) struct Analysis {
     told_missing_subjects: bool,
     /// Whether rows have come since the counters of bins were brought up to date.
     unpublished: bool,
+    /// Rows or labels that have not been stored.
+    changed: bool,
+}
+
+/// Which profile it is.
+#[derive(Debug)]
+struct ProfileIdentity {
+    /// Start of its digest: what sets it apart from the model's earlier profiles.
+    digest: String,
+    /// Whether it was made out of the model's own rows.
+    learned: bool,
 }
 
 /// One subject's series, and what they have been told.
@@ -61,7 +76,7 @@ struct Confidence {
 }
 
 /// An episode that is under way.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Episode {
     number: u64,
     started_at_unix_ms: i64,
@@ -134,8 +149,10 @@ impl Analysis {
             .collect();
         Ok(Self {
             monitor,
-            profile: identity(profile),
-            learned: profile.generator.name == super::LEARNED_BY,
+            profile: ProfileIdentity {
+                digest: identity(profile),
+                learned: profile.generator.name == super::LEARNED_BY,
+            },
             min_rows: settings.min_rows,
             inputs,
             outputs,
@@ -148,6 +165,7 @@ impl Analysis {
             episode: None,
             performance: Performance::new(profile, settings.window_rows, metrics.performance(labels)),
             told_missing_subjects: false,
+            changed: false,
             unpublished: false,
         })
     }
@@ -174,6 +192,7 @@ impl Analysis {
             .map(|confidence| confidence.of(&columns))
             .collect();
         self.unpublished = true;
+        self.changed = true;
         let mut changes = Vec::new();
         for row in 0..count {
             for column in &columns {
@@ -194,7 +213,7 @@ impl Analysis {
 
     /// Whether the profile was learned from the model's own rows.
     pub(crate) fn is_learned(&self) -> bool {
-        self.learned
+        self.profile.learned
     }
 
     /// Takes back what the states say: rows are compared with something else from now on.
@@ -211,12 +230,18 @@ impl Analysis {
 
     /// Identity of the profile.
     pub(crate) fn profile(&self) -> &str {
-        &self.profile
+        &self.profile.digest
     }
 
     /// How well the model does, when it is a classifier.
     pub(crate) fn performance(&mut self) -> Option<&mut Performance> {
         self.performance.as_mut()
+    }
+
+    /// What is known about that.
+    pub(crate) fn performance_report(&self) -> Option<PerformanceReport> {
+        let performance = self.performance.as_ref()?;
+        Some(performance.report(self.last_closed.as_ref()))
     }
 
     /// Closes a window that has been open for `window_time`.
@@ -257,6 +282,7 @@ impl Analysis {
     }
 
     fn close_window(&mut self, now_unix_ms: i64) -> Option<Change> {
+        self.changed = true;
         let report = self.monitor.close_window(now_unix_ms);
         if !report.window.closed {
             // Too few rows for a verdict: it goes on, and is looked at again after the same time.
@@ -311,7 +337,7 @@ impl Analysis {
         };
         let change = Change {
             state,
-            profile: self.profile.clone(),
+            profile: self.profile.digest.clone(),
             started_at_unix_ms: episode.started_at_unix_ms,
             rows: report.rows_total - episode.rows_before,
             report,
@@ -324,14 +350,15 @@ impl Analysis {
 
     /// Brings the counters of bins up to date; they only ever rise.
     pub(super) fn publish(&mut self) {
+        // Labels come without rows.
+        if let Some(performance) = &mut self.performance {
+            performance.publish(self.last_closed.as_ref());
+        }
         if !std::mem::take(&mut self.unpublished) {
             return;
         }
         for (index, subject) in self.subjects.iter_mut().enumerate() {
             subject.publish(&self.monitor, index);
-        }
-        if let Some(performance) = &mut self.performance {
-            performance.publish();
         }
     }
 
@@ -393,6 +420,15 @@ impl RowConfidence<'_> {
 }
 
 impl Subject {
+    /// Counts that a series need not tell: an earlier process has.
+    fn take_for_told(&mut self, monitor: &Monitor, index: usize) {
+        self.bins.clear();
+        self.bins.extend_from_slice(monitor.cumulative(index));
+        let counters = monitor.counters(index);
+        (self.missing, self.out_of_range, self.unseen) =
+            (counters.missing, counters.out_of_range, counters.unseen);
+    }
+
     fn publish(&mut self, monitor: &Monitor, index: usize) {
         let cumulative = monitor.cumulative(index);
         for (at, (&now, told)) in cumulative.iter().zip(&mut self.bins).enumerate() {
