@@ -1,6 +1,7 @@
 //! Ten thousand stationary streams of every shape, and how many of them ever raise an alarm, as a table in Markdown.
 //!
-//! Usage: `false_alarms [--streams N] [--threads N] [--output FILE]`. Ends with status 1 when a promise is broken.
+//! Usage: `false_alarms [--streams N] [--subjects N] [--threads N] [--output FILE]`; with `--subjects`, models of so many only. Ends with
+//! status 1 when a promise is broken.
 
 mod simulation;
 
@@ -31,6 +32,7 @@ const DOUBTLESS: f64 = 0.999;
 
 struct Options {
     streams: u64,
+    subjects: Option<u64>,
     threads: u64,
     output: Option<std::path::PathBuf>,
 }
@@ -38,6 +40,7 @@ struct Options {
 fn options() -> Result<Options, String> {
     let mut options = Options {
         streams: 10_000,
+        subjects: None,
         threads: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         output: None,
     };
@@ -53,9 +56,14 @@ fn options() -> Result<Options, String> {
         };
         match flag.as_str() {
             "--streams" => options.streams = number()?,
+            "--subjects" => options.subjects = Some(number()?),
             "--threads" => options.threads = number()?,
             "--output" => options.output = Some(value.into()),
-            _ => return Err(format!("{flag}: expected --streams, --threads or --output")),
+            _ => {
+                return Err(format!(
+                    "{flag}: expected --streams, --subjects, --threads or --output"
+                ));
+            }
         }
     }
     Ok(options)
@@ -107,7 +115,8 @@ fn main() -> ExitCode {
          | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | --- |\n",
     );
     let mut all_kept = true;
-    for (case, law) in cases() {
+    let wanted = |case: &Case| options.subjects.is_none_or(|n| case.subjects as u64 == n);
+    for (case, law) in cases().filter(|(case, _)| wanted(case)) {
         let Outcome {
             streams,
             evidence,
