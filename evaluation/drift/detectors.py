@@ -19,8 +19,8 @@ from .streams import Stream, load
 HERE = pathlib.Path(__file__).parent
 #: The peers are not to report home.
 QUIET = {"NML_DISABLE_USAGE_LOGGING": "1", "DO_NOT_TRACK": "1"}
-#: Windows of Evidently in rows, and the repetitions that they see: a window costs a second or so, whatever its rows.
-EVIDENTLY = ((500, 1_000), (100, 3))
+#: More repetitions than there are.
+EVERY = 1_000
 #: False alarms in 10,000 clean rows that a matched setting may have: what our own test was seen to have, rounded up.
 MATCHED_RATE = 0.02
 #: Groups whose clean rows settings are matched on.
@@ -58,8 +58,8 @@ class Onset:
 class Runner:
     """Runs programs over the streams of one folder; what was run before on the same streams is not run again."""
 
-    def __init__(self, streams: pathlib.Path, evaluate: pathlib.Path, setup: pathlib.Path, kswin: int) -> None:
-        self.path, self.evaluate, self.setup, self.kswin = streams, evaluate, setup, kswin
+    def __init__(self, streams: pathlib.Path, evaluate: pathlib.Path, setup: pathlib.Path, slow: int) -> None:
+        self.path, self.evaluate, self.setup, self.slow = streams, evaluate, setup, slow
         self.streams = load(streams)
         self.onsets: list[Onset] = []
 
@@ -71,17 +71,18 @@ class Runner:
         judged.append(Judged("an alarm every 100 rows", "baseline", score.every(self.streams, 100)))
         judged.append(Judged("never an alarm", "baseline", score.never(self.streams)))
         families: dict[str, list[Judged]] = collections.defaultdict(list)
-        for arguments in (("ADWIN,Page-Hinkley", "1000"), ("KSWIN", str(self.kswin))):
+        for arguments in (("ADWIN,Page-Hinkley", str(EVERY)), ("KSWIN", "1")):
             for name, alarms in self.peer("river", "river_alarms", *arguments).items():
                 family, setting = name.split("|")
                 families[family].append(Judged(f"river {family}", setting, alarms))
         for settings in families.values():
             judged.append(dataclasses.replace(settings[0], setting=f"its own, {settings[0].setting}"))
             judged.append(self._matched(settings))
-        for rows, repetitions in EVIDENTLY:
+        # A window costs the same whatever its rows, so that many small ones see fewer repetitions.
+        for rows, repetitions in ((500, EVERY), (100, self.slow)):
             strengths = self.peer("evidently", "evidently_scores", str(rows), str(repetitions))
             judged += self._by_strength(f"Evidently, {rows} rows", strengths)
-        judged += self._by_strength("NannyML, 10 chunks", self.peer("nannyml", "nannyml_scores"))
+        judged += self._by_strength("NannyML, 10 chunks", self.peer("nannyml", "nannyml_scores", str(self.slow)))
         return judged
 
     def _matching(self) -> list[Stream]:
