@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--false-alarms", type=pathlib.Path, help="what `make false-alarms` wrote; needed with --data")
     parser.add_argument("--reference", type=int, default=1_000, help="rows of the table to trust (1,000)")
     parser.add_argument("--repetitions", type=int, default=12, help="shuffles of each splice (12)")
-    parser.add_argument("--kswin-repetitions", type=int, default=1, help="of them, how many KSWIN gets (1)")
+    parser.add_argument("--slow-repetitions", type=int, default=3, help="of them, how many the slow peers get (3)")
     arguments = parser.parse_args()
     if arguments.data and not arguments.false_alarms:
         parser.error("--data needs --false-alarms")
@@ -78,7 +78,7 @@ def main() -> None:
         of_one_table(writer, arguments.table, arguments.reference, min(3, arguments.repetitions))
     else:
         known.write(writer, arguments.data, arguments.repetitions)
-    runner = Runner(writer.finish(), arguments.evaluate, arguments.setup, arguments.kswin_repetitions)
+    runner = Runner(writer.finish(), arguments.evaluate, arguments.setup, arguments.slow_repetitions)
     page = Page(runner.streams, runner.all(), runner.onsets)
     arguments.page.parent.mkdir(parents=True, exist_ok=True)
     if arguments.table:

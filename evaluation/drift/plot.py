@@ -50,7 +50,7 @@ def legend(canvas: Canvas, names: list[str], x: float, y: float, width: float) -
     """Names with their colours, in as many lines as they need."""
     at = x
     for name, colour in zip(names, COLOURS):
-        length = 22 + 6.6 * len(name)
+        length = 30 + 7.2 * len(name)
         if at > x and at + length > x + width:
             at, y = x, y + 18
         canvas.dot(at + 5, y - 4, colour)
@@ -62,7 +62,7 @@ def delays(
     path: pathlib.Path, title: str, names: list[str], rows: list[tuple[str, list[float]]], least: float, most: float
 ) -> None:
     """One line per change, one dot per detector at its median delay; hollow, on the right edge, for a missed change."""
-    left, right, top, step = 150, 60, 62, 20
+    left, right, top, step = 150, 100, 62, 20
     height = top + step * len(rows) + 44
     canvas = Canvas(760, height, title)
     span = canvas.width - left - right
@@ -80,12 +80,12 @@ def delays(
                 canvas.text(x(value), bottom + 16, f"{value:,.0f}", "middle", small=True)
         tick *= 10
     canvas.text(left + span / 2, bottom + 34, "rows from the change to the alarm, median", "middle", small=True)
-    edge = canvas.width - right / 2
+    edge = canvas.width - 40
     canvas.text(edge, bottom + 16, "missed", "middle", small=True)
     for i, (label, values) in enumerate(rows):
         y = top + step * i
         canvas.text(left - 10, y + 4, label, "end")
-        canvas.line(left, y, canvas.width - right, y, "grid")
+        canvas.line(left, y, canvas.width - 8, y, "grid")
         for j, (value, colour) in enumerate(zip(values, COLOURS)):
             nudge = 1.6 * (j - (len(values) - 1) / 2)
             if math.isfinite(value):
@@ -126,15 +126,15 @@ def tradeoff(path: pathlib.Path, title: str, points: list[tuple[str, float, floa
         (left + canvas.width) / 2, bottom + 38, "false alarms in 10,000 clean rows of a column", "middle", small=True
     )
     canvas.text(8, 16, "changes found", small=True)
-    taken: list[tuple[float, float]] = []
+    taken = [(x(rate), y(share) + 4) for _, rate, share, _, _ in points]
     for name, rate, share, colour, hollow in points:
         px, py = x(rate), y(share)
         canvas.dot(px, py, COLOURS[colour % len(COLOURS)], hollow, f"{name}: {rate:.2f} in 10,000, {share:.0%} found")
         # A label moves down until it is clear of the others.
         end = px > canvas.width - 220
         ty = py + 4
-        while any(abs(ty - other) < 13 and abs(px - near) < 190 for near, other in taken):
+        while any(abs(ty - other) < 13 and 0 < abs(near - px) < 190 for near, other in taken):
             ty += 13
-        taken.append((px, ty))
+        taken += [(px + offset, ty) for offset in (1, 95)]
         canvas.text(px - 9 if end else px + 9, ty, name, "end" if end else "start", small=True)
     canvas.save(path)

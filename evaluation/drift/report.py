@@ -249,7 +249,7 @@ class Page:
             family = judged.name.split(",")[0].split()[0]
             colour = colours.setdefault(family, len(colours))
             hollow = judged.setting.startswith(("matched", "strictest"))
-            name = judged.name + (" matched" if hollow else "")
+            name = judged.name + (f" {judged.setting.split(',')[0]}" if hollow else "")
             share = len(total.delays) / total.changes if total.changes else 0.0
             points.append((name, total.false_alarms_per_10k, share, colour, hollow))
         plot.tradeoff(folder / "drift-tradeoff.svg", "False alarms against changes found, real values", points)

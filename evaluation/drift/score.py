@@ -90,16 +90,17 @@ def cut(strengths: Strengths, at: float) -> Alarms:
     }
 
 
-def silent_cut(streams: Iterable[Stream], strengths: Strengths) -> float:
-    """The least cut without a false alarm in these streams, not below the tool's own."""
-    highest = 1.0
+def cut_at(streams: Iterable[Stream], strengths: Strengths, per_10k: float) -> float:
+    """The least cut with at most so many false alarms in 10,000 clean rows, not below the tool's own."""
+    clean_rows, false = 0, []
     for stream in streams:
         for column, windows in strengths.get(stream.key, {}).items():
             changes = stream.changes if column in stream.changed else ()
-            for row, value in windows:
-                if not any(begin <= row < end for begin, end in changes):
-                    highest = max(highest, math.nextafter(value, math.inf))
-    return highest
+            clean_rows += stream.rows - stream.reference - sum(end - begin for begin, end in changes)
+            false += [value for row, value in windows if not any(begin <= row < end for begin, end in changes)]
+    allowed = int(per_10k * clean_rows / 1e4)
+    highest = sorted(false, reverse=True)[allowed : allowed + 1]
+    return max([1.0, *(math.nextafter(value, math.inf) for value in highest)])
 
 
 def every(streams: Iterable[Stream], rows: int) -> Alarms:

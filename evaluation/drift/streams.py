@@ -12,6 +12,13 @@ from .tables import Table, write
 
 #: Rows of the protocol "splice": reference, unchanged, changed.
 REFERENCE, CLEAN, AFTER = 1_000, 4_000, 6_000
+#: Repetitions add so many clean rows each, up to a window of 500, so that the change falls anywhere into a window.
+STAGGER, WINDOW = 41, 500
+
+
+def clean_rows(repetition: int) -> int:
+    """Unchanged rows after the reference."""
+    return CLEAN + STAGGER * repetition % WINDOW
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +96,7 @@ def splice(writer: Writer, name: str, table: Table, at: int | None, changed: tup
     for repetition in range(repetitions):
         rng = np.random.default_rng([repetition, len(table.rows)])
         end = len(table.rows) if at is None else at
-        before = rng.permutation(end)[: REFERENCE + CLEAN]
+        before = rng.permutation(end)[: REFERENCE + clean_rows(repetition)]
         after = end + rng.permutation(len(table.rows) - end)[:AFTER]
         rows = table.take([int(i) for i in (*before, *after)])
         changes = ((len(before), len(rows.rows)),) if changed else ()
@@ -99,32 +106,33 @@ def splice(writer: Writer, name: str, table: Table, at: int | None, changed: tup
 class _Columns:
     """Made-up columns of one stream: unchanged rows, then changed ones."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, before: int) -> None:
+        self.rng, self.before = rng, before
 
     def normal(self, mean: float = 0.0, sd: float = 1.0) -> list[str]:
-        before = self.rng.normal(size=REFERENCE + CLEAN)
+        before = self.rng.normal(size=self.before)
         return [repr(float(x)) for x in (*before, *self.rng.normal(mean, sd, size=AFTER))]
 
     def two_modes(self) -> list[str]:
         """Two modes in the place of one, with the same mean and variance."""
         side = np.where(self.rng.random(AFTER) < 0.5, -1.5, 1.5)
-        before = self.rng.normal(size=REFERENCE + CLEAN)
+        before = self.rng.normal(size=self.before)
         return [repr(float(x)) for x in (*before, *((self.rng.normal(size=AFTER) + side) / 3.25**0.5))]
 
     def flag(self, before: float, after: float) -> list[str]:
-        values = (*(self.rng.random(REFERENCE + CLEAN) < before), *(self.rng.random(AFTER) < after))
+        values = (*(self.rng.random(self.before) < before), *(self.rng.random(AFTER) < after))
         return [str(int(x)) for x in values]
 
     def category(self, after: list[float]) -> list[str]:
-        parts = (([0.4, 0.3, 0.2, 0.1], REFERENCE + CLEAN), (after, AFTER))
+        parts = (([0.4, 0.3, 0.2, 0.1], self.before), (after, AFTER))
         return [f"class-{c}" for shares, rows in parts for c in self.rng.choice(4, size=rows, p=shares)]
 
 
 def synthetic(writer: Writer, repetitions: int) -> None:
     """Made-up columns that all change at the same row, each in a way of its own."""
     for repetition in range(repetitions):
-        make = _Columns(np.random.default_rng([repetition, 1]))
+        begin = REFERENCE + clean_rows(repetition)
+        make = _Columns(np.random.default_rng([repetition, 1]), begin)
         modes = make.two_modes()
         columns = {
             "mean + 0.1 sd": make.normal(0.1),
@@ -144,7 +152,6 @@ def synthetic(writer: Writer, repetitions: int) -> None:
         }
         table = Table(tuple(columns), [list(row) for row in zip(*columns.values())])
         changed = tuple(name for name in columns if not name.startswith("unchanged"))
-        begin = REFERENCE + CLEAN
         writer.add("synthetic", "made up", table, REFERENCE, changed, ((begin, begin + AFTER),), repetition)
 
 

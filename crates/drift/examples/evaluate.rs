@@ -257,7 +257,7 @@ fn watch(
             ))?;
             let test = &mut tests[i];
             test.update(cell, ties.uniform());
-            if test.ln_evidence() >= -options.rate.ln() {
+            if test.evidence() >= 1.0 / options.rate {
                 outcomes[i].alarms.entry("evidence").or_default().push(row);
                 test.restart();
             }
@@ -282,16 +282,17 @@ fn watch(
             if transition.from.level() > 0 || transition.to.level() == 0 {
                 continue;
             }
-            match &transition.subject {
-                None => model.push(row),
-                Some(name) => {
-                    let outcome = outcomes
-                        .iter_mut()
-                        .find(|o| o.name == *name)
-                        .ok_or(format!("no column {name}"))?;
-                    outcome.alarms.entry("monitor").or_default().push(row);
-                    outcome.onsets.push(None);
-                }
+            let Some(name) = &transition.subject else {
+                model.push(row);
+                continue;
+            };
+            let subjects = outcomes.iter_mut().zip(&report.subjects);
+            for (outcome, subject) in subjects.filter(|(_, subject)| subject.name == *name) {
+                outcome.alarms.entry("monitor").or_default().push(row);
+                // The reported rows include this one.
+                outcome
+                    .onsets
+                    .push(subject.onset.map(|onset| row + 1 - onset.rows_ago as usize));
             }
         }
     }

@@ -4,7 +4,7 @@ The preset spends a third of a second per column, nearly all of it on what its p
 chosen and called by the functions that the preset calls, and the first window of each stream is held against the
 preset itself.
 
-Usage: python -m drift.peers.evidently_scores STREAMS OUTPUT ROWS
+Usage: python -m drift.peers.evidently_scores STREAMS OUTPUT ROWS REPETITIONS
 """
 
 from __future__ import annotations
@@ -85,12 +85,14 @@ def scores(stream: Stream, rows: int) -> dict[str, list[tuple[int, float]]]:
 
 def main() -> None:
     """Writes {stream: {column: [[row, strength]]}}."""
-    path, output, rows = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    path, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    rows, repetitions = int(sys.argv[3]), int(sys.argv[4])
     warnings.filterwarnings("ignore")
     result = {}
     for stream in load(path):
-        result[stream.key] = scores(stream, rows)
-        print(stream.key, flush=True)
+        if stream.repetition < repetitions:
+            result[stream.key] = scores(stream, rows)
+            print(stream.key, flush=True)
     output.write_text(json.dumps(result))
 
 

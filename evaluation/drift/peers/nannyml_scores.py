@@ -1,6 +1,6 @@
 """NannyML's univariate drift calculator on chunks of the rows after the reference, in its own settings.
 
-Usage: python -m drift.peers.nannyml_scores STREAMS OUTPUT
+Usage: python -m drift.peers.nannyml_scores STREAMS OUTPUT REPETITIONS
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ def scores(stream: Stream) -> dict[str, list[tuple[int, float]]]:
 
 def main() -> None:
     """Writes {stream: {column: [[row, strength]]}}."""
-    path, output = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    path, output, repetitions = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
     warnings.filterwarnings("ignore")
     result = {}
     for stream in load(path):
-        result[stream.key] = scores(stream)
-        print(stream.key, flush=True)
+        if stream.repetition < repetitions:
+            result[stream.key] = scores(stream)
+            print(stream.key, flush=True)
     output.write_text(json.dumps(result))
 
 

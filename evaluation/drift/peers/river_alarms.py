@@ -42,8 +42,10 @@ def alarms(values: list[float], reference: int, detector: drift.base.DriftDetect
 
 
 def watched(stream: Stream, repetitions: int) -> bool:
-    """Whether the stream is within the repetitions; where they are few, long tables in raw order are left out too."""
-    return stream.repetition < repetitions and (repetitions > 3 or stream.group != "raw" or len(stream.columns) == 1)
+    """Whether the stream is within the repetitions; where they are few, only streams of few values are."""
+    return stream.repetition < repetitions and (
+        repetitions > 3 or (len(stream.columns) <= 4 and stream.rows * len(stream.columns) <= 50_000)
+    )
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ fn stream(case: &Case, seed: u64) -> (bool, bool) {
         Monitor::new(&profile, settings, 0).expect("a profile of the builder, and valid settings");
     let mut tests: Vec<Test> = profile.subjects().map(|s| Test::new(s, case.prepare)).collect();
     let mut ties = SplitMix64::new(!seed);
-    let needed = (case.subjects as f64 / case.rate()).ln();
+    let needed = case.subjects as f64 / case.rate();
     let (mut evidence, mut verdict) = (false, false);
     for _ in 0..case.rows {
         let common = rows.rng.uniform();
@@ -179,7 +179,7 @@ fn stream(case: &Case, seed: u64) -> (bool, bool) {
             test.detector
                 .update(test.cell(x), u)
                 .expect("a cell of the profile");
-            evidence |= test.detector.ln_evidence() >= needed;
+            evidence |= test.detector.evidence() >= needed;
         }
         if monitor.end_row() {
             monitor.close_window(0);
