@@ -12,7 +12,7 @@ impl Profile {
     /// window and `α` what the false-alarm budget allows a window: the critical value of Yurdakul (2018) less the mean
     /// when nothing changed. The many small bins that a comparison pools make it a little too large.
     pub fn detectable_effect(&self, settings: &Settings) -> f64 {
-        let alpha = self.window_p_value(settings);
+        let alpha = settings.window_p_value(self.subjects().count(), settings.window_rows);
         let scale = 1.0 / self.data.rows.max(1) as f64 + 1.0 / settings.window_rows.max(1) as f64;
         self.subjects()
             .map(|subject| {
@@ -22,33 +22,14 @@ impl Profile {
             })
             .fold(0.0, f64::max)
     }
-
-    /// Half of the budget is the windows', split over the subjects, as the monitor does it.
-    fn window_p_value(&self, settings: &Settings) -> f64 {
-        let rate = settings.false_alarm_rate / (2.0 * self.subjects().count().max(1) as f64);
-        (rate * settings.window_rows as f64).min(0.01)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Profile, Settings};
-    use crate::monitor::Monitor;
 
     fn example() -> Profile {
         Profile::from_json(include_bytes!("../../schema/example.profile.json")).expect("valid")
-    }
-
-    #[test]
-    fn the_gate_is_that_of_the_monitor() {
-        let (profile, settings) = (example(), Settings::default());
-        let mut monitor = Monitor::new(&profile, settings, 0).expect("valid");
-        for _ in 0..settings.window_rows {
-            let _full = monitor.end_row();
-        }
-        let gate = monitor.report(0).gates.window_p_value;
-        assert!(gate > 0.0);
-        assert_eq!(profile.window_p_value(&settings), gate);
     }
 
     #[test]
