@@ -121,7 +121,7 @@ pub struct Contribution {
     pub subject: String,
     /// Its share of `effect · weight` over all subjects, in `[0, 1]`.
     pub share: f64,
-    /// Its debiased effect: since the onset of the change where that is certain, else in the window.
+    /// Its debiased effect: in the window, or since the onset of a change that is certain where that is larger.
     pub effect: f64,
     /// Its importance relative to the mean feature; 1 when the profile has none.
     pub weight: f64,

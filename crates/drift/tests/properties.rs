@@ -4,6 +4,9 @@ use plumbline_drift::monitor::{Monitor, Settings};
 use plumbline_drift::profile::{
     DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
 };
+use plumbline_drift::special::{
+    chi2_sf, cramer_von_mises_sf, kolmogorov_sf, ks_one_sample_sf, ks_two_sample_sf, normal_sf,
+};
 use plumbline_drift::stats::binned::{Pair, pool_bins, pooled};
 use plumbline_drift::stats::samples;
 use plumbline_drift::{SubjectBuilder, quantile};
@@ -73,6 +76,47 @@ proptest! {
         }
         let same = Pair::new(&a, &a).expect("rows");
         prop_assert!(same.psi() == 0.0 && same.total_variation() == 0.0 && same.js_distance() == 0.0);
+    }
+
+    #[test]
+    fn p_values_fall_as_their_statistic_rises(x in 0.0..60.0_f64, more in 0.0..20.0_f64, dof in 1_u32..60, n in 2_u64..60, m in 2_u64..60) {
+        let dof = f64::from(dof);
+        prop_assert!(chi2_sf(x + more, dof) <= chi2_sf(x, dof));
+        prop_assert!(normal_sf(x + more) <= normal_sf(x));
+        // Good to seven digits, up to 4.
+        let cramer_von_mises = |x: f64| cramer_von_mises_sf(x / 20.0);
+        prop_assert!(cramer_von_mises(x + more) <= cramer_von_mises(x) + 1e-6);
+        // From a statistic of no difference to the largest; near the seam of two series the last digits may differ.
+        let (d, larger) = (x / 80.0, ((x + more) / 80.0).min(1.0));
+        prop_assert!(kolmogorov_sf(4.0 * larger) <= kolmogorov_sf(4.0 * d) + 1e-14);
+        prop_assert!(ks_one_sample_sf(larger, n) <= ks_one_sample_sf(d, n) + 1e-12);
+        let exact = |d| ks_two_sample_sf(d, n, m, 10_000).expect("few cells");
+        prop_assert!(exact(larger) <= exact(d) + 1e-12);
+    }
+
+    #[test]
+    fn a_larger_shift_is_a_larger_difference(step in 0.01..0.5_f64, sd in 0.5..3.0_f64) {
+        // A normal law in 40 bins, and the same moved to the right.
+        let law = |shift: f64| -> Vec<u64> {
+            let below = |x: f64| 1.0 - normal_sf((x - shift) / sd);
+            (-20..20).map(|i| (1e9 * (below(f64::from(i) + 1.0) - below(f64::from(i)))).round() as u64).collect()
+        };
+        let reference = law(0.0);
+        let mut before = [0.0; 3];
+        for k in 1..6 {
+            let moved = law(f64::from(k) * step);
+            let pair = Pair::new(&reference, &moved).expect("rows");
+            let now = [pair.psi(), pair.js_distance(), pair.kolmogorov_smirnov().statistic];
+            prop_assert!(now.iter().zip(&before).all(|(now, before)| now > before), "{now:?} {before:?}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn wasserstein_is_the_shift_itself(a in sample(), shift in 0.0..50.0_f64) {
+        let moved: Vec<f64> = a.iter().map(|x| x + shift).collect();
+        let distance = samples::wasserstein(&a, &moved).expect("values");
+        prop_assert!((distance - shift).abs() <= 1e-9, "{distance} {shift}");
     }
 
     #[test]

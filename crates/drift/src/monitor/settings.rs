@@ -42,9 +42,14 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The p-value that a full window of one of `subjects` may have.
-    pub(crate) fn window_p_value(self, subjects: usize) -> f64 {
-        Rules::new(self, subjects).window_p_value(self.window_rows)
+    /// What the budget allows one of so many subjects, per row.
+    fn rate_per_subject(&self, subjects: usize) -> f64 {
+        self.false_alarm_rate / subjects.max(1) as f64
+    }
+
+    /// The p-value that a window of `rows` of one of so many subjects may have by the budget of its rows.
+    pub(crate) fn window_p_value(&self, subjects: usize, rows: u64) -> f64 {
+        ((1.0 - SEQUENTIAL_SHARE) * self.rate_per_subject(subjects) * rows as f64).min(0.01)
     }
 
     /// Every value that cannot be used.
@@ -91,21 +96,20 @@ pub(super) struct Rules {
     pub(super) settings: Settings,
     /// The evidence that a subject needs, so that P(alarm within T rows) ≤ T · its rate.
     pub(super) evidence: f64,
-    rate_per_subject: f64,
+    subjects: usize,
 }
 
 impl Rules {
     pub(super) fn new(settings: Settings, subjects: usize) -> Self {
-        let rate_per_subject = settings.false_alarm_rate / subjects.max(1) as f64;
         Self {
             settings,
-            evidence: 1.0 / (SEQUENTIAL_SHARE * rate_per_subject),
-            rate_per_subject,
+            evidence: 1.0 / (SEQUENTIAL_SHARE * settings.rate_per_subject(subjects)),
+            subjects,
         }
     }
 
-    /// The p-value that a window of `rows` may have by the budget of its rows.
+    /// The p-value that a window of `rows` may have.
     pub(super) fn window_p_value(&self, rows: u64) -> f64 {
-        ((1.0 - SEQUENTIAL_SHARE) * self.rate_per_subject * rows as f64).min(0.01)
+        self.settings.window_p_value(self.subjects, rows)
     }
 }

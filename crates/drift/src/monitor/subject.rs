@@ -90,12 +90,13 @@ struct Onset {
 }
 
 impl Evaluation {
-    /// The effect that speaks for this subject as a cause: since the onset of a change that is certain, else that of the window where it stands out
-    /// from what chance makes of nothing.
+    /// The effect that speaks for this subject as a cause: of a change that is certain since its onset, or of the window where it stands out
+    /// from what chance makes of nothing. The larger one: a window may begin before a change, and a change become larger.
     pub(super) fn effect(&self) -> f64 {
         let since_onset = self.onset.map(|o| o.effect.excess.max(0.0));
         let in_window = self.statistics.filter(|s| !self.insufficient && s.z >= 2.0);
-        since_onset.or(in_window.map(|s| s.effect)).unwrap_or(0.0)
+        let in_window = in_window.map_or(0.0, |s| s.effect);
+        since_onset.map_or(in_window, |e| e.max(in_window))
     }
 }
 
@@ -268,15 +269,17 @@ impl SubjectMonitor {
         });
         let ln = state.detector.ln_evidence();
         let is_sure = calibrated && state.serial.is_known() && state.detector.evidence() >= rules.evidence;
-        let onset = is_sure.then(|| state.detector.onset()).and_then(|onset| {
-            let counts: Vec<u64> = onset.counts.iter().map(|n| u64::from(*n)).collect();
-            let is_ordered = self.is_ordered() || self.season.is_some();
-            let effect = comparison::effect(&self.reference.cells, &counts, is_ordered)?;
-            Some(Onset {
-                rows: onset.rows,
-                effect,
-            })
-        });
+        let onset = is_sure
+            .then(|| state.detector.onset(rules.evidence))
+            .and_then(|onset| {
+                let counts: Vec<u64> = onset.counts.iter().map(|n| u64::from(*n)).collect();
+                let is_ordered = self.is_ordered() || self.season.is_some();
+                let effect = comparison::effect(&self.reference.cells, &counts, is_ordered)?;
+                Some(Onset {
+                    rows: onset.rows,
+                    effect,
+                })
+            });
         let run = if statistics.is_some_and(|s| s.p_value <= gate) {
             state.significant_run + 1
         } else {

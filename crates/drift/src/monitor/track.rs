@@ -52,7 +52,7 @@ impl Track {
         }
 
         // Where the evidence is there, a warning takes the effect since the onset as it is. Drift, which calls people, takes what one standard
-        // error leaves of it.
+        // error leaves of it: evidence that comes up early does so in a stretch of rows where a small change looks large.
         let lower = self.effect_at_least();
         let drifts = lower >= s.drift_effect
             || verdict

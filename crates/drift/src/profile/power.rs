@@ -12,7 +12,7 @@ impl Profile {
     /// window and `α` what the false-alarm budget allows a window: the critical value of Yurdakul (2018) less the mean
     /// when nothing changed. The many small bins that a comparison pools make it a little too large.
     pub fn detectable_effect(&self, settings: &Settings) -> f64 {
-        let alpha = settings.window_p_value(self.subjects().count());
+        let alpha = settings.window_p_value(self.subjects().count(), settings.window_rows);
         let scale = 1.0 / self.data.rows.max(1) as f64 + 1.0 / settings.window_rows.max(1) as f64;
         self.subjects()
             .map(|subject| {

@@ -203,15 +203,17 @@ impl ConformalDetector {
         top + (ln.iter().map(|x| (x - top).exp()).sum::<f64>() / ln.len() as f64).ln()
     }
 
-    /// Where the greatest term of the leading memory's `M` began: the likeliest begin of a change. Means something once there is
-    /// evidence of one.
-    pub fn onset(&self) -> Onset<'_> {
-        let mut leader = 0;
-        for k in 1..FOLLOWED {
-            if self.memories[k].ln() > self.memories[leader].ln() {
-                leader = k;
-            }
-        }
+    /// Where the greatest term of `M` began, in the shortest memory that has this much evidence by itself: the likeliest begin of a change. Longer
+    /// memories go on with a term from before it.
+    pub fn onset(&self, evidence: f64) -> Onset<'_> {
+        let followed = &self.memories[..FOLLOWED];
+        let leader = followed
+            .iter()
+            .position(|m| m.value() >= evidence)
+            .unwrap_or_else(|| {
+                let by_evidence = |a: &usize, b: &usize| followed[*a].ln().total_cmp(&followed[*b].ln());
+                (0..FOLLOWED).max_by(by_evidence).unwrap_or(0)
+            });
         let cells = self.pool.len();
         Onset {
             rows: self.streaks[leader].rows(),
@@ -381,7 +383,7 @@ mod tests {
             detector.update(if t < 1_000 { x } else { CELLS / 2 + x / 2 }, rng.uniform());
             assert!((detector.evidence().ln() - detector.ln_evidence()).abs() < 1e-9);
         }
-        let onset = detector.onset();
+        let onset = detector.onset(1e6);
         assert!((270..=330).contains(&onset.rows), "{onset:?}");
         assert_eq!(
             onset.counts.iter().map(|n| u64::from(*n)).sum::<u64>(),
@@ -390,9 +392,11 @@ mod tests {
         for _ in 0..20_000 {
             detector.update(CELLS - 1, rng.uniform());
         }
+        let onset = detector.onset(1e6);
+        assert!((20_270..=20_330).contains(&onset.rows), "{onset:?}");
         assert_eq!(detector.evidence(), f64::INFINITY);
         assert!(detector.ln_evidence() > 1_000.0);
         detector.restart();
-        assert_eq!((detector.evidence(), detector.onset().rows), (0.0, 0));
+        assert_eq!((detector.evidence(), detector.onset(1e6).rows), (0.0, 0));
     }
 }
