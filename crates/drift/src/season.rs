@@ -105,7 +105,7 @@ impl SeasonBuilder {
 ///
 /// A table of cumulative shares of two bytes each: 15 KiB with 44 bins.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Season {
+struct Season {
     /// Share of an hour's rows up to and with each bin, shape `[168, bins]`, in units of 1/65535.
     up_to: Box<[u16]>,
     /// Rows that an hour's shares are known as well as from.
@@ -117,9 +117,24 @@ pub(crate) struct Season {
     cells: Box<[u8]>,
 }
 
+/// A season with what changes as rows arrive.
+#[derive(Clone, Debug)]
+pub(crate) struct Seasonal {
+    season: Season,
+    pub(crate) state: SeasonState,
+}
+
+/// What of a season changes as rows arrive; all of it is in a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SeasonState {
+    /// Rows of the window per hour of the week.
+    hours: Box<[u32]>,
+    strata: Strata,
+}
+
 /// The rows of each hour of the week, those of the reference and all since.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Strata {
+struct Strata {
     /// Shape `[168, 18]`.
     pool: Box<[u16]>,
 }
@@ -127,7 +142,7 @@ pub(crate) struct Strata {
 impl Season {
     /// The season of a subject that is watched in `bins` bins and has these counts per hour, shape `[168, bins of the profile]`; `None`
     /// without rows in them. Bins of the profile beyond the last but one share that one; the last is for missing values.
-    pub(crate) fn new(counts: &SeasonalCounts, bins: usize) -> Option<Self> {
+    fn new(counts: &SeasonalCounts, bins: usize) -> Option<Self> {
         let total: u64 = counts.counts.iter().flatten().sum();
         if total == 0 || counts.counts.len() != HOURS || bins < 2 {
             return None;
@@ -173,7 +188,7 @@ impl Season {
     }
 
     /// The rows of the reference, `counts` as in [`new`](Self::new), to begin with.
-    pub(crate) fn strata(&self, counts: &SeasonalCounts) -> Strata {
+    fn strata(&self, counts: &SeasonalCounts) -> Strata {
         let mut pool = vec![0; HOURS * CELLS];
         for (hour, strata) in counts.counts.iter().zip(pool.chunks_exact_mut(CELLS)) {
             let rows = pool_rows(hour, self.bins);
@@ -190,21 +205,14 @@ impl Season {
 
     /// The cell, of [`RANK_CELLS`] equal ones, of a row's rank among the rows of its hour: any as likely as another while the rows of the
     /// hour are exchangeable. `u`, uniform in `[0, 1)`, breaks ties. The row joins its hour unless that `grows` no more.
-    pub(crate) fn rank_cell(
-        &self,
-        strata: &mut Strata,
-        hour: HourOfWeek,
-        bin: usize,
-        u: f64,
-        grows: bool,
-    ) -> usize {
+    fn rank_cell(&self, strata: &mut Strata, hour: HourOfWeek, bin: usize, u: f64, grows: bool) -> usize {
         let cell = self.cells.get(bin).map_or(0, |cell| usize::from(*cell));
         let rank = strata.rank(hour, cell, u, grows);
         ((rank * RANK_CELLS as f64) as usize).min(RANK_CELLS - 1)
     }
 
     /// The pool that the ranks of the reference's own rows make: evenly spread, as many as there are rows.
-    pub(crate) fn rank_reference(&self) -> Vec<u64> {
+    fn rank_reference(&self) -> Vec<u64> {
         let up_to = |cell: u64| self.rows * cell / RANK_CELLS as u64;
         (0..RANK_CELLS as u64)
             .map(|cell| up_to(cell + 1) - up_to(cell))
@@ -216,7 +224,7 @@ impl Season {
     ///
     /// Their number is what the strata are worth together, `1 / Σ (wₕ² / nₕ)` with the window's weights `w` and the rows `n` that each is known as
     /// well as from (Kish 1965), so that few rows of an hour are not taken for many.
-    pub(crate) fn expected(&self, hours: &[u32]) -> Option<Vec<u64>> {
+    fn expected(&self, hours: &[u32]) -> Option<Vec<u64>> {
         let total: f64 = hours.iter().map(|n| f64::from(*n)).sum();
         if total <= 0.0 {
             return None;
@@ -244,7 +252,7 @@ impl Season {
     }
 
     /// Bytes on the heap.
-    pub(crate) fn heap_bytes(&self) -> usize {
+    fn heap_bytes(&self) -> usize {
         size_of_val(&*self.up_to) + size_of_val(&*self.worth) + size_of_val(&*self.cells)
     }
 
@@ -253,6 +261,62 @@ impl Season {
         let at = hour * self.bins + bin;
         let share = |i: usize| self.up_to.get(i).map_or(0.0, |n| f64::from(*n) / SHARES);
         (if bin > 0 { share(at - 1) } else { 0.0 }, share(at))
+    }
+}
+
+impl Seasonal {
+    /// As [`Season::new`].
+    pub(crate) fn new(counts: &SeasonalCounts, bins: usize) -> Option<Self> {
+        let season = Season::new(counts, bins)?;
+        let state = SeasonState {
+            hours: vec![0; HOURS].into(),
+            strata: season.strata(counts),
+        };
+        Some(Self { season, state })
+    }
+
+    /// The pool that the sequential test begins with.
+    pub(crate) fn rank_reference(&self) -> Vec<u64> {
+        self.season.rank_reference()
+    }
+
+    /// Counts a row, and returns the cell of its rank; as [`Season::rank_cell`].
+    pub(crate) fn observe(&mut self, hour: HourOfWeek, bin: usize, u: f64, grows: bool) -> usize {
+        let SeasonState { hours, strata } = &mut self.state;
+        if let Some(rows) = hours.get_mut(hour.index()) {
+            *rows += 1;
+        }
+        self.season.rank_cell(strata, hour, bin, u, grows)
+    }
+
+    /// Reference rows per bin for the hours of the window; `None` while it has no rows.
+    pub(crate) fn expected(&self) -> Option<Vec<u64>> {
+        self.season.expected(&self.state.hours)
+    }
+
+    /// Begins a new window.
+    pub(crate) fn close_window(&mut self) {
+        self.state.hours.fill(0);
+    }
+
+    /// Takes in what another replica saw.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (rows, other) in self.state.hours.iter_mut().zip(&other.state.hours) {
+            *rows += other;
+        }
+        self.state.strata.merge(&other.state.strata);
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.season.heap_bytes() + self.state.strata.heap_bytes() + size_of_val(&*self.state.hours)
+    }
+}
+
+impl SeasonState {
+    /// Whether a state read from elsewhere has the shape of this one.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        self.hours.len() == other.hours.len() && self.strata.pool.len() == other.strata.pool.len()
     }
 }
 
@@ -281,8 +345,21 @@ impl Strata {
         (f64::from(below) + u * f64::from(inside)) / f64::from(all)
     }
 
+    /// Takes in what another replica saw: of each hour the fuller pool. Both began with the same reference, whose rows must not count twice, and
+    /// ranks are uniform in either.
+    fn merge(&mut self, other: &Self) {
+        let hours = self
+            .pool
+            .chunks_exact_mut(CELLS)
+            .zip(other.pool.chunks_exact(CELLS));
+        let rows = |pool: &[u16]| pool.iter().map(|n| u32::from(*n)).sum::<u32>();
+        for (own, other) in hours.filter(|(own, other)| rows(own) < rows(other)) {
+            own.copy_from_slice(other);
+        }
+    }
+
     /// Bytes on the heap.
-    pub(crate) fn heap_bytes(&self) -> usize {
+    fn heap_bytes(&self) -> usize {
         size_of_val(&*self.pool)
     }
 }

@@ -175,3 +175,44 @@ fn a_subject_with_a_season_keeps_within_its_bytes() {
     );
     assert!(monitor.subject_bytes() > 20 * 1024, "the season is counted");
 }
+
+#[test]
+fn a_season_goes_on_after_a_restart_and_replicas_add_up() {
+    let profile = profile();
+    let mut whole = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+    let feed = |monitor: &mut Monitor, rng: &mut SplitMix64, hours: std::ops::Range<usize>| {
+        for hour in hours {
+            monitor.set_time((4 * 24 + hour as i64) * HOUR_MS);
+            for _ in 0..PER_HOUR {
+                let (x, class) = row(rng, hour % HOURS);
+                monitor.observe_number(0, x);
+                monitor.observe_text(1, class.as_bytes());
+                if monitor.end_row() {
+                    monitor.close_window((4 * 24 + hour as i64) * HOUR_MS);
+                }
+            }
+        }
+    };
+    let mut rng = SplitMix64::new(9);
+    feed(&mut whole, &mut rng, 0..100);
+    let stored = whole.snapshot();
+    let mut restored = Monitor::restore(&profile, Settings::default(), &stored).expect("its own state");
+    let mut same = rng;
+    feed(&mut whole, &mut rng, 100..200);
+    feed(&mut restored, &mut same, 100..200);
+    assert_eq!(restored.report(0), whole.report(0));
+    assert_eq!(restored.snapshot(), whole.snapshot());
+
+    let mut replica = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
+    let rows = |monitor: &Monitor| monitor.counters(0).observed;
+    feed(&mut replica, &mut SplitMix64::new(10), 20..22);
+    let expected = rows(&whole) + rows(&replica);
+    whole.merge(&replica).expect("the same profile");
+    assert_eq!(rows(&whole), expected);
+    let report = whole.report(0);
+    assert!(
+        report.subjects[0]
+            .statistics
+            .is_some_and(|s| s.effect - 2.0 * s.effect_error < 0.02)
+    );
+}

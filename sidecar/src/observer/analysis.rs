@@ -194,6 +194,7 @@ impl Analysis {
         self.unpublished = true;
         self.changed = true;
         let mut changes = Vec::new();
+        self.monitor.set_time(now_unix_ms);
         for row in 0..count {
             for column in &columns {
                 column.observe(&mut self.monitor, row);

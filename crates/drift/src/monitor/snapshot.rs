@@ -6,11 +6,12 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::subject::SubjectState;
+use super::subject::{SubjectMonitor, SubjectState};
 use super::track::Track;
 use super::{Monitor, MonitorError, Settings};
 use crate::SplitMix64;
 use crate::profile::Profile;
+use crate::season::SeasonState;
 
 const MAGIC: [u8; 8] = *b"PLMONITR";
 /// Raised when the state's types change.
@@ -64,6 +65,7 @@ struct StateRef<'a> {
     window_opened_unix_ms: i64,
     rows: u64,
     subjects: Vec<&'a SubjectState>,
+    seasons: Vec<Option<&'a SeasonState>>,
 }
 
 /// The same, read.
@@ -75,6 +77,7 @@ struct State {
     window_opened_unix_ms: i64,
     rows: u64,
     subjects: Vec<SubjectState>,
+    seasons: Vec<Option<SeasonState>>,
 }
 
 impl Monitor {
@@ -87,6 +90,7 @@ impl Monitor {
             window_opened_unix_ms: self.window_opened_unix_ms,
             rows: self.rows,
             subjects: self.subjects.iter().map(|s| &s.state).collect(),
+            seasons: self.subjects.iter().map(SubjectMonitor::season_state).collect(),
         };
         let mut bytes = Vec::with_capacity(HEADER + 64 + self.subjects.len() * 1_536);
         bytes.extend(MAGIC);
@@ -108,8 +112,15 @@ impl Monitor {
     pub fn restore(profile: &Profile, settings: Settings, state: &[u8]) -> Result<Self, RestoreError> {
         let mut monitor = Self::new(profile, settings, 0)?;
         let state = read(state, &monitor)?;
-        for (subject, state) in monitor.subjects.iter_mut().zip(state.subjects) {
+        for (subject, (state, season)) in monitor
+            .subjects
+            .iter_mut()
+            .zip(state.subjects.into_iter().zip(state.seasons))
+        {
             subject.state = state;
+            if let (Some(own), Some(season)) = (&mut subject.season, season) {
+                own.state = season;
+            }
         }
         monitor.track = state.track;
         monitor.window_index = state.window_index;
@@ -170,15 +181,20 @@ fn read(bytes: &[u8], monitor: &Monitor) -> Result<State, RestoreError> {
         )));
     }
     // The checksum holds, so that only a program that miswrites them can bring other shapes about; still, no index may trust them.
-    let (expected, found) = (monitor.subjects.len(), state.subjects.len());
-    if expected != found {
-        return Err(damaged(format!("expected {expected} subjects, found {found}")));
+    let expected = monitor.subjects.len();
+    for (found, of) in [
+        (state.subjects.len(), "subjects"),
+        (state.seasons.len(), "seasons"),
+    ] {
+        if expected != found {
+            return Err(damaged(format!("expected {expected} {of}, found {found}")));
+        }
     }
     let misfit = monitor
         .subjects
         .iter()
-        .zip(&state.subjects)
-        .find(|(s, read)| !s.state.fits(read));
+        .zip(state.subjects.iter().zip(&state.seasons))
+        .find(|(s, (read, season))| !s.state.fits(read) || !s.season_fits(season.as_ref()));
     match misfit {
         Some((subject, _)) => Err(damaged(format!(
             "expected the {} bins of `{}`, found others",

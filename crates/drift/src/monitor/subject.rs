@@ -15,7 +15,7 @@ use crate::profile::{Kind, Numeric, SeasonalCounts, Subject};
 use crate::report::{
     BinReport, Counters, Evidence, MomentsReport, OnsetReport, State, Statistics, SubjectReport,
 };
-use crate::season::{HOURS, HourOfWeek, Season, Strata};
+use crate::season::{HourOfWeek, SeasonState, Seasonal};
 use crate::sequential::{Bets, ConformalDetector};
 use crate::window::Window;
 
@@ -30,21 +30,17 @@ pub(super) struct SubjectMonitor {
     pub(super) info: SubjectInfo,
     reference: Reference,
     binner: Binner,
-    season: Option<Season>,
+    pub(super) season: Option<Seasonal>,
     pub(super) state: SubjectState,
 }
 
-/// What changes as rows arrive; all of it is in a snapshot.
+/// What changes as rows arrive, but for a season; all of it is in a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct SubjectState {
     pub(super) track: Track,
     totals: Box<[u64]>,
     unseen: u64,
     window: Window,
-    /// Rows of the window per hour of the week; empty without a season.
-    hours: Box<[u32]>,
-    /// Rows since the start per hour of the week, with those of the reference; empty without a season.
-    strata: Strata,
     detector: ConformalDetector,
     ties: SplitMix64,
     serial: Serial,
@@ -110,15 +106,10 @@ impl SubjectMonitor {
     ) -> Self {
         let watched = watched(subject);
         let counts = watched.reference_counts();
-        let seasonal = season.and_then(|counted| {
-            let season = Season::new(counted, counts.len())?;
-            let strata = season.strata(counted);
-            Some((season, strata))
-        });
-        let (season, strata) = seasonal.unzip();
+        let season = season.and_then(|season| Seasonal::new(season, counts.len()));
         let cells = season
             .as_ref()
-            .map_or_else(|| counts.clone(), Season::rank_reference);
+            .map_or_else(|| counts.clone(), Seasonal::rank_reference);
         let centre = subject.numeric.as_ref().map(|n| n.mean.unwrap_or(0.0));
         Self {
             info: SubjectInfo {
@@ -137,8 +128,6 @@ impl SubjectMonitor {
                 totals: vec![0; counts.len()].into(),
                 unseen: 0,
                 window: Window::new(counts.len(), centre),
-                hours: vec![0; if season.is_some() { HOURS } else { 0 }].into(),
-                strata: strata.unwrap_or_default(),
                 detector: ConformalDetector::new(&cells, Bets::for_reference(&cells)),
                 ties: SplitMix64::new(
                     rules.settings.seed ^ (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15),
@@ -185,15 +174,12 @@ impl SubjectMonitor {
         if let Some(total) = state.totals.get_mut(bin) {
             *total += 1;
         }
-        let cell = match &self.season {
+        let cell = match &mut self.season {
             None => bin,
+            // What comes during an episode must not become the reference.
             Some(season) => {
-                if let Some(rows) = state.hours.get_mut(hour.index()) {
-                    *rows += 1;
-                }
-                // What comes during an episode must not become the reference.
                 let grows = state.track.state.level() == 0;
-                season.rank_cell(&mut state.strata, hour, bin, state.ties.uniform(), grows)
+                season.observe(hour, bin, state.ties.uniform(), grows)
             }
         };
         if let Some(rank) = state.detector.update(cell, state.ties.uniform()) {
@@ -320,7 +306,9 @@ impl SubjectMonitor {
         state.serial.close_window();
         let gate = rules.window_p_value(state.window.rows());
         state.window.clear();
-        state.hours.fill(0);
+        if let Some(season) = &mut self.season {
+            season.close_window();
+        }
         let statistics = evaluation.statistics.filter(|_| !evaluation.insufficient);
         if let Some(statistics) = statistics {
             state.significant_run = if statistics.p_value <= gate {
@@ -355,8 +343,25 @@ impl SubjectMonitor {
         before
     }
 
+    /// What of its season changes as rows arrive.
+    pub(super) fn season_state(&self) -> Option<&SeasonState> {
+        self.season.as_ref().map(|season| &season.state)
+    }
+
+    /// Whether a season's state read from elsewhere has the shape of its own.
+    pub(super) fn season_fits(&self, other: Option<&SeasonState>) -> bool {
+        match (self.season_state(), other) {
+            (Some(own), Some(other)) => own.fits(other),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     /// Takes in what another replica saw of this subject.
     pub(super) fn merge(&mut self, other: &Self) {
+        if let (Some(season), Some(other)) = (&mut self.season, &other.season) {
+            season.merge(other);
+        }
         let (state, other) = (&mut self.state, &other.state);
         state.track.merge(&other.track);
         for (total, other) in state.totals.iter_mut().zip(&other.totals) {
@@ -364,7 +369,7 @@ impl SubjectMonitor {
         }
         state.unseen += other.unseen;
         state.window.merge(&other.window);
-        state.detector.merge(&other.detector, &self.reference.counts);
+        state.detector.merge(&other.detector, &self.reference.cells);
         state.serial.merge(&other.serial);
         state.significant_run = state.significant_run.max(other.significant_run);
         state.looked_at = state.looked_at.max(other.looked_at);
@@ -415,10 +420,7 @@ impl SubjectMonitor {
 
     /// Rows per bin that the window is compared with: those of the reference, with a season those of the window's hours.
     fn expected(&self) -> Cow<'_, [u64]> {
-        let seasonal = self
-            .season
-            .as_ref()
-            .and_then(|season| season.expected(&self.state.hours));
+        let seasonal = self.season.as_ref().and_then(Seasonal::expected);
         seasonal.map_or(Cow::Borrowed(&self.reference.counts), Cow::Owned)
     }
 
@@ -440,9 +442,7 @@ impl SubjectMonitor {
     pub(super) fn state_bytes(&self) -> usize {
         let state = &self.state;
         size_of::<SubjectState>()
-            + self.season.as_ref().map_or(0, Season::heap_bytes)
-            + state.strata.heap_bytes()
-            + size_of_val(&*state.hours)
+            + self.season.as_ref().map_or(0, Seasonal::heap_bytes)
             + size_of_val(&*state.totals)
             + state.window.heap_bytes()
             + state.detector.size_bytes()
