@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HeaderMap};
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, request, response};
 use http_body::Frame;
 use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::grpc::{self, Peek};
 use plumbline_inference_protocol::{GrpcCode, ModelRef, Route, rest};
+use plumbline_service::REQUEST_ID;
 use smallvec::SmallVec;
 
 use crate::feedback::Feedback;
@@ -28,8 +29,9 @@ use crate::upstream::AnswerTimes;
 /// The trailer (or, without a message, the header) with the outcome of a gRPC call.
 pub(crate) const GRPC_STATUS: &str = "grpc-status";
 
-/// The header with the client's own name for a request.
-const REQUEST_ID: &str = "x-request-id";
+/// Headers that tell how to read a body; as names, not texts, so that a request does not pay for reading them.
+static JSON_LENGTH: HeaderName = HeaderName::from_static(rest::HEADER_LENGTH);
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// A longer one is no identifier.
 const MOST_REQUEST_ID: usize = 256;
@@ -99,17 +101,20 @@ pub(crate) struct BodyHead {
 impl BodyHead {
     fn of(headers: &HeaderMap, protocol: Protocol) -> Self {
         let coding = Coding::of_content(headers.get_all(CONTENT_ENCODING));
-        let message_coding = (protocol == Protocol::Grpc)
-            .then(|| headers.get("grpc-encoding"))
-            .flatten()
-            .and_then(|coding| grpc::message_coding(Some(coding.as_bytes())).ok()?);
+        let of_protocol = match protocol {
+            Protocol::V1 => None,
+            Protocol::V2 => headers.get(&JSON_LENGTH),
+            Protocol::Grpc => headers.get(&GRPC_ENCODING),
+        };
+        let of_protocol = of_protocol.map(HeaderValue::as_bytes);
+        let is_grpc = protocol == Protocol::Grpc;
+        let message_coding = of_protocol.filter(|_| is_grpc);
+        let json_length = of_protocol.filter(|_| !is_grpc);
         Self {
             encoded: coding.is_err(),
             coding: coding.unwrap_or_default(),
-            message_coding,
-            json_length: headers
-                .get(rest::HEADER_LENGTH)
-                .map(|length| SmallVec::from_slice(length.as_bytes())),
+            message_coding: message_coding.and_then(|coding| grpc::message_coding(Some(coding)).ok()?),
+            json_length: json_length.map(SmallVec::from_slice),
         }
     }
 }

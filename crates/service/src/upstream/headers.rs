@@ -14,6 +14,10 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 ///
 /// A sender cannot use `connection` to remove fields that decide about framing, routing or identity.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none. A look at the few names that are there costs less than a search for each that might be.
+    if !headers.keys().any(is_of_connection) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         strip_named(headers);
     }
@@ -34,6 +38,17 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
+}
+
+fn is_of_connection(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TE
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == PROXY_AUTHENTICATE
+        || *name == PROXY_AUTHORIZATION
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
 }
 
 fn strip_named(headers: &mut HeaderMap) {
@@ -101,6 +116,25 @@ mod tests {
             ("trailer", "grpc-status"),
         ]);
         assert_eq!(left, owned(&[("accept", "*/*"), ("trailer", "grpc-status")]));
+    }
+
+    #[test]
+    fn each_field_of_the_connection_goes_alone_as_well() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            assert_eq!(
+                stripped(&[(name, "gzip"), ("accept", "*/*")]),
+                owned(&[("accept", "*/*")])
+            );
+        }
     }
 
     #[test]
