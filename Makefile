@@ -71,6 +71,11 @@ test-clients: train setup-clients ## Stock tritonclient and kserve clients throu
 	@$(CARGO) build --release --locked -p plumbline
 	tests/clients/run.sh target/release/plumbline $(MODEL)
 
+.PHONY: test-upstreams
+test-upstreams: setup load-models setup-peers setup-clients ## MLServer and the KServe SDK's server behind the sidecar: answers untouched, every row observed
+	@$(CARGO) build --locked -p plumbline-sidecar
+	tests/upstreams/run.sh target/debug/plumbline-sidecar $(LOAD_MODELS)/gb/model.onnx
+
 # Exchanges, and the number of the first; a difference names its exchange. Without --release about ten times slower.
 EXCHANGES ?= 1000000
 FIRST ?= 1

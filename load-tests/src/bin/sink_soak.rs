@@ -34,10 +34,11 @@ struct Arguments {
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
     /// Seconds of drifted rows, and then as many of usual ones.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 2.0)]
     phase: f64,
-    /// Rows of a detection window.
-    #[arg(long, default_value_t = 200)]
+    /// Rows of a detection window: a multiple of the 256 different ones that are sent in turn, so that usual rows look usual in
+    /// each window and an episode ends.
+    #[arg(long, default_value_t = 512)]
     window_rows: u32,
     /// Share of the time before memory is compared.
     #[arg(long, default_value_t = 0.1)]
