@@ -230,7 +230,12 @@ impl Observation {
             response_head: BodyHead::default(),
             status: None,
             grpc_status: None,
-            logged: observing.logger.as_ref().and_then(|logger| logger.begin(request)),
+            // A stream may have no end, and is not kept whole.
+            logged: observing
+                .logger
+                .as_ref()
+                .filter(|_| form == Form::One)
+                .and_then(|logger| logger.begin(request)),
             panicked: false,
             ended: false,
         }))
@@ -366,6 +371,7 @@ impl Observation {
             },
             status: None,
             grpc_status: None,
+            logged: None,
             panicked: false,
             ended: true,
         });

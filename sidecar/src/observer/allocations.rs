@@ -184,8 +184,7 @@ fn allocations(observing: &Arc<Observing>, way: Way, rows: usize) -> u64 {
         exchange.put_bodies(&request, &response, got.as_deref());
         let before = ALLOCATIONS.get();
         for read in decode::read(&mut exchange) {
-            let compared =
-                model.with_analysis(|analysis| analysis.observe(&read.rows?, true, 0).map(|_| ()));
+            let compared = model.with_analysis(|analysis| analysis.observe(&read.rows?, true, 0).map(|_| ()));
             compared.expect("a profile").expect("rows that can be read");
         }
         count = ALLOCATIONS.get() - before;
