@@ -126,15 +126,15 @@ def tradeoff(path: pathlib.Path, title: str, points: list[tuple[str, float, floa
         (left + canvas.width) / 2, bottom + 38, "false alarms in 10,000 clean rows of a column", "middle", small=True
     )
     canvas.text(8, 16, "changes found", small=True)
-    taken = [(x(rate), y(share) + 4) for _, rate, share, _, _ in points]
+    taken: list[tuple[float, float]] = []
     for name, rate, share, colour, hollow in points:
         px, py = x(rate), y(share)
         canvas.dot(px, py, COLOURS[colour % len(COLOURS)], hollow, f"{name}: {rate:.2f} in 10,000, {share:.0%} found")
         # A label moves down until it is clear of the others.
         end = px > canvas.width - 220
         ty = py + 4
-        while any(abs(ty - other) < 13 and 0 < abs(near - px) < 190 for near, other in taken):
+        while any(abs(ty - other) < 13 and abs(px - near) < 190 for near, other in taken):
             ty += 13
-        taken += [(px + offset, ty) for offset in (1, 95)]
+        taken.append((px, ty))
         canvas.text(px - 9 if end else px + 9, ty, name, "end" if end else "start", small=True)
     canvas.save(path)

@@ -22,6 +22,14 @@ SHOWN = (
     ("Evidently, 500 rows", "matched", "Evidently matched"),
     ("NannyML, 10 chunks", "matched", "NannyML matched"),
 )
+#: What is shown where nothing can be matched: rows in their own order.
+SHOWN_RAW = (
+    *SHOWN[:3],
+    ("river Page-Hinkley", "its own", "Page-Hinkley"),
+    ("river KSWIN", "its own", "KSWIN"),
+    ("Evidently, 500 rows", "its own", "Evidently"),
+    ("NannyML, 10 chunks", "its own", "NannyML"),
+)
 #: Rows within which the median delay is meant to be, by table and column.
 GOALS = {
     ("elec2", "nswprice"): 50,
@@ -81,11 +89,8 @@ class Page:
         return [s for s in self.streams if s.group == name]
 
     def find(self, name: str, setting: str) -> Judged | None:
-        """The detector of this name whose setting starts so; "matched": the strictest tried when none was silent."""
-        of_name = [j for j in self.judged if j.name == name]
-        exact = [j for j in of_name if j.setting.startswith(setting)]
-        strictest = [j for j in of_name if setting == "matched" and j.setting.startswith("strictest")]
-        return next(iter([*exact, *strictest]), None)
+        """The detector of this name whose setting starts so."""
+        return next((j for j in self.judged if j.name == name and j.setting.startswith(setting)), None)
 
     def of_column(self, judged: Judged, group: str, name: str, column: str) -> Score:
         """The score over all repetitions of a column."""
@@ -116,9 +121,9 @@ class Page:
         ]  # fmt: skip
         return table(head, rows, 2)
 
-    def shown(self) -> list[tuple[str, Judged]]:
-        """The detectors that are told column by column."""
-        found = ((short, self.find(name, setting)) for name, setting, short in SHOWN)
+    def shown(self, which: tuple[tuple[str, str, str], ...] = SHOWN) -> list[tuple[str, Judged]]:
+        """The detectors that are told one by one."""
+        found = ((short, self.find(name, setting)) for name, setting, short in which)
         return [(short, judged) for short, judged in found if judged]
 
     def by_column(self, group: str) -> str:
@@ -189,25 +194,29 @@ class Page:
             if not keep(stream):
                 continue
             cells = []
-            for _, judged in self.shown():
+            for _, judged in self.shown(SHOWN_RAW):
+                if stream.key not in judged.alarms:
+                    cells.append("not run")
+                    continue
                 total = score([stream], judged.alarms)
                 hit = f"{len(total.delays)}/{total.changes}" if total.changes else "-"
                 late = f", {rows_text(statistics.median(total.delays))}" if total.delays else ""
                 cells.append(f"{hit}{late}; {total.false_alarms:,}")
             rows.append([stream.name, f"{len(stream.columns)}", f"{stream.rows:,}", f"{stream.reference:,}", *cells])
-        head = ["series", "columns", "rows", "reference", *(short for short, _ in self.shown())]
+        head = ["series", "columns", "rows", "reference", *(short for short, _ in self.shown(SHOWN_RAW))]
         return table(head, rows)
 
     def seasons(self) -> str:
         """Odd days against even days, and the next year."""
         rows = []
-        for short, judged in self.shown():
+        for short, judged in self.shown(SHOWN_RAW):
             cells = [short]
             for stream in self.group("season"):
                 total = score([stream], judged.alarms)
-                cells.append(f"{total.false_alarms:,}")
+                was_run = stream.key in judged.alarms
+                cells.append(f"{total.false_alarms:,}" if was_run else "not run")
                 if stream.changes:
-                    cells.append(rows_text(total.delay(0.5)))
+                    cells.append(rows_text(total.delay(0.5)) if was_run else "not run")
             rows.append(cells)
         head = ["detector"]
         for stream in self.group("season"):
@@ -222,12 +231,12 @@ class Page:
         for stream in self.streams:
             for column in stream.columns:
                 cells = []
-                for _, judged in self.shown():
+                for _, judged in self.shown(SHOWN_RAW):
                     found = judged.alarms.get(stream.key, {}).get(column)
                     first = f", first at row {found[0]:,}" if found else ""
                     cells.append("cannot" if found is None else f"{len(found)}{first}")
                 rows.append([f"{stream.name} {stream.repetition}", column, *cells])
-        return table(["stream", "column", *(short for short, _ in self.shown())], rows, 2)
+        return table(["stream", "column", *(short for short, _ in self.shown(SHOWN_RAW))], rows, 2)
 
     def draw(self, folder: pathlib.Path) -> None:
         """The plots."""
@@ -243,13 +252,14 @@ class Page:
         points = []
         colours: dict[str, int] = {}
         for judged in self.judged:
-            if judged.setting == "baseline":
+            # Ours raise the same alarms as river's of the same name, and are not drawn a second time.
+            if judged.setting == "baseline" or judged.name in ("Plumbline ADWIN", "Plumbline Page-Hinkley"):
                 continue
             total = score(self.group("splice"), judged.alarms)
             family = judged.name.split(",")[0].split()[0]
             colour = colours.setdefault(family, len(colours))
-            hollow = judged.setting.startswith(("matched", "strictest"))
-            name = judged.name + (f" {judged.setting.split(',')[0]}" if hollow else "")
+            hollow = judged.setting == "matched"
+            name = judged.name.removeprefix("Plumbline ").removeprefix("river ") + (" matched" if hollow else "")
             share = len(total.delays) / total.changes if total.changes else 0.0
             points.append((name, total.false_alarms_per_10k, share, colour, hollow))
         plot.tradeoff(folder / "drift-tradeoff.svg", "False alarms against changes found, real values", points)

@@ -90,19 +90,6 @@ def cut(strengths: Strengths, at: float) -> Alarms:
     }
 
 
-def cut_at(streams: Iterable[Stream], strengths: Strengths, per_10k: float) -> float:
-    """The least cut with at most so many false alarms in 10,000 clean rows, not below the tool's own."""
-    clean_rows, false = 0, []
-    for stream in streams:
-        for column, windows in strengths.get(stream.key, {}).items():
-            changes = stream.changes if column in stream.changed else ()
-            clean_rows += stream.rows - stream.reference - sum(end - begin for begin, end in changes)
-            false += [value for row, value in windows if not any(begin <= row < end for begin, end in changes)]
-    allowed = int(per_10k * clean_rows / 1e4)
-    highest = sorted(false, reverse=True)[allowed : allowed + 1]
-    return max([1.0, *(math.nextafter(value, math.inf) for value in highest)])
-
-
 def every(streams: Iterable[Stream], rows: int) -> Alarms:
     """A detector that alarms every so many rows, whatever they hold: what a score has to beat."""
     return {s.key: {column: list(range(s.reference + rows - 1, s.rows, rows)) for column in s.columns} for s in streams}
