@@ -1,14 +1,16 @@
 //! The plumbline command: the stack on a laptop, offline drift tools.
 //!
 //! A command is a module with its arguments and a `run`: [`up`] runs the [`stack`], [`demo`] shows the main job on it,
-//! [`replay`] sends rows as traffic, [`profile`] describes rows, [`drift`] compares them, [`check`] reads models. Whatever
-//! is written to the terminal goes through [`terminal`]; rows of CSV files come from [`table`].
+//! [`replay`] sends rows as traffic, [`feedback`] the labels that came later, [`profile`] describes rows, [`drift`]
+//! compares them, [`check`] reads models. Whatever is written to the terminal goes through [`terminal`]; rows of files
+//! come from [`table`].
 
 mod check;
 mod client;
 mod column;
 mod demo;
 mod drift;
+mod feedback;
 mod logs;
 mod profile;
 mod replay;
@@ -48,6 +50,7 @@ enum Command {
     Replay(replay::Args),
     Profile(profile::Args),
     Drift(drift::Args),
+    Feedback(feedback::Args),
     Check(check::Args),
 }
 
@@ -65,6 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => (block_on(demo::run(args, Arc::clone(&terminal))), 1),
         Command::Replay(args) => (block_on(replay::run(args, &terminal)), 1),
         Command::Profile(args) => (profile::run(&args, &terminal), 1),
+        Command::Feedback(args) => (block_on(feedback::run(args, &terminal)), 1),
         // 1 says that there is drift.
         Command::Drift(args) => (drift::run(&args, &terminal), 2),
         Command::Check(args) => (check::run(&args, &terminal), 1),

@@ -1,5 +1,6 @@
 //! The command line, as a user runs it.
 
+mod feedback;
 mod offline;
 mod onnx;
 mod profiles;

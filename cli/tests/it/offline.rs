@@ -112,7 +112,7 @@ fn bad_rows_are_told_in_one_line_with_their_place() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["up", "demo", "replay", "profile", "drift", "check"] {
+    for command in ["up", "demo", "replay", "feedback", "profile", "drift", "check"] {
         let help = run(&[command, "--help"]);
         assert_eq!(help.status, Some(0), "{command}");
         assert!(
