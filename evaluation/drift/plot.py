@@ -103,7 +103,7 @@ def tradeoff(path: pathlib.Path, title: str, points: list[tuple[str, float, floa
     left, right, top, bottom = 56, 24, 28, 330
     canvas = Canvas(760, 380, title)
     # Zero has a place of its own on the logarithmic axis.
-    least, most, zero = 0.01, 1_000.0, left + 40
+    least, most, zero = 0.01, 100.0, left + 40
     start = zero + 46
 
     def x(rate: float) -> float:
@@ -119,22 +119,22 @@ def tradeoff(path: pathlib.Path, title: str, points: list[tuple[str, float, floa
         canvas.line(left, y(share), canvas.width - right, y(share), "grid")
         canvas.text(left - 8, y(share) + 4, f"{share:.0%}", "end", small=True)
     canvas.text(zero, bottom + 18, "none", "middle", small=True)
-    for power in range(-2, 4):
+    for power in range(-2, 3):
         canvas.line(x(10.0**power), top, x(10.0**power), bottom, "grid")
         canvas.text(x(10.0**power), bottom + 18, f"{10.0**power:g}", "middle", small=True)
     canvas.text(
         (left + canvas.width) / 2, bottom + 38, "false alarms in 10,000 clean rows of a column", "middle", small=True
     )
     canvas.text(8, 16, "changes found", small=True)
-    taken: list[tuple[float, float]] = []
+    # What a label must not cover: left, right and middle height.
+    taken = [(x(rate) - 6, x(rate) + 6, y(share)) for _, rate, share, _, _ in points]
     for name, rate, share, colour, hollow in points:
         px, py = x(rate), y(share)
         canvas.dot(px, py, COLOURS[colour % len(COLOURS)], hollow, f"{name}: {rate:.2f} in 10,000, {share:.0%} found")
-        # A label moves down until it is clear of the others.
-        end = px > canvas.width - 220
-        ty = py + 4
-        while any(abs(ty - other) < 13 and abs(px - near) < 190 for near, other in taken):
-            ty += 13
-        taken.append((px, ty))
-        canvas.text(px - 9 if end else px + 9, ty, name, "end" if end else "start", small=True)
+        begin, width = px + 9, 6.3 * len(name)
+        middle = py
+        while any(abs(middle - other) < 12 and begin < high and low < begin + width for low, high, other in taken):
+            middle += 3
+        taken.append((begin, begin + width, middle))
+        canvas.text(begin, middle + 4, name, small=True)
     canvas.save(path)

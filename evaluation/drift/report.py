@@ -232,7 +232,10 @@ class Page:
             for column in stream.columns:
                 cells = []
                 for _, judged in self.shown(SHOWN_RAW):
-                    found = judged.alarms.get(stream.key, {}).get(column)
+                    if stream.key not in judged.alarms:
+                        cells.append("not run")
+                        continue
+                    found = judged.alarms[stream.key].get(column)
                     first = f", first at row {found[0]:,}" if found else ""
                     cells.append("cannot" if found is None else f"{len(found)}{first}")
                 rows.append([f"{stream.name} {stream.repetition}", column, *cells])
