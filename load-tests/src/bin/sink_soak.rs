@@ -40,8 +40,8 @@ struct Arguments {
     /// each window and an episode ends.
     #[arg(long, default_value_t = 512)]
     window_rows: u32,
-    /// Share of the time before memory is compared.
-    #[arg(long, default_value_t = 0.1)]
+    /// Share of the time before memory is compared: the events that may wait fill their room first, in about 75 s.
+    #[arg(long, default_value_t = 0.2)]
     warm_up: f64,
     /// Largest growth, MiB: the budget of the queue is 8.
     #[arg(long, default_value_t = 2.0)]
