@@ -701,3 +701,22 @@ async fn the_reference_is_shown_under_the_names_of_the_bin_counters() {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_observes_goes_after_who_forwards() {
+    let niceness = |thread| rustix::process::getpriority_process(thread).expect("told");
+    let (seen, observer) = mpsc::channel();
+    let predictor = FakePredictor::answering(answer).await;
+    let sidecar = TestSidecar::start(&predictor.url(), move |config| {
+        with_profile(config);
+        config.before_analysis = Some(Hook::new(move || {
+            let _nobody_waits = seen.send(niceness(Some(rustix::thread::gettid())));
+        }));
+    })
+    .await;
+    send(sidecar.address, Wire::ALL[0], &Rows::seeded(7).usual(1)).await;
+    sidecar.settled(1).await;
+    let own = niceness(Some(rustix::thread::gettid()));
+    assert!(observer.recv().expect("observed") > own);
+}
