@@ -9,7 +9,7 @@ use std::time::Instant;
 use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use plumbline_service::upstream::strip_hop_by_hop;
+use plumbline_service::upstream::{is_framed_plainly, strip_hop_by_hop};
 
 use crate::feedback;
 use crate::observation::Observing;
@@ -82,17 +82,6 @@ impl Forwarder {
                 Ok(own::failure(&failure, status, grpc.then_some(grpc_status)))
             }
         }
-    }
-}
-
-/// Hyper frames by the last transfer coding and leaves those before it undone; the model server, which is told of `chunked`
-/// only, would take such a body for what it is not (RFC 9112 §6.1).
-fn is_framed_plainly(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
     }
 }
 

@@ -253,6 +253,34 @@ pub enum Reload {
     Refused,
 }
 
+/// The contents seen last, good or bad, so that each is tried and told once.
+struct Seen(Mutex<u64>);
+
+impl Seen {
+    fn new(contents: &Contents) -> Seen {
+        Seen(Mutex::new(contents.fingerprint()))
+    }
+
+    /// Whether these are others; they are the last seen from here on.
+    fn is_new(&self, contents: &Result<Contents, TlsError>) -> bool {
+        let fingerprint = contents.as_ref().map_or(0, Contents::fingerprint);
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *seen, fingerprint) != fingerprint
+    }
+}
+
+/// Looks at files every few seconds until listeners close.
+async fn look_until_shutdown(shutdown: Shutdown, look: impl Fn() -> Reload + Clone + Send + 'static) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(POLL) => {}
+            () = shutdown.stop_accepting() => return,
+        }
+        // A panic would be a mistake of ours; what was loaded before is still used.
+        let _looked = tokio::task::spawn_blocking(look.clone()).await;
+    }
+}
+
 /// The identity of a data port. Cloned freely; every clone is the same.
 #[derive(Clone)]
 pub struct Tls(Arc<State>);
@@ -260,8 +288,7 @@ pub struct Tls(Arc<State>);
 struct State {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
-    /// Of the contents seen last, good or bad, so that each is tried and told once.
-    seen: Mutex<u64>,
+    seen: Seen,
     expiry: IntGauge,
 }
 
@@ -288,7 +315,7 @@ impl Tls {
             "TLS"
         );
         Ok(Tls(Arc::new(State {
-            seen: Mutex::new(contents.fingerprint()),
+            seen: Seen::new(&contents),
             config: ArcSwap::new(identity.config),
             files,
             expiry,
@@ -304,9 +331,7 @@ impl Tls {
             expiry,
         } = &*self.0;
         let contents = files.read();
-        let fingerprint = contents.as_ref().map_or(0, Contents::fingerprint);
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *seen, fingerprint) == fingerprint {
+        if !seen.is_new(&contents) {
             return Reload::Unchanged;
         }
         match contents.and_then(|contents| files.identity(&contents)) {
@@ -328,15 +353,7 @@ impl Tls {
 
     /// Looks at the files every few seconds until listeners close.
     pub async fn watch(self, shutdown: Shutdown) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                () = shutdown.stop_accepting() => return,
-            }
-            let tls = self.clone();
-            // A panic would be a mistake of ours; the old certificate is still served.
-            let _looked = tokio::task::spawn_blocking(move || tls.reload()).await;
-        }
+        look_until_shutdown(shutdown, move || self.reload()).await;
     }
 
     /// For one connection.

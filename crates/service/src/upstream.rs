@@ -30,7 +30,7 @@ use cancel::Cancellable;
 
 pub use body::UpstreamBody;
 pub use error::{SendError, UpstreamError};
-pub use headers::strip_hop_by_hop;
+pub use headers::{is_framed_plainly, strip_hop_by_hop};
 pub use target::Target;
 
 use crate::ClientTls;

@@ -3,9 +3,10 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Response, Uri, Version};
 use plumbline_inference_protocol::grpc;
+use plumbline_service::upstream::is_framed_plainly;
 use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 use tower::{Layer, Service, layer::layer_fn};
 
@@ -76,19 +77,10 @@ fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Gateway
             limit: MAX_HEADER_BYTES,
         });
     }
-    check_transfer_coding(headers)?;
-    check_host(uri, version, headers)
-}
-
-/// Hyper frames by the last coding and accepts others before it; an endpoint that reads them otherwise would find
-/// another end of the body.
-fn check_transfer_coding(headers: &HeaderMap) -> Result<(), GatewayError> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(GatewayError::TransferCoding),
+    if !is_framed_plainly(headers) {
+        return Err(GatewayError::TransferCoding);
     }
+    check_host(uri, version, headers)
 }
 
 /// RFC 9112 §3.2: exactly one `host` in HTTP/1.1, and no disagreement with an absolute target or `:authority`.

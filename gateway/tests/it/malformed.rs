@@ -1,5 +1,7 @@
 //! Requests that two readers could read in two ways: what reaches the endpoint is nothing, or exactly one request.
 
+use plumbline_testkit::malformed;
+
 use crate::support::*;
 
 const HEAD: &str = "POST /v2/models/churn/infer HTTP/1.1\r\nHost: gateway\r\n";
@@ -10,23 +12,16 @@ async fn gateway() -> (FakePredictor, TestGateway) {
     (predictor, gateway)
 }
 
-/// Sends bytes, expects this status and a close, and nothing at the endpoint.
+/// Sends bytes, expects one of these statuses and a close, and nothing at the endpoint.
 async fn refused(predictor: &FakePredictor, gateway: &TestGateway, request: &str, statuses: &[&str]) {
-    let answer = gateway.raw(request.as_bytes()).await;
-    let status = answer.split(' ').nth(1).unwrap_or("none");
-    assert!(statuses.contains(&status), "{request:?}\n{answer}");
-    assert_eq!(
-        answer.matches("HTTP/1.1 ").count(),
-        1,
-        "one answer, then a close: {request:?}\n{answer}"
-    );
+    malformed::refused(gateway.address, request, statuses).await;
     assert_eq!(predictor.received_so_far(), 0, "{request:?}");
 }
 
 #[tokio::test]
 async fn lengths_that_are_no_single_number_are_refused() {
     let (predictor, gateway) = gateway().await;
-    for length in ["+5", "-5", "0x5", "5 5", "5,6", "", "18446744073709551616", "5_0"] {
+    for length in malformed::LENGTHS {
         let request = format!("{HEAD}Content-Length: {length}\r\n\r\nhello");
         refused(&predictor, &gateway, &request, &["400"]).await;
     }
@@ -37,14 +32,7 @@ async fn lengths_that_are_no_single_number_are_refused() {
 #[tokio::test]
 async fn transfer_codings_other_than_chunked_are_refused() {
     let (predictor, gateway) = gateway().await;
-    for coding in [
-        "gzip, chunked",
-        "chunked, chunked",
-        "xchunked",
-        "chunked;q=0",
-        "identity",
-        "\x0bchunked",
-    ] {
+    for coding in malformed::TRANSFER_CODINGS {
         let request = format!("{HEAD}Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
         refused(&predictor, &gateway, &request, &["400", "501"]).await;
     }
@@ -55,14 +43,7 @@ async fn transfer_codings_other_than_chunked_are_refused() {
 #[tokio::test]
 async fn malformed_chunks_are_refused() {
     let (predictor, gateway) = gateway().await;
-    for chunk in [
-        "0x5\r\nhello\r\n0\r\n\r\n",
-        "-1\r\n",
-        "+5\r\nhello\r\n0\r\n\r\n",
-        "5_0\r\n",
-        "11111111111111111\r\n",
-        "5\r\nhelloXX0\r\n\r\n",
-    ] {
+    for chunk in malformed::CHUNKS {
         let request = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunk}");
         refused(&predictor, &gateway, &request, &["400"]).await;
     }
@@ -71,16 +52,7 @@ async fn malformed_chunks_are_refused() {
 #[tokio::test]
 async fn malformed_heads_are_refused() {
     let (predictor, gateway) = gateway().await;
-    for field in [
-        "Content-Length : 5",
-        "no colon",
-        ": empty",
-        "a: b\r\n folded",
-        "a: \0",
-        "a\x7f: b",
-        "Host: other",
-        "(x): y",
-    ] {
+    for field in malformed::FIELDS.into_iter().chain(["Host: other"]) {
         let request = format!("{HEAD}{field}\r\n\r\n");
         refused(&predictor, &gateway, &request, &["400"]).await;
     }
@@ -96,7 +68,7 @@ async fn a_length_beside_chunked_never_reaches_an_endpoint() {
     let request = format!(
         "{HEAD}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /v2/models/churn HTTP/1.1\r\nHost: gateway\r\n\r\n"
     );
-    let answer = gateway.raw(request.as_bytes()).await;
+    let answer = malformed::raw(gateway.address, request.as_bytes()).await;
     // Framed by the chunks, and nothing after it is read as a request.
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     let received = predictor.received_so_far();
@@ -133,7 +105,7 @@ async fn a_body_that_is_refused_is_not_read_as_the_next_request() {
         "POST /v2/models/nope/infer HTTP/1.1\r\nHost: gateway\r\nContent-Length: {}\r\n\r\n{hidden}GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n",
         hidden.len()
     );
-    let answer = gateway.raw(request.as_bytes()).await;
+    let answer = malformed::raw(gateway.address, request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     assert_eq!(predictor.received_so_far(), 0, "{answer}");
 }
@@ -144,7 +116,7 @@ async fn hop_by_hop_fields_stay_and_protected_ones_cannot_be_removed() {
     let request = format!(
         "{HEAD}Connection: close, x-hop, authorization\r\nx-hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nAuthorization: Bearer t\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello"
     );
-    let answer = gateway.raw(request.as_bytes()).await;
+    let answer = malformed::raw(gateway.address, request.as_bytes()).await;
     assert!(answer.contains("HTTP/1.1 200 OK"), "{answer}");
     let requests = predictor.received(1).await;
     for gone in ["connection", "x-hop", "keep-alive", "upgrade", "expect"] {

@@ -13,7 +13,6 @@ use plumbline_inference_protocol::grpc::proto;
 use plumbline_service::config::ParseSetting as _;
 use plumbline_service::upstream::Target;
 use plumbline_service::{Process, Readiness, Shutdown};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -136,16 +135,6 @@ impl TestGateway {
     pub(crate) async fn grpc(&self, request: Request<Full<Bytes>>) -> Grpc {
         let answer = self.http2().await.send_request(request).await.expect("an answer");
         Grpc::of(answer).await
-    }
-
-    /// Bytes in, bytes out, until the gateway closes.
-    pub(crate) async fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).await.expect("connected");
-        stream.write_all(request).await.expect("written");
-        let mut answer = Vec::new();
-        // The gateway may have closed with a reset, which is as good an end.
-        let _end = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
     }
 }
 

@@ -1,7 +1,5 @@
 //! What observing allocates: something per exchange, nothing per row.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,31 +14,12 @@ use plumbline_inference_protocol::grpc::{self, Contents};
 use plumbline_inference_protocol::{
     InferRequest, InferResponse, ModelRef, NanPolicy, RequestedOutputs, StringData, Tensor, TensorData, rest,
 };
+use plumbline_testkit::allocations::{Counting, so_far};
 
 use super::tests::observing_with;
 use super::{Analysis, decode};
 use crate::metrics::Metrics;
 use crate::observation::Observing;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are the ones that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -182,12 +161,12 @@ fn allocations(observing: &Arc<Observing>, way: Way, rows: usize) -> u64 {
         let (head, ()) = head.body(()).expect("a request").into_parts();
         let mut exchange = observing.begin(&head, Instant::now()).expect("an inference");
         exchange.put_bodies(&request, &response, got.as_deref());
-        let before = ALLOCATIONS.get();
+        let before = so_far();
         for read in decode::read(&mut exchange) {
             let compared = model.with_analysis(|analysis| analysis.observe(&read.rows?, true, 0).map(|_| ()));
             compared.expect("a profile").expect("rows that can be read");
         }
-        count = ALLOCATIONS.get() - before;
+        count = so_far() - before;
     }
     count
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use plumbline_inference_protocol::rest;
+use plumbline_testkit::malformed;
 use plumbline_testkit::predictor::FakePredictor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::harness::{TestSidecar, h1, h1_client, h2, post, soon};
@@ -40,14 +41,7 @@ impl Pair {
 
     /// Sends bytes, expects one of these statuses and a close, and nothing at the model server.
     async fn refused(&self, request: &str, statuses: &[&str]) {
-        let answer = raw(self.sidecar.address, request.as_bytes()).await;
-        let status = answer.split(' ').nth(1).unwrap_or("none");
-        assert!(statuses.contains(&status), "{request:?}\n{answer}");
-        assert_eq!(
-            answer.matches("HTTP/1.1 ").count(),
-            1,
-            "one answer, then a close: {request:?}\n{answer}"
-        );
+        soon(malformed::refused(self.sidecar.address, request, statuses)).await;
         assert_eq!(self.received().await.len(), 0, "{request:?}");
     }
 
@@ -59,23 +53,10 @@ impl Pair {
     }
 }
 
-/// Bytes in, bytes out, until the sidecar closes.
-async fn raw(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("connected");
-    let mut answer = Vec::new();
-    let exchange = async {
-        // The sidecar may have closed with a reset before it took everything, which is as good an end.
-        let _written = stream.write_all(request).await;
-        let _end = stream.read_to_end(&mut answer).await;
-    };
-    soon(exchange).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 #[tokio::test]
 async fn lengths_that_are_no_single_number_are_refused() {
     let pair = Pair::start().await;
-    for length in ["+5", "-5", "0x5", "5 5", "5,6", "", "18446744073709551616", "5_0"] {
+    for length in malformed::LENGTHS {
         pair.refused(&format!("{HEAD}Content-Length: {length}\r\n\r\nhello"), &["400"])
             .await;
     }
@@ -86,15 +67,7 @@ async fn lengths_that_are_no_single_number_are_refused() {
 #[tokio::test]
 async fn transfer_codings_other_than_chunked_are_refused() {
     let pair = Pair::start().await;
-    for coding in [
-        "chunked\r\nTransfer-Encoding: chunked",
-        "gzip, chunked",
-        "chunked, chunked",
-        "xchunked",
-        "chunked;q=0",
-        "identity",
-        "\x0bchunked",
-    ] {
+    for coding in malformed::TRANSFER_CODINGS {
         let request = format!("{HEAD}Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
         pair.refused(&request, &["400", "501"]).await;
     }
@@ -105,15 +78,7 @@ async fn transfer_codings_other_than_chunked_are_refused() {
 #[tokio::test]
 async fn malformed_heads_are_refused() {
     let pair = Pair::start().await;
-    for field in [
-        "Content-Length : 5",
-        "no colon",
-        ": empty",
-        "a: b\r\n folded",
-        "a: \0",
-        "a\x7f: b",
-        "(x): y",
-    ] {
+    for field in malformed::FIELDS {
         pair.refused(&format!("{HEAD}{field}\r\n\r\n"), &["400"]).await;
     }
 }
@@ -131,17 +96,10 @@ async fn large_heads_are_named() {
 #[tokio::test]
 async fn malformed_chunks_never_become_a_request() {
     let pair = Pair::start().await;
-    for chunk in [
-        "0x5\r\nhello\r\n0\r\n\r\n",
-        "-1\r\n",
-        "+5\r\nhello\r\n0\r\n\r\n",
-        "5_0\r\n",
-        "11111111111111111\r\n",
-        "5\r\nhelloXX0\r\n\r\n",
-    ] {
+    for chunk in malformed::CHUNKS {
         let hidden = "GET /hidden HTTP/1.1\r\nHost: churn\r\n\r\n";
         let request = format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n{chunk}{hidden}");
-        let answer = raw(pair.sidecar.address, request.as_bytes()).await;
+        let answer = soon(malformed::raw(pair.sidecar.address, request.as_bytes())).await;
         assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{chunk:?}\n{answer}");
         assert!(!answer.starts_with("HTTP/1.1 2"), "{chunk:?}\n{answer}");
         assert_eq!(pair.received().await.len(), 0, "{chunk:?}");
@@ -154,7 +112,7 @@ async fn a_length_beside_chunked_is_one_request_at_most() {
     let request = format!(
         "{HEAD}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /hidden HTTP/1.1\r\nHost: churn\r\n\r\n"
     );
-    let answer = raw(pair.sidecar.address, request.as_bytes()).await;
+    let answer = soon(malformed::raw(pair.sidecar.address, request.as_bytes())).await;
     assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     let received = pair.received().await;
     assert!(received.len() <= 1, "{received:?}");

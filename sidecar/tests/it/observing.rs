@@ -1,6 +1,7 @@
 //! What is seen is counted; what is not seen is counted too, and no answer changes for either.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use http::StatusCode;
@@ -27,6 +28,29 @@ async fn send(address: std::net::SocketAddr, wire: Wire, rows: &[crate::model::R
         h2(address, request).await
     } else {
         h1(address, request).await
+    }
+}
+
+/// Panics in the first of every `n` calls.
+fn panicking_each(n: u64) -> Hook {
+    let calls = AtomicU64::new(0);
+    Hook::new(move || {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        assert!(!call.is_multiple_of(n), "a test's panic");
+    })
+}
+
+/// Sends so many requests, over every protocol in turn, past the sidecar and through it.
+async fn answers_are_the_direct_ones(
+    predictor: &FakePredictor,
+    sidecar: &TestSidecar,
+    rows: &[crate::model::Row],
+    requests: usize,
+) {
+    for wire in Wire::ALL.into_iter().cycle().take(requests) {
+        let direct = send(predictor.address(), wire, rows).await.comparable();
+        let through = send(sidecar.address, wire, rows).await.comparable();
+        assert_eq!(through, direct, "{wire:?}");
     }
 }
 
@@ -317,23 +341,11 @@ async fn a_panicking_observer_harms_nobody() {
     let predictor = FakePredictor::answering(answer).await;
     let sidecar = TestSidecar::start(&predictor.url(), |config| {
         with_profile(config);
-        let calls = std::sync::atomic::AtomicU64::new(0);
-        config.before_analysis = Some(Hook::new(move || {
-            let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            assert!(!call.is_multiple_of(3), "a test's panic in the observer");
-        }));
+        config.before_analysis = Some(panicking_each(3));
     })
     .await;
     let rows = Rows::seeded(5).usual(4);
-    let wires = Wire::ALL.into_iter().cycle().take(30);
-    for wire in wires {
-        let direct = send(predictor.address(), wire, &rows).await.comparable();
-        assert_eq!(
-            send(sidecar.address, wire, &rows).await.comparable(),
-            direct,
-            "{wire:?}"
-        );
-    }
+    answers_are_the_direct_ones(&predictor, &sidecar, &rows, 30).await;
     sidecar.nothing_is_lost(30).await;
     assert_eq!(sidecar.skipped("panic"), 10.0);
     assert_eq!(sidecar.metric("plumbline_sidecar_observer_panics_total"), 10.0);
@@ -577,23 +589,12 @@ async fn a_panic_beside_the_request_harms_nobody() {
     let predictor = FakePredictor::answering(answer).await;
     let sidecar = TestSidecar::start(&predictor.url(), |config| {
         with_profile(config);
-        let calls = std::sync::atomic::AtomicU64::new(0);
         // Not a divisor of the calls per exchange: each place comes round.
-        config.while_forwarding = Some(Hook::new(move || {
-            let call = calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            assert!(!call.is_multiple_of(7), "a test's panic beside a request");
-        }));
+        config.while_forwarding = Some(panicking_each(7));
     })
     .await;
     let rows = Rows::seeded(5).usual(4);
-    for wire in Wire::ALL.into_iter().cycle().take(60) {
-        let direct = send(predictor.address(), wire, &rows).await.comparable();
-        assert_eq!(
-            send(sidecar.address, wire, &rows).await.comparable(),
-            direct,
-            "{wire:?}"
-        );
-    }
+    answers_are_the_direct_ones(&predictor, &sidecar, &rows, 60).await;
     sidecar.nothing_is_lost(60).await;
     let (panics, skipped) = (
         sidecar.metric("plumbline_sidecar_observer_panics_total"),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::{Contents, POLL, Reload, TlsError, certificates};
+use super::{Contents, Reload, Seen, TlsError, certificates, look_until_shutdown};
 use crate::{Shutdown, error_chain};
 
 /// Where the files for connections to a server are, as PEM.
@@ -110,8 +110,7 @@ pub struct ClientTls(Arc<State>);
 struct State {
     files: ClientTlsFiles,
     configs: ArcSwap<Configs>,
-    /// Of the contents seen last, good or bad, so that each is tried and told once.
-    seen: Mutex<u64>,
+    seen: Seen,
 }
 
 struct Configs {
@@ -134,7 +133,7 @@ impl ClientTls {
         let contents = files.read()?;
         Ok(Self(Arc::new(State {
             configs: ArcSwap::from_pointee(files.configs(&contents)?),
-            seen: Mutex::new(contents.fingerprint()),
+            seen: Seen::new(&contents),
             files,
         })))
     }
@@ -142,9 +141,7 @@ impl ClientTls {
     /// Looks at the files now. Connections that are open stay as they are.
     pub fn reload(&self) -> Reload {
         let contents = self.0.files.read();
-        let fingerprint = contents.as_ref().map_or(0, Contents::fingerprint);
-        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *seen, fingerprint) == fingerprint {
+        if !self.0.seen.is_new(&contents) {
             return Reload::Unchanged;
         }
         match contents.and_then(|contents| self.0.files.configs(&contents)) {
@@ -165,15 +162,7 @@ impl ClientTls {
 
     /// Looks at the files every few seconds until listeners close.
     pub async fn watch(self, shutdown: Shutdown) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(POLL) => {}
-                () = shutdown.stop_accepting() => return,
-            }
-            let tls = self.clone();
-            // A panic would be a mistake of ours; the old files are still used.
-            let _looked = tokio::task::spawn_blocking(move || tls.reload()).await;
-        }
+        look_until_shutdown(shutdown, move || self.reload()).await;
     }
 
     /// Speaks TLS on `stream`; the server has to prove to be `host`.

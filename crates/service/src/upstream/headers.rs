@@ -8,6 +8,18 @@ use http::header::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// Whether a message says how long its body is in a way that can be passed on. Hyper frames by the last transfer coding and
+/// leaves those before it undone; the next server, which is told of `chunked` only, would take such a body for what it is
+/// not, or find another end of it (RFC 9112 §6.1).
+pub fn is_framed_plainly(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(only), None) => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Removes what belongs to the connection a message came on (RFC 9110 §7.6.1): the fields that `connection` names and
 /// the well-known ones. `te: trailers` stays, because gRPC needs it and trailers are forwarded; `trailer` stays for
 /// the same reason.
