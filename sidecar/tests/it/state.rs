@@ -446,6 +446,7 @@ async fn kill_9_loses_no_row_that_is_older_than_a_second() {
             h1(data, request(Wire::V2Binary, &Rows::seeded(sent).usual(50))).await;
             sent += 50;
         }
+        // The second of the promise.
         tokio::time::sleep(Duration::from_secs(1)).await;
         sidecar.kill().await.expect("killed");
     }
