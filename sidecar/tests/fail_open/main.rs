@@ -5,7 +5,8 @@
 //! told length, damaged, compressed, mislabelled, too large; statuses, repeated headers, trailers; answers that break off,
 //! clients that leave. The model server puts a digest of the request that arrived into its answer, so that requests are
 //! compared as well. Three sidecars share the load: one whose observer panics at one exchange in a hundred while the sink of
-//! its events is dead, one whose queue has two places, one whose profile is corrupt.
+//! its events is dead, one whose queue has two places and whose sink is moody, one whose profile is corrupt. Rows shift and
+//! come back all the time, so that there are episodes to tell of.
 //!
 //! `FAIL_OPEN_EXCHANGES` says how many, `FAIL_OPEN_SEED` from which number on. A difference names its exchange.
 
@@ -16,6 +17,7 @@ mod harness;
 #[allow(dead_code, reason = "shared with the tests in `it`, which use all of it")]
 mod model;
 
+mod accounts;
 mod client;
 mod pieces;
 mod plan;
@@ -32,9 +34,10 @@ use plumbline_sidecar::{Config, Hook, NamedProfile};
 use plumbline_testkit::predictor::RefusingPort;
 use tokio::task::JoinSet;
 
+use crate::accounts::{Events, MoodySink, skipped_rows};
 use crate::client::{Difference, Peer, compare};
-use crate::harness::{TestSidecar, eventually, exposition};
-use crate::plan::{Examples, Plan};
+use crate::harness::TestSidecar;
+use crate::plan::{Examples, PHASE, Plan};
 use crate::server::{Flaw, ModelServer};
 
 /// Exchanges of a plain `cargo test`.
@@ -127,36 +130,6 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
-fn outcomes(sidecar: &TestSidecar, name: &str, label: &str) -> BTreeMap<String, u64> {
-    let label = format!("{label}=\"");
-    let mut outcomes = BTreeMap::new();
-    for line in exposition(&sidecar.process).lines() {
-        let Some((labels, count)) = line.strip_prefix(name).and_then(|rest| rest.rsplit_once(' ')) else {
-            continue;
-        };
-        if let Some((_, rest)) = labels.split_once(&label)
-            && let Some((outcome, _)) = rest.split_once('"')
-        {
-            *outcomes.entry(outcome.to_owned()).or_default() += count.parse::<f64>().expect("a count") as u64;
-        }
-    }
-    outcomes
-}
-
-/// Every exchange was observed or skipped, and every event has been dealt with or waits.
-async fn accounts_balance(sidecar: &TestSidecar, sent: u64) -> BTreeMap<String, u64> {
-    sidecar.nothing_is_lost(sent).await;
-    let pending = || sidecar.metric("plumbline_sidecar_events_pending") as u64;
-    eventually("events raised = delivered + dropped + pending", || {
-        let events = outcomes(sidecar, "plumbline_sidecar_events_total", "outcome");
-        let ended = ["delivered", "refused", "coalesced", "overflowed"];
-        let ended: u64 = ended.iter().filter_map(|outcome| events.get(*outcome)).sum();
-        events.get("raised").copied().unwrap_or(0) == ended + pending()
-    })
-    .await;
-    outcomes(sidecar, "plumbline_rows_skipped_total", "reason")
-}
-
 fn quiet_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -180,7 +153,7 @@ async fn answers_through_the_sidecar_are_the_direct_ones_whatever_happens() {
     quiet_panics();
     let examples = Arc::new(Examples::collect().await);
     let server = ModelServer::start(Arc::clone(&examples), |_| None).await;
-    let dead_sink = RefusingPort::new();
+    let (dead_sink, moody_sink) = (RefusingPort::new(), MoodySink::start().await);
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(directory.path().join("churn")).expect("created");
     std::fs::write(
@@ -206,6 +179,7 @@ async fn answers_through_the_sidecar_are_the_direct_ones_whatever_happens() {
     let crowded = TestSidecar::start(&server.url(), |config| {
         with_profile(config);
         config.queue_items = NonZeroUsize::new(2).expect("not 0");
+        config.events_to = Some(moody_sink.url().parse().expect("a URL"));
     })
     .await;
     let corrupt = TestSidecar::start(&server.url(), |config| {
@@ -233,7 +207,7 @@ async fn answers_through_the_sidecar_are_the_direct_ones_whatever_happens() {
     );
     let mut skipped = Vec::new();
     for (sidecar, sent) in sidecars.into_iter().zip(&sum.sent) {
-        let rows = accounts_balance(sidecar, sent.predictions).await;
+        let rows = skipped_rows(sidecar, sent.predictions).await;
         assert_eq!(rows["upstream_failed"], sent.cut, "{sent:?} {rows:?}");
         assert_eq!(rows["client_gone"], sent.left, "{sent:?} {rows:?}");
         skipped.push(rows);
@@ -263,13 +237,18 @@ async fn answers_through_the_sidecar_are_the_direct_ones_whatever_happens() {
     }
     assert!(skipped[1]["queue_full"] > 0, "{skipped:?}");
     assert!(skipped[2]["no_profile"] > 0, "{skipped:?}");
-    let events = outcomes(&panicking, "plumbline_sidecar_events_total", "outcome");
-    assert!(events["raised"] > 0 && events["delivered"] == 0, "{events:?}");
+    let unheard = Events::settled(&panicking, None).await;
+    assert_eq!((unheard.delivered, unheard.refused), (0, 0), "{unheard:?}");
+    let heard = Events::settled(&crowded, Some(&moody_sink)).await;
+    assert_eq!(heard.contradictions(&moody_sink.told()), Vec::<String>::new(), "{heard:?}");
+    for events in [&unheard, &heard] {
+        // Of two for each phase of shifted rows.
+        assert!(events.raised >= count / (2 * PHASE), "{events:?}");
+    }
     println!(
         "{count} exchanges from {first} on in {seconds:.0} s, none differs; {:?}; {injected} panics; skipped rows \
-         {skipped:?}; events {events:?}, {} pending",
+         {skipped:?}; of a dead sink {unheard:?}; of a moody one {heard:?}",
         sum.sent,
-        panicking.metric("plumbline_sidecar_events_pending"),
     );
 }
 
