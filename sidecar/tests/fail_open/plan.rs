@@ -18,8 +18,9 @@ pub(crate) const SEED: HeaderName = HeaderName::from_static("x-seed");
 /// Good exchanges of each wire format that the others are made from, in stable times and in times of drift.
 const EXAMPLES: usize = 24;
 
-/// Exchanges after which the rows that are sent change: long enough for a window to see it.
-const PHASE: u64 = 600;
+/// Exchanges after which the rows that are sent change, from usual ones to shifted ones or back: enough for a sidecar that gets a
+/// third of them to see it in its small windows.
+pub(crate) const PHASE: u64 = 180;
 
 /// Larger answers than the sidecar of these tests keeps.
 const LARGE: usize = 96 << 10;
@@ -46,7 +47,7 @@ impl Examples {
         for (shifted, set) in sets.iter_mut().enumerate() {
             for wire in Wire::ALL {
                 for number in 0..EXAMPLES {
-                    let count = 1 + number % 4;
+                    let count = 1 + number % 16;
                     let rows = if shifted == 0 {
                         rows.usual(count)
                     } else {
