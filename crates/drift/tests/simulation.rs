@@ -293,12 +293,12 @@ fn a_change_that_is_certain_but_small_is_no_drift() {
         assert!(onsets.count() > 2, "seed {seed}: the change is certain");
         assert!(reports.iter().all(|r| r.state != State::Drift), "seed {seed}");
         warned += usize::from(reports.iter().any(|r| r.state == State::Warning));
-        // A PSI of 0.0036 warns less often.
+        // A PSI of 0.0036 hardly ever warns.
         let reports = slightly(0.06);
         warned_of_less += usize::from(reports.iter().any(|r| r.state != State::Stable));
     }
     assert!(
-        warned > warned_of_less && warned_of_less <= 10,
+        warned > warned_of_less && warned_of_less <= 2,
         "{warned}, {warned_of_less}"
     );
 }

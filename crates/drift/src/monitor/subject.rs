@@ -257,6 +257,7 @@ impl SubjectMonitor {
         let is_sure = calibrated && state.serial.is_known() && state.detector.evidence() >= rules.evidence;
         let onset = is_sure
             .then(|| state.detector.onset(rules.evidence))
+            .flatten()
             .and_then(|onset| {
                 let counts: Vec<u64> = onset.counts.iter().map(|n| u64::from(*n)).collect();
                 let is_ordered = self.is_ordered() || self.season.is_some();

@@ -204,21 +204,18 @@ impl ConformalDetector {
     }
 
     /// Where the greatest term of `M` began, in the shortest memory that has this much evidence by itself: the likeliest begin of a change. Longer
-    /// memories go on with a term from before it.
-    pub fn onset(&self, evidence: f64) -> Onset<'_> {
-        let followed = &self.memories[..FOLLOWED];
-        let leader = followed
-            .iter()
-            .position(|m| m.value() >= evidence)
-            .unwrap_or_else(|| {
-                let by_evidence = |a: &usize, b: &usize| followed[*a].ln().total_cmp(&followed[*b].ln());
-                (0..FOLLOWED).max_by(by_evidence).unwrap_or(0)
-            });
+    /// memories go on with a term from before it. With less evidence in each, it is that of the memory that has most: a memory without
+    /// evidence has a greatest term too, but one that chance began. `None` when the longest memory leads, which is not followed.
+    pub fn onset(&self, evidence: f64) -> Option<Onset<'_>> {
+        let ln = self.memories.map(Memory::ln);
+        let sure = self.memories.iter().position(|m| m.value() >= evidence);
+        let most = || (0..ln.len()).max_by(|a, b| ln[*a].total_cmp(&ln[*b]));
+        let leader = sure.or_else(most)?;
         let cells = self.pool.len();
-        Onset {
-            rows: self.streaks[leader].rows(),
+        Some(Onset {
+            rows: self.streaks.get(leader)?.rows(),
             counts: &self.since[leader * cells..(leader + 1) * cells],
-        }
+        })
     }
 
     /// Forgets all evidence and bets, and keeps the pool: a new start after an alarm has been dealt with.
@@ -383,7 +380,7 @@ mod tests {
             detector.update(if t < 1_000 { x } else { CELLS / 2 + x / 2 }, rng.uniform());
             assert!((detector.evidence().ln() - detector.ln_evidence()).abs() < 1e-9);
         }
-        let onset = detector.onset(1e6);
+        let onset = detector.onset(1e6).expect("a leader");
         assert!((270..=330).contains(&onset.rows), "{onset:?}");
         assert_eq!(
             onset.counts.iter().map(|n| u64::from(*n)).sum::<u64>(),
@@ -392,11 +389,14 @@ mod tests {
         for _ in 0..20_000 {
             detector.update(CELLS - 1, rng.uniform());
         }
-        let onset = detector.onset(1e6);
+        let onset = detector.onset(1e6).expect("a leader");
         assert!((20_270..=20_330).contains(&onset.rows), "{onset:?}");
         assert_eq!(detector.evidence(), f64::INFINITY);
         assert!(detector.ln_evidence() > 1_000.0);
         detector.restart();
-        assert_eq!((detector.evidence(), detector.onset(1e6).rows), (0.0, 0));
+        assert_eq!(
+            (detector.evidence(), detector.onset(1e6).map_or(0, |o| o.rows)),
+            (0.0, 0)
+        );
     }
 }
