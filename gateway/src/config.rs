@@ -1,5 +1,6 @@
 //! Settings of the gateway.
 
+mod fields;
 mod routes;
 
 use std::num::NonZeroUsize;
@@ -7,14 +8,14 @@ use std::time::Duration;
 
 use plumbline_service::config::{ByteSize, Common, Reader, Setting};
 
-pub use routes::RouteSpec;
+pub use routes::{RevisionSpec, RouteSpec};
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
     // The file's form stands first: `Reader` and the file look a setting up by name, flags skip tables.
     Setting::table(
         "route",
-        "A model and where it is served: model, endpoints, and optionally timeout and max_body. One table for each model.",
+        "A model and where it is served: model, endpoints or revision tables, and optionally timeout and max_body. One table for each model.",
     ),
     Setting::repeated(
         "route",

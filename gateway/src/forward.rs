@@ -18,7 +18,7 @@ use crate::endpoint::{Endpoint, Pending};
 use crate::error::GatewayError;
 use crate::layers::BoxFuture;
 use crate::layers::resolve_model::RoutedCall;
-use crate::snapshot::Route;
+use crate::route::Route;
 
 /// Attempts at one request, each at an endpoint of its own. Only attempts of which nothing was sent are repeated, so
 /// this bounds time, not load.
@@ -60,10 +60,11 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
     };
     let mut again = SendAgain::new(&request);
+    let endpoints = &*route.revision().endpoints;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
         let now = Instant::now();
-        let Some(endpoint) = choose(&route.endpoints, &tried, now) else {
+        let Some(endpoint) = choose(endpoints, &tried, now) else {
             let model = route.model.clone();
             return Err(GatewayError::NoEndpoint { model });
         };
@@ -78,7 +79,7 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         }
         attempt.failed(&error);
         tried.push(Arc::clone(endpoint));
-        let others_left = tried.len() < route.endpoints.len().min(MAX_ATTEMPTS);
+        let others_left = tried.len() < endpoints.len().min(MAX_ATTEMPTS);
         request = match unsent {
             Some(unsent) if others_left => unsent,
             _ => match again.take(&error, &ledger) {

@@ -15,11 +15,12 @@ mod forward;
 mod layers;
 mod metrics;
 mod page;
+mod route;
 mod snapshot;
 mod stack;
 
 pub use app::App;
-pub use config::{Config, RouteSpec, SETTINGS};
+pub use config::{Config, RevisionSpec, RouteSpec, SETTINGS};
 
 /// Which program this is.
 pub const PART: plumbline_service::Part = plumbline_service::Part {

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
-use crate::snapshot::{Route, Routes};
+use crate::route::{Revision, Route};
+use crate::snapshot::Routes;
 
 /// Adds the page.
 pub(crate) fn add(admin: &Admin, routes: Arc<Routes>) {
@@ -31,10 +32,17 @@ fn shown(route: &Route, now: Instant) -> Value {
             "http2_connections": endpoint.upstream.http2_connections(),
         })
     };
+    let revision = |revision: &Revision| {
+        json!({
+            "name": revision.name,
+            "weight": revision.weight,
+            "endpoints": revision.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        })
+    };
     json!({
         "model": route.model,
         "timeout_ms": route.timeout.as_secs_f64() * 1e3,
         "max_body_bytes": route.max_body,
-        "endpoints": route.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        "revisions": route.revisions.iter().map(revision).collect::<Vec<_>>(),
     })
 }

@@ -2,24 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use plumbline_service::upstream::{Options, Target};
 
-use crate::config::RouteSpec;
+use crate::config::{RevisionSpec, RouteSpec};
 use crate::endpoint::Endpoint;
 use crate::metrics::{Metrics, ModelMetrics};
-
-/// A model and its endpoints.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) model: Box<str>,
-    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
-    pub(crate) timeout: Duration,
-    pub(crate) max_body: u64,
-    pub(crate) metrics: Arc<ModelMetrics>,
-}
+use crate::route::{Revision, Route, Split};
 
 /// All routes at one time.
 #[derive(Debug, Default)]
@@ -82,7 +72,8 @@ impl Routes {
         let mut endpoints: HashMap<String, Arc<Endpoint>> = old
             .routes
             .values()
-            .flat_map(|route| route.endpoints.iter())
+            .flat_map(|route| route.revisions.iter())
+            .flat_map(|revision| revision.endpoints.iter())
             .map(|endpoint| (endpoint.target().to_string(), Arc::clone(endpoint)))
             .collect();
         let mut endpoint = |target: &Target| {
@@ -90,11 +81,17 @@ impl Routes {
             let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
             Arc::clone(endpoint)
         };
+        let mut revision = |spec: &RevisionSpec| Revision {
+            name: spec.name.as_str().into(),
+            weight: spec.weight,
+            endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+        };
         let route = |spec: &RouteSpec| {
             let kept = old.route(&spec.model).map(|route| Arc::clone(&route.metrics));
             Route {
                 model: spec.model.as_str().into(),
-                endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+                revisions: spec.revisions.iter().map(&mut revision).collect(),
+                split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
                 timeout: spec.timeout,
                 max_body: spec.max_body.0,
                 metrics: kept.unwrap_or_else(|| self.metrics.model(&spec.model)),
@@ -130,6 +127,10 @@ mod tests {
         RouteSpec::new(model, urls.iter().map(target).collect())
     }
 
+    fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
+        &snapshot.route(model).expect("routed").revisions[0].endpoints
+    }
+
     #[tokio::test]
     async fn an_endpoint_keeps_its_state_when_routes_change() {
         let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
@@ -139,18 +140,12 @@ mod tests {
             spec("iris", &["http://127.0.0.1:2"]),
         ]);
         let old = routes.load();
-        let (churn, iris) = (
-            old.route("churn").expect("routed"),
-            old.route("iris").expect("routed"),
-        );
-        assert!(
-            Arc::ptr_eq(&churn.endpoints[1], &iris.endpoints[0]),
-            "shared by routes"
-        );
-        let pending = churn.endpoints[1].begin();
+        let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
+        assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
+        let pending = churn[1].begin();
         routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
         let new = routes.load();
-        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 1);
+        assert_eq!(endpoints(&new, "churn")[0].pending(), 1);
         assert!(new.route("iris").is_none());
         assert_eq!(
             old.sorted().len(),
@@ -158,6 +153,6 @@ mod tests {
             "a request that holds the old snapshot finishes with it"
         );
         drop(pending);
-        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 0);
+        assert_eq!(endpoints(&new, "churn")[0].pending(), 0);
     }
 }

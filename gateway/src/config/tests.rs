@@ -25,7 +25,13 @@ fn load_file(text: &str) -> Result<Config, Problems> {
 }
 
 fn shown(config: &Config) -> Vec<(String, Vec<String>)> {
-    let endpoints = |route: &RouteSpec| route.endpoints.iter().map(ToString::to_string).collect();
+    let endpoints = |route: &RouteSpec| {
+        route.revisions[0]
+            .endpoints
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    };
     config
         .routes
         .iter()
@@ -95,17 +101,17 @@ fn every_problem_with_routes_is_told_at_once() {
     .to_string();
     for expected in [
         "max_in_flight = 0",
-        "model `churn`: endpoint `127.0.0.1:8081`: expected an endpoint such as",
-        "model `churn`: endpoint `https://a`: TLS to an endpoint is not supported",
-        "model `churn`: endpoint `http://b/path`: an endpoint has no path",
+        "route 1: endpoint `127.0.0.1:8081`: expected an endpoint such as",
+        "route 1: endpoint `https://a`: TLS to an endpoint is not supported",
+        "route 1: endpoint `http://b/path`: an endpoint has no path",
         "model `churn` has no endpoint",
         "model `churn` has more than one route",
-        "endpoint `http://a` is given twice",
+        "model `churn` has endpoint `http://a` twice",
         "route 2: `timeout`: expected a time with a unit",
-        "route 2: unknown key `wieght`; there are model, endpoints, timeout and max_body",
+        "route 2: unknown key `wieght`; there are endpoints, max_body, model, revision, timeout",
         "route 3: `model` is missing",
         "route 3: `endpoints`: expected a list of texts",
-        "model `unknown`: the name is reserved",
+        "model `unknown` has a name that is reserved",
         "route 4: `max_body`: expected a number of bytes",
     ] {
         assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
@@ -117,7 +123,7 @@ fn a_flag_without_a_model_or_an_endpoint_is_a_problem() {
     for (flag, expected) in [
         ("http://127.0.0.1:1", "expected MODEL=URL[,URL]"),
         ("churn=", "model `churn` has no endpoint"),
-        ("=http://a", "expected a name"),
+        ("=http://a", "model `` is not a name"),
         (
             "churn=nonsense",
             "endpoint `nonsense`: expected an endpoint such as",
@@ -131,4 +137,43 @@ fn a_flag_without_a_model_or_an_endpoint_is_a_problem() {
 #[test]
 fn a_gateway_without_routes_is_valid() {
     assert!(load_with(&[], &[]).expect("valid").routes.is_empty());
+}
+
+#[test]
+fn a_route_has_revisions_with_weights() {
+    let text = "[[route]]\nmodel = \"churn\"\n\
+         [[route.revision]]\nname = \"stable\"\nweight = 90\nendpoints = [\"http://a\", \"http://b\"]\n\
+         [[route.revision]]\nname = \"canary\"\nweight = 10\nendpoints = [\"http://c\"]\n";
+    let config = load_file(text).expect("valid");
+    let shown: Vec<_> = config.routes[0]
+        .revisions
+        .iter()
+        .map(|revision| (revision.name.as_str(), revision.weight, revision.endpoints.len()))
+        .collect();
+    assert_eq!(shown, [("stable", 90, 2), ("canary", 10, 1)]);
+
+    let text = load_file(
+        "[[route]]\nmodel = \"a\"\nendpoints = [\"http://a\"]\n\
+         [[route.revision]]\nname = \"x\"\nendpoints = [\"http://a\"]\n\
+         [[route]]\nmodel = \"b\"\n\
+         [[route.revision]]\nname = \"x\"\nweight = 0\nendpoints = [\"http://a\"]\n\
+         [[route.revision]]\nname = \"x\"\nweight = -1\nendpoint = [\"http://a\"]\n\
+         [[route]]\nmodel = \"c\"\n\
+         [[route.revision]]\nname = \"x\"\nweight = 0\nendpoints = [\"http://a\"]\n\
+         [[route.revision]]\nendpoints = [\"http://a\"]\nweight = 0\n",
+    )
+    .expect_err("many problems")
+    .to_string();
+    for expected in [
+        "route 1: expected `endpoints` or `revision`, found both",
+        "route 2: revision 2: `weight`: expected",
+        "route 2: revision 2: unknown key `endpoint`; there are endpoints, name, weight",
+        "model `b` has more than one revision `x`",
+        "model `b` has no endpoint in revision `x`",
+        "route 3: revision 2: `name` is missing",
+        "model `c` has endpoint `http://a` twice",
+        "model `c` has no revision with a weight above 0",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
 }

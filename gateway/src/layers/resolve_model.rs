@@ -17,7 +17,8 @@ use crate::call::Call;
 use crate::error::GatewayError;
 use crate::layers::answer_server::{ModelCall, Named};
 use crate::layers::{BoxFuture, Decided};
-use crate::snapshot::{Route, Routes};
+use crate::route::Route;
+use crate::snapshot::Routes;
 
 /// The longest prefix of a gRPC body in which the model's name is looked for. Serializers write it first; 64 KiB is
 /// what a client may send before it hears that the window is open.

@@ -5,4 +5,5 @@ mod malformed;
 mod observe;
 mod protocols;
 mod resilience;
+mod revisions;
 mod support;
