@@ -76,6 +76,25 @@ impl UpstreamError {
         }
     }
 
+    /// Whether the endpoint has not processed the request, although bytes of it were sent: an HTTP/2 stream that it
+    /// refused, or one that its GOAWAY leaves out (RFC 9113 §6.8, §8.7).
+    pub fn is_unprocessed(&self) -> bool {
+        let Self::Closed { source, .. } = self else {
+            return false;
+        };
+        let mut cause = std::error::Error::source(source);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                let reason = error.reason();
+                return error.is_remote()
+                    && (reason == Some(h2::Reason::REFUSED_STREAM)
+                        || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)));
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Whether no connection was made, so that the endpoint may be down.
     pub fn is_connect(&self) -> bool {
         match self {
