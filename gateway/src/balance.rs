@@ -1,53 +1,115 @@
 //! Which endpoint gets a request: the cheaper of two random ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Standing};
 
-/// Chooses between two random endpoints by cost (power of two choices; Mitzenmacher 2001), skipping those that could
-/// not be reached a short time ago while there is another, and those in `tried`, which have failed this very request.
+/// An endpoint, and why it.
+#[derive(Debug)]
+pub(crate) struct Choice<'a> {
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It is in use.
+    Cheaper,
+    /// It is out, and this request finds out whether it is well again. [`Endpoint::probe_ended`] has to follow.
+    Probe,
+    /// Every endpoint is out, and one is better than none.
+    LastResort,
+}
+
+/// Chooses between two random endpoints by cost (power of two choices; Mitzenmacher 2001). Those in `tried`, which have
+/// failed this very request, are skipped; those that are out are too while another is in use, except for the one
+/// request that probes. An endpoint that is new or back is passed over as often as its share is still to grow, while
+/// the other of the two is further on.
 ///
-/// Nothing is returned only when every endpoint has been tried.
+/// Nothing is returned only when every endpoint has been tried. Two endpoints are looked at, however many there are;
+/// more only when both are out.
 pub(crate) fn choose<'a>(
     endpoints: &'a [Arc<Endpoint>],
     tried: &[Arc<Endpoint>],
+    slow_start: Duration,
     now: Instant,
-) -> Option<&'a Arc<Endpoint>> {
-    match endpoints {
-        [only] if tried.is_empty() => return Some(only),
-        [] | [_] => return None,
-        _ => {}
+) -> Option<Choice<'a>> {
+    let choice = |endpoint, reason| Some(Choice { endpoint, reason });
+    if let [only] = endpoints {
+        let untried = tried.is_empty();
+        let reason = match only.standing(now) {
+            Standing::InUse => Reason::Cheaper,
+            Standing::ProbeDue if untried && only.claim_probe(now) => Reason::Probe,
+            Standing::ProbeDue | Standing::Out => Reason::LastResort,
+        };
+        return untried.then_some(Choice {
+            endpoint: only,
+            reason,
+        });
+    }
+    if endpoints.is_empty() {
+        return None;
     }
     let first = fastrand::usize(..endpoints.len());
     let second = (first + 1 + fastrand::usize(..endpoints.len() - 1)) % endpoints.len();
-    let usable = |endpoint: &Arc<Endpoint>| !is_in(tried, endpoint) && !endpoint.is_avoided(now);
-    let (a, b) = (&endpoints[first], &endpoints[second]);
-    match (usable(a), usable(b)) {
-        (true, true) => Some(if b.cost(now) < a.cost(now) { b } else { a }),
-        (true, false) => Some(a),
-        (false, true) => Some(b),
+    let untried = |endpoint: &Arc<Endpoint>| !tried.iter().any(|other| Arc::ptr_eq(other, endpoint));
+    let mut in_use = [None, None];
+    for (slot, endpoint) in in_use.iter_mut().zip([&endpoints[first], &endpoints[second]]) {
+        if !untried(endpoint) {
+            continue;
+        }
+        match endpoint.standing(now) {
+            Standing::InUse => *slot = Some(endpoint),
+            Standing::ProbeDue if endpoint.claim_probe(now) => return choice(endpoint, Reason::Probe),
+            Standing::ProbeDue | Standing::Out => {}
+        }
+    }
+    match in_use {
+        [Some(a), Some(b)] => choice(better(a, b, slow_start, now), Reason::Cheaper),
+        [Some(one), None] | [None, Some(one)] => choice(one, Reason::Cheaper),
         // Rare: look at all of them, from a random place so that their load stays even.
-        (false, false) => {
+        [None, None] => {
             let all = || endpoints[first..].iter().chain(&endpoints[..first]);
-            all()
-                .find(|endpoint| usable(endpoint))
-                .or_else(|| all().find(|endpoint| !is_in(tried, endpoint)))
+            for endpoint in all().filter(|endpoint| untried(endpoint)) {
+                match endpoint.standing(now) {
+                    Standing::InUse => return choice(endpoint, Reason::Cheaper),
+                    Standing::ProbeDue if endpoint.claim_probe(now) => {
+                        return choice(endpoint, Reason::Probe);
+                    }
+                    Standing::ProbeDue | Standing::Out => {}
+                }
+            }
+            let endpoint = all().find(|endpoint| untried(endpoint))?;
+            choice(endpoint, Reason::LastResort)
         }
     }
 }
 
-fn is_in(tried: &[Arc<Endpoint>], endpoint: &Arc<Endpoint>) -> bool {
-    tried.iter().any(|other| Arc::ptr_eq(other, endpoint))
+fn better<'a>(
+    a: &'a Arc<Endpoint>,
+    b: &'a Arc<Endpoint>,
+    slow_start: Duration,
+    now: Instant,
+) -> &'a Arc<Endpoint> {
+    let (share_a, share_b) = (a.ramp(now, slow_start), b.ramp(now, slow_start));
+    // Relative to the other: when all are new, all are equal.
+    if share_a != share_b && fastrand::f64() >= share_a.min(share_b) / share_a.max(share_b) {
+        return if share_a > share_b { a } else { b };
+    }
+    if b.cost(now) < a.cost(now) { b } else { a }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::endpoint::Cause;
     use crate::endpoint::tests::endpoint;
+    use crate::outcome::PENALTY;
+
+    const SLOW_START: Duration = Duration::from_secs(10);
 
     fn endpoints(count: usize) -> Vec<Arc<Endpoint>> {
         (1..=count)
@@ -55,14 +117,18 @@ mod tests {
             .collect()
     }
 
+    fn index(endpoints: &[Arc<Endpoint>], chosen: &Arc<Endpoint>) -> usize {
+        let place = endpoints
+            .iter()
+            .position(|endpoint| Arc::ptr_eq(endpoint, chosen));
+        place.expect("one of them")
+    }
+
     fn shares(endpoints: &[Arc<Endpoint>], tried: &[Arc<Endpoint>], now: Instant) -> Vec<usize> {
         let mut shares = vec![0; endpoints.len()];
         for _ in 0..10_000 {
-            let chosen = choose(endpoints, tried, now).expect("an endpoint");
-            let index = endpoints
-                .iter()
-                .position(|endpoint| Arc::ptr_eq(endpoint, chosen));
-            shares[index.expect("one of them")] += 1;
+            let chosen = choose(endpoints, tried, SLOW_START, now).expect("an endpoint");
+            shares[index(endpoints, chosen.endpoint)] += 1;
         }
         shares
     }
@@ -82,29 +148,109 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn avoided_and_tried_endpoints_are_skipped_while_there_is_another() {
+    async fn endpoints_that_are_out_or_tried_are_skipped_while_there_is_another() {
         let endpoints = endpoints(3);
         let now = Instant::now();
-        endpoints[0].unreachable(now);
+        endpoints[0].put_out(Cause::Unreachable, now, now);
         let shares = shares(&endpoints, &endpoints[1..2], now);
         assert_eq!(shares, [0, 0, 10_000]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_endpoint_is_never_avoided() {
+    async fn when_all_are_out_one_is_still_tried() {
         let endpoints = endpoints(2);
         let now = Instant::now();
         for endpoint in &endpoints {
-            endpoint.unreachable(now);
+            endpoint.put_out(Cause::Unreachable, now, now);
         }
-        assert!(choose(&endpoints, &[], now).is_some());
-        assert!(Arc::ptr_eq(
-            choose(&endpoints, &endpoints[..1], now).expect("the other"),
-            &endpoints[1]
-        ));
-        assert!(choose(&endpoints, &endpoints, now).is_none());
-        assert!(choose(&endpoints[..1], &endpoints[..1], now).is_none());
-        endpoints[0].unreachable(now);
-        assert!(choose(&endpoints[..1], &[], now).is_some());
+        let choose = |endpoints, tried| choose(endpoints, tried, SLOW_START, now);
+        let chosen = choose(&endpoints, &[]).expect("one");
+        assert_eq!(chosen.reason, Reason::LastResort);
+        let other = choose(&endpoints, &endpoints[..1]).expect("the other");
+        assert_eq!(index(&endpoints, other.endpoint), 1);
+        assert!(choose(&endpoints, &endpoints).is_none());
+        assert!(choose(&endpoints[..1], &endpoints[..1]).is_none());
+        assert!(choose(&[], &[]).is_none());
+        let only = choose(&endpoints[..1], &[]).expect("the only one");
+        assert_eq!(only.reason, Reason::LastResort);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_at_a_time_probes() {
+        for count in [1, 2, 50] {
+            let endpoints = endpoints(count);
+            let start = Instant::now();
+            for endpoint in &endpoints {
+                endpoint.put_out(Cause::Failing, start, start);
+            }
+            let now = start + Duration::from_secs(2);
+            let mut probes = 0;
+            for _ in 0..1_000 {
+                let chosen = choose(&endpoints, &[], SLOW_START, now).expect("one");
+                probes += usize::from(chosen.reason == Reason::Probe);
+            }
+            assert_eq!(probes, count, "one for each endpoint");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_endpoint_gets_a_share_that_grows_and_nobody_starves_when_all_are_new() {
+        let start = Instant::now();
+        let mut endpoints = endpoints(3);
+        let even = shares(&endpoints, &[], start);
+        assert!(even.iter().all(|share| share.abs_diff(3_333) < 250), "{even:?}");
+        tokio::time::advance(Duration::from_mins(1)).await;
+        endpoints.push(endpoint("http://127.0.0.1:4"));
+        let born = Instant::now();
+        for (after, expected) in [(0, 250), (2, 500), (4, 1_000), (10, 2_500)] {
+            let shares = shares(&endpoints, &[], born + Duration::from_secs(after));
+            // In half of the pairs, and even in those: the ramp's part of a quarter; ±5 standard errors at most.
+            assert!(shares[3].abs_diff(expected) < 220, "after {after} s: {shares:?}");
+        }
+    }
+
+    /// Requests come one by one, every 5 ms; the fourth endpoint refuses at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_refuses_at_once_gets_less_than_three_of_a_hundred() {
+        let endpoints = endpoints(4);
+        let mut refused = 0;
+        for _ in 0..10_000 {
+            tokio::time::advance(Duration::from_millis(5)).await;
+            let now = Instant::now();
+            let chosen = choose(&endpoints, &[], SLOW_START, now).expect("one");
+            if index(&endpoints, chosen.endpoint) == 3 {
+                refused += 1;
+                chosen.endpoint.penalize(PENALTY, now);
+            } else {
+                chosen.endpoint.answered(Duration::from_millis(10), now);
+            }
+        }
+        assert!(refused > 0 && refused < 300, "{refused} of 10,000");
+    }
+
+    /// As above; the fourth endpoint is ten times slower, for 30 s.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_replica_is_avoided_and_found_again_within_five_seconds() {
+        let endpoints = endpoints(4);
+        let (mut slow, mut healed_at, mut back_at) = (0, None, None);
+        for turn in 0..10_000 {
+            tokio::time::advance(Duration::from_millis(5)).await;
+            let now = Instant::now();
+            let ill = turn < 6_000;
+            let chosen = choose(&endpoints, &[], SLOW_START, now).expect("one");
+            let fourth = index(&endpoints, chosen.endpoint) == 3;
+            slow += usize::from(fourth && ill);
+            if !ill {
+                healed_at.get_or_insert(now);
+                if fourth {
+                    back_at.get_or_insert(now);
+                }
+            }
+            let took = if fourth && ill { 100 } else { 10 };
+            chosen.endpoint.answered(Duration::from_millis(took), now);
+        }
+        assert!(slow < 60, "less than one of a hundred: {slow} of 6,000");
+        let back = back_at.expect("asked again") - healed_at.expect("healed");
+        assert!(back <= Duration::from_secs(5), "{back:?}");
     }
 }

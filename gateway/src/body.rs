@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use crate::call::{Family, Ledger};
+use crate::replay::{Recorder, Tape};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -19,8 +21,12 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct RequestBody {
     /// Read for routing, not yet given on.
     replay: VecDeque<Bytes>,
-    /// Nothing when the request is sent again: only requests without a body are.
+    /// Nothing when all of it is to be given again.
     body: Option<Incoming>,
+    /// Of a body that is given again, after its data.
+    trailers: Option<HeaderMap>,
+    /// Where what is given on is kept, in case it has to be given again.
+    recorder: Option<Recorder>,
     meter: Meter,
     ledger: Arc<Ledger>,
 }
@@ -39,19 +45,38 @@ impl RequestBody {
         Self {
             replay: VecDeque::new(),
             body: Some(body),
+            trailers: None,
+            recorder: None,
             meter: Meter::new(family),
             ledger,
         }
     }
 
-    /// The body of a request that had none, for sending it again.
-    pub(crate) fn empty(ledger: Arc<Ledger>) -> Self {
+    /// A body that is given again: what was given on, and what was not read yet.
+    pub(crate) fn recorded(
+        data: Vec<Bytes>,
+        trailers: Option<HeaderMap>,
+        rest: Option<Incoming>,
+        family: Family,
+        ledger: &Arc<Ledger>,
+    ) -> Self {
         Self {
-            replay: VecDeque::new(),
-            body: None,
-            meter: Meter::new(Family::Other),
-            ledger,
+            replay: data.into(),
+            body: rest,
+            trailers,
+            recorder: None,
+            meter: Meter::new(family),
+            ledger: Arc::clone(ledger),
         }
+    }
+
+    /// Keeps on `tape` what is given on from now.
+    pub(crate) fn record(&mut self, tape: &Arc<Mutex<Tape>>) {
+        let recorder = Recorder::to(tape);
+        if self.is_end_stream() {
+            recorder.complete();
+        }
+        self.recorder = Some(recorder);
     }
 
     fn poll_incoming(
@@ -100,25 +125,59 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let frame = match self.replay.pop_front() {
-            Some(data) => Frame::data(data),
-            None => match ready!(self.poll_incoming(context)) {
+        let this = &mut *self;
+        let frame = match (this.replay.pop_front(), &this.body) {
+            (Some(data), _) => Frame::data(data),
+            (None, Some(_)) => match ready!(this.poll_incoming(context)) {
                 Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
+                end => {
+                    if end.is_none() {
+                        this.ledger.body_ended();
+                    }
+                    if let Some(recorder) = &this.recorder {
+                        if end.is_none() {
+                            recorder.complete();
+                        } else {
+                            recorder.broken();
+                        }
+                    }
+                    return Poll::Ready(end);
+                }
+            },
+            (None, None) => match this.trailers.take() {
+                Some(trailers) => Frame::trailers(trailers),
+                None => return Poll::Ready(None),
             },
         };
-        let limit = self.ledger.limit();
+        let limit = this.ledger.limit();
         if let Some(data) = frame.data_ref()
-            && !self.meter.admits(data, limit)
+            && !this.meter.admits(data, limit)
         {
-            self.ledger.body_too_large();
+            this.ledger.body_too_large();
             return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        }
+        // Nobody asks for more once this is true.
+        let ended = frame.is_trailers() || this.is_end_stream();
+        if ended {
+            this.ledger.body_ended();
+        }
+        if let Some(recorder) = &this.recorder {
+            if let Some(data) = frame.data_ref() {
+                recorder.data(data);
+            } else if let Some(trailers) = frame.trailers_ref() {
+                recorder.trailers(trailers);
+            }
+            if ended {
+                recorder.complete();
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.replay.is_empty()
+            && self.trailers.is_none()
+            && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -133,6 +192,22 @@ impl Body for RequestBody {
             hint.set_upper(upper + waiting);
         }
         hint
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let (Some(recorder), Some(rest)) = (&self.recorder, self.body.take()) {
+            // What lies here unsent comes before what nobody has read.
+            for data in self.replay.drain(..) {
+                recorder.data(&data);
+            }
+            if rest.is_end_stream() {
+                recorder.complete();
+            } else {
+                recorder.rest(rest);
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use plumbline_inference_protocol::grpc;
 use tokio::time::Instant;
 
@@ -77,7 +77,12 @@ impl Call {
             waited: AtomicU64::new(0),
             fault: AtomicU8::new(NO_FAULT),
             limit: AtomicU64::new(u64::MAX),
+            deadline: OnceLock::new(),
+            whole_after: AtomicU64::new(0),
         });
+        if request.body().is_end_stream() {
+            ledger.body_ended();
+        }
         let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
         Self {
             request,
@@ -101,6 +106,10 @@ pub(crate) struct Ledger {
     fault: AtomicU8,
     /// Bytes that its body, or one of its messages, may have.
     limit: AtomicU64,
+    /// When it has to be answered, if ever.
+    pub(crate) deadline: OnceLock<Instant>,
+    /// Nanoseconds after its arrival when the last of its body was given on; 0 before.
+    whole_after: AtomicU64,
 }
 
 const NO_FAULT: u8 = 0;
@@ -131,6 +140,22 @@ impl Ledger {
 
     pub(crate) fn body_incomplete(&self) {
         self.fault.store(INCOMPLETE, Ordering::Relaxed);
+    }
+
+    /// The last of its body was given on: what is waited for from now on is the endpoint.
+    pub(crate) fn body_ended(&self) {
+        if self.whole_after.load(Ordering::Relaxed) == 0 {
+            let nanoseconds = u64::try_from(self.arrived.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.whole_after.store(nanoseconds.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Since when nothing is waited for but the endpoint; nothing while the client still sends.
+    pub(crate) fn whole_since(&self) -> Option<Instant> {
+        match self.whole_after.load(Ordering::Relaxed) {
+            0 => None,
+            nanoseconds => Some(self.arrived + Duration::from_nanos(nanoseconds)),
+        }
     }
 
     /// What went wrong with the request's body, if that is why forwarding failed.

@@ -1,6 +1,7 @@
 //! Settings of the gateway.
 
 mod fields;
+mod protection;
 mod routes;
 
 use std::num::NonZeroUsize;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use plumbline_service::config::{ByteSize, Common, Reader, Setting};
 
+pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
 pub use routes::{RevisionSpec, RouteSpec};
 
 /// The gateway's settings, after those that every part has.
@@ -15,7 +17,7 @@ pub const SETTINGS: &[Setting] = &[
     // The file's form stands first: `Reader` and the file look a setting up by name, flags skip tables.
     Setting::table(
         "route",
-        "A model and where it is served: model, endpoints or revision tables, and optionally timeout and max_body. One table for each model.",
+        "A model and where it is served: model, endpoints or revision tables, and optionally timeout, max_body and how it is protected. One table for each model.",
     ),
     Setting::repeated(
         "route",

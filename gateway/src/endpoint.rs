@@ -1,47 +1,61 @@
-//! One endpoint: its connections, how fast it answers, whether it can be reached. Shared by all routes that name it,
-//! and kept when routes change.
+//! One endpoint: its connections, how fast it answers, whether it is in use. Shared by all routes that name it, and
+//! kept when routes change: what one route learns of it, all know.
 
+mod health;
 mod latency;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicU64, Ordering};
 use std::time::Duration;
 
 use plumbline_service::upstream::{Options, Target, Upstream};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::metrics::EndpointMetrics;
+use health::Health;
 use latency::PeakEwma;
 
-/// How long an endpoint is avoided after it could not be reached the first time; doubled each time, up to the maximum.
-/// Short, because a pod that restarts is back within seconds and the attempt costs one request a connect timeout.
-const AVOID: Duration = Duration::from_secs(1);
-const AVOID_AT_MOST: Duration = Duration::from_secs(16);
+pub(crate) use health::{Cause, Standing, Suspicion};
 
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) metrics: EndpointMetrics,
-    pending: AtomicUsize,
+    /// Requests at it, and in the upper half those that wait for the head of their answer.
+    load: AtomicU64,
+    /// Since when those that wait have seen no answer.
+    silent_since: AtomicU64,
     latency: PeakEwma,
-    /// All times below are nanoseconds after this.
+    health: Health,
+    /// Told when it comes back and when a probe has ended.
+    changes: Arc<Notify>,
+    /// All times are nanoseconds after this.
     born: Instant,
-    avoid_until: AtomicU64,
-    failures: AtomicU32,
 }
 
+const PENDING: u64 = 1;
+const WAITING: u64 = 1 << 32;
+
 impl Endpoint {
-    pub(crate) fn new(target: Target, options: Options, metrics: EndpointMetrics) -> Self {
+    /// `changes` is told when the endpoint comes back and when a probe has ended.
+    pub(crate) fn new(
+        target: Target,
+        options: Options,
+        metrics: EndpointMetrics,
+        changes: Arc<Notify>,
+    ) -> Self {
         Self {
             upstream: Upstream::new(target, options),
             metrics,
-            pending: AtomicUsize::new(0),
+            load: AtomicU64::new(0),
+            silent_since: AtomicU64::new(0),
             latency: PeakEwma::default(),
+            health: Health::default(),
+            changes,
             born: Instant::now(),
-            avoid_until: AtomicU64::new(0),
-            failures: AtomicU32::new(0),
         }
     }
 
@@ -50,53 +64,126 @@ impl Endpoint {
     }
 
     /// Counts one request until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> Pending {
-        self.pending.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> Pending {
+        let before = self.load.fetch_add(PENDING + WAITING, Ordering::Relaxed);
+        if before < WAITING {
+            self.silent_since.store(self.age(now), Ordering::Relaxed);
+        }
         self.metrics.pending.inc();
-        Pending(Arc::clone(self))
+        Pending {
+            endpoint: Arc::clone(self),
+            waiting: true,
+        }
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        (self.load.load(Ordering::Relaxed) % WAITING) as usize
     }
 
     /// Expected wait, in nanoseconds, of a request that goes here now: peak-EWMA latency × (requests at it + 1).
     ///
-    /// An endpoint that has not answered yet costs nothing for its first request, so that it is tried, and a second
-    /// for each that waits, so that it is not flooded before its first answer.
+    /// While requests wait, the latency is no less than the time since the last answer, and does not decay: an endpoint
+    /// that hangs becomes dearer with every moment, before a single deadline has passed. An endpoint that has not
+    /// answered yet costs nothing for its first request, so that it is tried, and a second for each that waits, so that
+    /// it is not flooded before its first answer.
     pub(crate) fn cost(&self, now: Instant) -> f64 {
-        let pending = self.pending() as f64;
-        match self.latency.nanoseconds(self.age(now)) {
-            Some(latency) => latency * (pending + 1.0),
-            None => pending * 1e9,
-        }
+        let load = self.load.load(Ordering::Relaxed);
+        let pending = (load % WAITING) as f64;
+        let now = self.age(now);
+        let latency = if load < WAITING {
+            self.latency.decayed(now)
+        } else {
+            let silent = now.saturating_sub(self.silent_since.load(Ordering::Relaxed));
+            self.latency.last().map(|latency| latency.max(silent as f64))
+        };
+        latency.map_or(pending * 1e9, |latency| latency * (pending + 1.0))
     }
 
     /// The smoothed latency, when it has answered before.
     pub(crate) fn latency(&self, now: Instant) -> Option<Duration> {
-        let nanoseconds = self.latency.nanoseconds(self.age(now))?;
+        let nanoseconds = self.latency.decayed(self.age(now))?;
         Some(Duration::from_nanos(nanoseconds as u64))
     }
 
-    /// It answered after `took`.
+    pub(crate) fn standing(&self, now: Instant) -> Standing {
+        self.health.standing(self.age(now))
+    }
+
+    /// When a probe is due and why it is out, while it is.
+    pub(crate) fn out_until(&self) -> Option<(Instant, Cause)> {
+        let until = self.health.out_until()?;
+        Some((self.born + Duration::from_nanos(until), self.health.cause()))
+    }
+
+    /// Whether a request may come that finds out if it is well again; that request has to end with
+    /// [`Self::probe_ended`].
+    pub(crate) fn claim_probe(&self, now: Instant) -> bool {
+        self.health.claim_probe(self.age(now))
+    }
+
+    pub(crate) fn probe_ended(&self) {
+        self.health.probe_ended();
+        self.changes.notify_waiters();
+    }
+
+    /// The part of its share that it gets now, 0.1 to 1; `window`: how long after it was new or came back that grows.
+    pub(crate) fn ramp(&self, now: Instant, window: Duration) -> f64 {
+        self.health.ramp(self.age(now), nanoseconds(window))
+    }
+
+    /// An answer's head came after `took`.
     pub(crate) fn answered(&self, took: Duration, now: Instant) {
         self.latency.observe(took, self.age(now));
-        self.failures.store(0, Ordering::Relaxed);
-        self.avoid_until.store(0, Ordering::Relaxed);
+        self.silent_since.store(self.age(now), Ordering::Relaxed);
     }
 
-    /// It could not be reached.
-    pub(crate) fn unreachable(&self, now: Instant) {
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed);
-        let avoid = AVOID.saturating_mul(1 << failures.min(8)).min(AVOID_AT_MOST);
-        let until = self.age(now).saturating_add(nanoseconds(avoid));
-        self.avoid_until.store(until, Ordering::Relaxed);
+    /// A request waited for `took` and left without an answer: the endpoint is at least that slow. True when that is
+    /// slower than thought.
+    pub(crate) fn kept_waiting(&self, took: Duration, now: Instant) -> bool {
+        let slower = self
+            .latency
+            .last()
+            .is_none_or(|latency| took.as_nanos() as f64 > latency);
+        if slower {
+            self.latency.observe(took, self.age(now));
+        }
+        slower
     }
 
-    /// Whether it could not be reached a short time ago.
-    pub(crate) fn is_avoided(&self, now: Instant) -> bool {
-        let until = self.avoid_until.load(Ordering::Relaxed);
-        until != 0 && self.age(now) < until
+    /// An answer was of no use: it counts as one that took this long.
+    pub(crate) fn penalize(&self, as_if: Duration, now: Instant) {
+        self.latency.observe(as_if, self.age(now));
+    }
+
+    /// A request that began at `began` was answered well.
+    pub(crate) fn succeeded(&self, began: Instant, now: Instant) {
+        if self.health.succeeded(self.age(began), self.age(now)) {
+            self.metrics.ejected.set(0);
+            tracing::info!(endpoint = %self.target(), "endpoint is in use again");
+            self.changes.notify_waiters();
+        }
+    }
+
+    /// A request that began at `began` failed.
+    pub(crate) fn failed(&self, began: Instant, now: Instant) -> Suspicion {
+        self.health.failed(self.age(began), self.age(now))
+    }
+
+    /// Puts it out of use for some time, because of a request that began at `began`.
+    pub(crate) fn put_out(&self, cause: Cause, began: Instant, now: Instant) {
+        let jitter = 0.75 + fastrand::f64() / 2.0;
+        let out = self.health.put_out(cause, self.age(began), self.age(now), jitter);
+        if let Some(out) = out {
+            self.metrics.ejected.set(1);
+            self.metrics.ejections.inc();
+            let out = Duration::from_nanos(out);
+            tracing::warn!(endpoint = %self.target(), ?cause, ?out, "endpoint put out of use");
+        }
+    }
+
+    /// The share of the last answers that were failures, 0 without any.
+    pub(crate) fn failure_rate(&self, now: Instant) -> f64 {
+        self.health.failure_rate(self.age(now))
     }
 
     fn age(&self, now: Instant) -> u64 {
@@ -110,61 +197,27 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 /// One request at an endpoint.
 #[derive(Debug)]
-pub(crate) struct Pending(Arc<Endpoint>);
+pub(crate) struct Pending {
+    pub(crate) endpoint: Arc<Endpoint>,
+    waiting: bool,
+}
+
+impl Pending {
+    /// The head of the answer came, or will not come.
+    pub(crate) fn waits_no_more(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            self.endpoint.load.fetch_sub(WAITING, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.pending.dec();
+        self.waits_no_more();
+        self.endpoint.load.fetch_sub(PENDING, Ordering::Relaxed);
+        self.endpoint.metrics.pending.dec();
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use plumbline_service::config::ParseSetting as _;
-    use plumbline_service::metrics::Metrics as Registry;
-
-    use super::*;
-    use crate::metrics::Metrics;
-
-    pub(crate) fn endpoint(url: &str) -> Arc<Endpoint> {
-        let metrics = Metrics::declare(&Registry::default()).endpoint(url);
-        let target = Target::parse_setting(url).expect("an endpoint");
-        Arc::new(Endpoint::new(target, Options::default(), metrics))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unreachable_endpoint_is_avoided_for_longer_each_time_and_forgiven_at_once() {
-        let endpoint = endpoint("http://127.0.0.1:1");
-        let start = Instant::now();
-        let seconds = |count| start + Duration::from_secs(count);
-        endpoint.unreachable(start);
-        assert!(endpoint.is_avoided(start));
-        assert!(!endpoint.is_avoided(seconds(1)));
-        endpoint.unreachable(seconds(1));
-        assert!(endpoint.is_avoided(seconds(2)));
-        assert!(!endpoint.is_avoided(seconds(3)));
-        for _ in 0..40 {
-            endpoint.unreachable(seconds(3));
-        }
-        assert!(endpoint.is_avoided(seconds(18)));
-        assert!(!endpoint.is_avoided(seconds(19)));
-        endpoint.unreachable(seconds(20));
-        endpoint.answered(Duration::from_millis(1), seconds(20));
-        assert!(!endpoint.is_avoided(seconds(20)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn cost_grows_with_latency_and_with_requests_that_wait() {
-        let endpoint = endpoint("http://127.0.0.1:1");
-        let now = Instant::now();
-        assert_eq!(endpoint.cost(now), 0.0);
-        let first = endpoint.begin();
-        assert_eq!(endpoint.cost(now), 1e9);
-        endpoint.answered(Duration::from_millis(2), now);
-        assert_eq!(endpoint.cost(now), 4e6);
-        drop(first);
-        assert_eq!(endpoint.cost(now), 2e6);
-        assert_eq!((endpoint.pending(), endpoint.metrics.pending.get()), (0, 0));
-    }
-}
+pub(crate) mod tests;

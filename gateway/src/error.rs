@@ -44,6 +44,10 @@ pub(crate) enum GatewayError {
     BodyIncomplete,
     #[error("{limit} requests are in flight already")]
     Overloaded { limit: usize },
+    #[error("model `{model}` has {limit} requests in flight, as many as it answers in time")]
+    AtConcurrencyLimit { model: Box<str>, limit: usize },
+    #[error("model `{model}` has no endpoint, and {limit} requests wait for one already")]
+    HoldFull { model: Box<str>, limit: usize },
     #[error("the request's deadline of {after:?} has passed")]
     DeadlineExceeded { after: Duration },
     #[error("model `{model}` has no endpoint")]
@@ -121,7 +125,9 @@ pub(crate) const fn status(error: &GatewayError) -> Status {
             GrpcCode::InvalidArgument,
             "body_incomplete",
         ),
-        GatewayError::Overloaded { .. } => (
+        GatewayError::Overloaded { .. }
+        | GatewayError::AtConcurrencyLimit { .. }
+        | GatewayError::HoldFull { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             GrpcCode::Unavailable,
             "overloaded",

@@ -7,20 +7,27 @@
 mod app;
 mod balance;
 mod body;
+mod budget;
 mod call;
 mod config;
 mod endpoint;
 mod error;
 mod forward;
+mod hold;
 mod layers;
+mod limiter;
 mod metrics;
+mod outcome;
 mod page;
+mod protection;
+mod quantile;
+mod replay;
 mod route;
 mod snapshot;
 mod stack;
 
 pub use app::App;
-pub use config::{Config, RevisionSpec, RouteSpec, SETTINGS};
+pub use config::{ConcurrencySpec, Config, HedgeAfter, ProtectionSpec, RevisionSpec, RouteSpec, SETTINGS};
 
 /// Which program this is.
 pub const PART: plumbline_service::Part = plumbline_service::Part {

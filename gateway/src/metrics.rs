@@ -1,4 +1,6 @@
-//! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
+//! Every series the gateway exports. A name, unit, label or bucket is written here, or in the files beside it, or nowhere.
+
+mod protection;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use plumbline_service::upstream::ConnectionMetrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::call::Family;
+
+pub(crate) use protection::{HoldMetrics, ProtectionMetrics, RetryMetrics, RevisionMetrics};
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
 const OVERHEAD_SECONDS: [f64; 14] = [
@@ -32,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGauge,
     /// `plumbline_gateway_shed_total{reason="max_in_flight"}`.
     pub(crate) shed_max_in_flight: IntCounter,
+    pub(crate) protection: ProtectionMetrics,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
     upstream_requests: IntCounterVec,
@@ -75,6 +80,7 @@ impl Metrics {
                 "Requests admitted whose answer has not ended.",
             ),
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
+            protection: ProtectionMetrics::declare(registry, &shed),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
@@ -94,7 +100,7 @@ impl Metrics {
             ),
             upstream_retries: registry.counter_vec(
                 "plumbline_gateway_upstream_retries_total",
-                "Attempts after which the request was sent again, because nothing of it had been sent or it was a read.",
+                "Attempts after which the request was sent again, because nothing of it had been processed or its route is idempotent.",
                 &["endpoint"],
             ),
             connections_opened: registry.counter_vec(
@@ -144,6 +150,8 @@ impl Metrics {
             duration: self.upstream_duration.with_label_values(&[endpoint]),
             pending: self.upstream_pending.with_label_values(&[endpoint]),
             retries: self.upstream_retries.with_label_values(&[endpoint]),
+            ejected: self.protection.upstream_ejected.with_label_values(&[endpoint]),
+            ejections: self.protection.upstream_ejections.with_label_values(&[endpoint]),
             connections: ConnectionMetrics {
                 opened: self.connections_opened.with_label_values(&[endpoint]),
                 failed: self.connections_failed.with_label_values(&[endpoint]),
@@ -233,6 +241,8 @@ pub(crate) struct EndpointMetrics {
     pub(crate) duration: Histogram,
     pub(crate) pending: IntGauge,
     pub(crate) retries: IntCounter,
+    pub(crate) ejected: IntGauge,
+    pub(crate) ejections: IntCounter,
     pub(crate) connections: ConnectionMetrics,
 }
 

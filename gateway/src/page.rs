@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::endpoint::Endpoint;
+use crate::protection::{endpoint_shown, revision_shown};
 use crate::route::{Revision, Route};
 use crate::snapshot::Routes;
 
@@ -21,21 +22,23 @@ pub(crate) fn add(admin: &Admin, routes: Arc<Routes>) {
 }
 
 fn shown(route: &Route, now: Instant) -> Value {
+    let slow_start = route.protection.slow_start;
     let endpoint = |endpoint: &Arc<Endpoint>| {
         let latency = endpoint.latency(now).map(|latency| latency.as_secs_f64() * 1e3);
         json!({
             "endpoint": endpoint.target().to_string(),
-            "health": if endpoint.is_avoided(now) { "avoided" } else { "good" },
+            "state": endpoint_shown(endpoint, slow_start, now),
             "latency_ms": latency,
             "pending": endpoint.pending(),
             "idle_http1_connections": endpoint.upstream.idle_http1(),
             "http2_connections": endpoint.upstream.http2_connections(),
         })
     };
-    let revision = |revision: &Revision| {
+    let revision = |revision: &Arc<Revision>| {
         json!({
             "name": revision.name,
             "weight": revision.weight,
+            "state": revision_shown(route, revision),
             "endpoints": revision.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         })
     };

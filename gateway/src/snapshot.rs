@@ -1,14 +1,16 @@
 //! Which model goes where: immutable, replaced whole, read once by each request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 use plumbline_service::upstream::{Options, Target};
+use tokio::sync::Notify;
 
 use crate::config::{RevisionSpec, RouteSpec};
 use crate::endpoint::Endpoint;
 use crate::metrics::{Metrics, ModelMetrics};
+use crate::protection::{RevisionState, RouteState};
 use crate::route::{Revision, Route, Split};
 
 /// All routes at one time.
@@ -36,6 +38,8 @@ pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
     metrics: Metrics,
     options: Options,
+    /// Told when routes are replaced and when what is known of an endpoint changes.
+    changes: Arc<Notify>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
@@ -50,6 +54,7 @@ impl Routes {
             current: ArcSwap::default(),
             metrics,
             options,
+            changes: Arc::default(),
             unknown,
             server,
         }
@@ -81,20 +86,39 @@ impl Routes {
             let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
             Arc::clone(endpoint)
         };
-        let mut revision = |spec: &RevisionSpec| Revision {
-            name: spec.name.as_str().into(),
-            weight: spec.weight,
-            endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+        let mut revision = |model: &str, spec: &RevisionSpec| {
+            let mut revisions = old.route(model).into_iter().flat_map(|route| &route.revisions);
+            let kept = revisions.find(|old| *old.name == *spec.name);
+            let new = || Arc::new(RevisionState::new(model, &spec.name, &self.metrics));
+            Arc::new(Revision {
+                name: spec.name.as_str().into(),
+                weight: spec.weight,
+                endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+                state: kept.map_or_else(new, |old| Arc::clone(&old.state)),
+            })
         };
         let route = |spec: &RouteSpec| {
-            let kept = old.route(&spec.model).map(|route| Arc::clone(&route.metrics));
+            let kept = old.route(&spec.model);
+            let state = || {
+                Arc::new(RouteState::new(
+                    &spec.model,
+                    &self.metrics,
+                    Arc::clone(&self.changes),
+                ))
+            };
             Route {
                 model: spec.model.as_str().into(),
-                revisions: spec.revisions.iter().map(&mut revision).collect(),
+                revisions: spec
+                    .revisions
+                    .iter()
+                    .map(|of| revision(&spec.model, of))
+                    .collect(),
                 split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
                 timeout: spec.timeout,
                 max_body: spec.max_body.0,
-                metrics: kept.unwrap_or_else(|| self.metrics.model(&spec.model)),
+                metrics: kept.map_or_else(|| self.metrics.model(&spec.model), |old| Arc::clone(&old.metrics)),
+                protection: spec.protection.clone(),
+                state: kept.map_or_else(state, |old| Arc::clone(&old.state)),
             }
         };
         let routes: HashMap<_, _> = specs
@@ -104,14 +128,26 @@ impl Routes {
             .collect();
         self.metrics.routes.set(routes.len() as i64);
         tracing::info!(routes = routes.len(), "routes replaced");
-        self.current.store(Arc::new(Snapshot { routes }));
+        let new = Arc::new(Snapshot { routes });
+        self.current.store(Arc::clone(&new));
+        for gone in old
+            .routes
+            .values()
+            .filter(|route| new.route(&route.model).is_none())
+        {
+            gone.state.hold.publish(Weak::new());
+        }
+        for route in new.routes.values() {
+            route.state.hold.publish(Arc::downgrade(route));
+        }
+        self.changes.notify_waiters();
     }
 
     fn endpoint(&self, target: &Target) -> Endpoint {
         let metrics = self.metrics.endpoint(&target.to_string());
         let mut options = self.options.clone();
         options.metrics = metrics.connections.clone();
-        Endpoint::new(target.clone(), options, metrics)
+        Endpoint::new(target.clone(), options, metrics, Arc::clone(&self.changes))
     }
 }
 
@@ -142,7 +178,7 @@ mod tests {
         let old = routes.load();
         let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
         assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
-        let pending = churn[1].begin();
+        let pending = churn[1].begin(tokio::time::Instant::now());
         routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
         let new = routes.load();
         assert_eq!(endpoints(&new, "churn")[0].pending(), 1);

@@ -7,6 +7,7 @@ use plumbline_service::config::{ByteSize, ParseSetting, Reader};
 use plumbline_service::upstream::Target;
 
 use super::fields::Fields;
+use super::protection::{self, ProtectionSpec};
 
 /// A model and where it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct RouteSpec {
     pub timeout: Duration,
     /// Largest request body, or message of a gRPC stream.
     pub max_body: ByteSize,
+    /// Retries, hedging, slow start, the adaptive limit and holding.
+    pub protection: ProtectionSpec,
 }
 
 impl RouteSpec {
@@ -29,6 +32,7 @@ impl RouteSpec {
             revisions: vec![RevisionSpec::only(endpoints)],
             timeout: Duration::from_secs(30),
             max_body: ByteSize(64 << 20),
+            protection: ProtectionSpec::default(),
         }
     }
 }
@@ -134,6 +138,7 @@ fn from_table(fields: &mut Fields<'_>, timeout: Duration, max_body: ByteSize) ->
         revisions,
         timeout: fields.setting("timeout").unwrap_or(timeout),
         max_body: fields.setting("max_body").unwrap_or(max_body),
+        protection: protection::read(fields),
     };
     if route.timeout.is_zero() {
         fields.problem("`timeout`: must be longer than 0");

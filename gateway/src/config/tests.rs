@@ -108,7 +108,7 @@ fn every_problem_with_routes_is_told_at_once() {
         "model `churn` has more than one route",
         "model `churn` has endpoint `http://a` twice",
         "route 2: `timeout`: expected a time with a unit",
-        "route 2: unknown key `wieght`; there are endpoints, max_body, model, revision, timeout",
+        "route 2: unknown key `wieght`; there are concurrency, endpoints, hedge, hedge_after, hold, hold_max, idempotent, max_body, model, retry_budget, revision, slow_start, timeout",
         "route 3: `model` is missing",
         "route 3: `endpoints`: expected a list of texts",
         "model `unknown` has a name that is reserved",
@@ -173,6 +173,58 @@ fn a_route_has_revisions_with_weights() {
         "route 3: revision 2: `name` is missing",
         "model `c` has endpoint `http://a` twice",
         "model `c` has no revision with a weight above 0",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_route_says_how_it_is_protected() {
+    let config = load_file(
+        "[[route]]\nmodel = \"a\"\nendpoints = [\"http://a\"]\n\
+         idempotent = true\nretry_budget = 10\nhedge = true\nslow_start = \"0\"\nhold = \"30s\"\nhold_max = 7\n\
+         [route.concurrency]\nmax = 50\n\
+         [[route]]\nmodel = \"b\"\nendpoints = [\"http://b\"]\nidempotent = true\nhedge_after = \"50ms\"\n\
+         [[route]]\nmodel = \"c\"\nendpoints = [\"http://c\"]\n",
+    )
+    .expect("valid");
+    let protection = |index: usize| config.routes[index].protection.clone();
+    assert_eq!(
+        protection(0),
+        ProtectionSpec {
+            idempotent: true,
+            retry_budget: 10,
+            hedge: Some(HedgeAfter::Percentile(95)),
+            slow_start: Duration::ZERO,
+            concurrency: Some(ConcurrencySpec { min: 4, max: 50 }),
+            hold: Duration::from_secs(30),
+            hold_max: 7,
+        }
+    );
+    assert_eq!(
+        protection(1).hedge,
+        Some(HedgeAfter::Time(Duration::from_millis(50)))
+    );
+    assert_eq!(protection(2), ProtectionSpec::default());
+}
+
+#[test]
+fn problems_with_protection_are_told_with_their_place() {
+    let text = load_file(
+        "[[route]]\nmodel = \"a\"\nendpoints = [\"http://a\"]\nhedge = true\nretry_budget = 101\nhold = 5\n\
+         [route.concurrency]\nmin = 9\nmax = 3\nmean = 4\n\
+         [[route]]\nmodel = \"b\"\nendpoints = [\"http://b\"]\nidempotent = \"yes\"\nhedge_after = \"p100\"\n",
+    )
+    .expect_err("many problems")
+    .to_string();
+    for expected in [
+        "route 1: `hedge` sends a request twice; it needs `idempotent = true`",
+        "route 1: `retry_budget`: expected a percentage, 0 to 100",
+        "route 1: `hold`: expected a time with a unit",
+        "route 1: concurrency: expected 1 ≤ `min` ≤ `max`, found min = 9 and max = 3",
+        "route 1: concurrency: unknown key `mean`; there are max, min",
+        "route 2: `idempotent`: expected true or false",
+        "route 2: `hedge_after`: expected a percentile or a time: p95 or 50ms",
     ] {
         assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
     }

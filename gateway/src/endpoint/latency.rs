@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Time constant of the decay. Source: linkerd2-proxy's default.
-const DECAY_NANOSECONDS: f64 = 10e9;
+/// Time constant of the decay. Finagle and linkerd have 10 s, with which an endpoint that was 10× slower than its peers
+/// is tried again after 23 s (`τ·ln 10`); with 2 s it is tried after 4.6 s, at the price of one request in that time.
+const DECAY_NANOSECONDS: f64 = 2e9;
 
 /// Exponentially weighted moving average that follows a rise at once and a fall slowly: a slower answer replaces the
-/// estimate, a faster one is averaged in with weight `1 − exp(−Δt/τ)`, τ = 10 s. Between answers the estimate decays
+/// estimate, a faster one is averaged in with weight `1 − exp(−Δt/τ)`, τ = 2 s. While nobody waits, the estimate decays
 /// with the same constant, so that an endpoint that was slow once is tried again.
 ///
 /// Source: Finagle's peak-EWMA load metric, as used by linkerd. Two racing updates may lose the older one, which the
@@ -24,27 +25,28 @@ pub(super) struct PeakEwma {
 const LEAST: f64 = 1.0;
 
 impl PeakEwma {
-    /// The estimate at `now`, in nanoseconds; nothing before the first answer.
-    pub(super) fn nanoseconds(&self, now: u64) -> Option<f64> {
+    /// The estimate as the last answer left it, in nanoseconds; nothing before the first answer.
+    pub(super) fn last(&self) -> Option<f64> {
         let bits = self.estimate.load(Ordering::Relaxed);
-        if bits == 0 {
-            return None;
-        }
+        (bits != 0).then(|| f64::from_bits(bits))
+    }
+
+    /// The estimate at `now`, in nanoseconds; nothing before the first answer.
+    pub(super) fn decayed(&self, now: u64) -> Option<f64> {
         let elapsed = now.saturating_sub(self.at.load(Ordering::Relaxed)) as f64;
-        Some((f64::from_bits(bits) * (-elapsed / DECAY_NANOSECONDS).exp()).max(LEAST))
+        Some((self.last()? * (-elapsed / DECAY_NANOSECONDS).exp()).max(LEAST))
     }
 
     /// An answer at `now` that took `took`.
     pub(super) fn observe(&self, took: Duration, now: u64) {
         let took = took.as_nanos() as f64;
-        let bits = self.estimate.load(Ordering::Relaxed);
-        let before = f64::from_bits(bits);
-        let estimate = if bits == 0 || took >= before {
-            took
-        } else {
-            let elapsed = now.saturating_sub(self.at.load(Ordering::Relaxed)) as f64;
-            let weight = (-elapsed / DECAY_NANOSECONDS).exp();
-            before * weight + took * (1.0 - weight)
+        let estimate = match self.last() {
+            Some(before) if took < before => {
+                let elapsed = now.saturating_sub(self.at.load(Ordering::Relaxed)) as f64;
+                let weight = (-elapsed / DECAY_NANOSECONDS).exp();
+                before * weight + took * (1.0 - weight)
+            }
+            _ => took,
         };
         self.estimate
             .store(estimate.max(LEAST).to_bits(), Ordering::Relaxed);
@@ -59,23 +61,23 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn milliseconds(ewma: &PeakEwma, now: u64) -> f64 {
-        ewma.nanoseconds(now).expect("an estimate") / 1e6
+        ewma.decayed(now).expect("an estimate") / 1e6
     }
 
     #[test]
     fn a_rise_counts_at_once_and_a_fall_slowly() {
         let ewma = PeakEwma::default();
-        assert_eq!(ewma.nanoseconds(0), None);
+        assert_eq!(ewma.decayed(0), None);
         ewma.observe(Duration::from_millis(10), 0);
         ewma.observe(Duration::from_millis(100), SECOND);
         assert_eq!(milliseconds(&ewma, SECOND), 100.0);
-        ewma.observe(Duration::from_millis(10), 2 * SECOND);
+        ewma.observe(Duration::from_millis(10), SECOND + SECOND / 5);
         // 100·e^(−0.1) + 10·(1 − e^(−0.1))
-        assert!((milliseconds(&ewma, 2 * SECOND) - 91.435).abs() < 0.001);
-        for second in 3..120 {
+        assert!((milliseconds(&ewma, SECOND + SECOND / 5) - 91.435).abs() < 0.001);
+        for second in 2..60 {
             ewma.observe(Duration::from_millis(10), second * SECOND);
         }
-        assert!((milliseconds(&ewma, 119 * SECOND) - 10.0).abs() < 0.01);
+        assert!((milliseconds(&ewma, 59 * SECOND) - 10.0).abs() < 0.01);
     }
 
     #[test]
@@ -83,7 +85,8 @@ mod tests {
         let ewma = PeakEwma::default();
         ewma.observe(Duration::from_secs(1), 0);
         // 1 s · e^(−7)
-        assert!((milliseconds(&ewma, 70 * SECOND) - 0.912).abs() < 0.001);
+        assert!((milliseconds(&ewma, 14 * SECOND) - 0.912).abs() < 0.001);
+        assert_eq!(ewma.last(), Some(1e9));
         assert!(milliseconds(&ewma, u64::MAX) > 0.0);
     }
 }

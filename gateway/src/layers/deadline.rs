@@ -57,6 +57,7 @@ where
             if left.is_zero() {
                 return Decided::now(Err(limit.passed()));
             }
+            let _set_once = call.ledger.deadline.set(limit.at);
             tell(call.request.headers_mut(), call.family, left);
         }
         let family = call.family;
@@ -83,7 +84,8 @@ impl Limit {
     }
 }
 
-fn tell(headers: &mut HeaderMap, family: Family, left: Duration) {
+/// Tells an endpoint that `left` is left to answer.
+pub(crate) fn tell(headers: &mut HeaderMap, family: Family, left: Duration) {
     let (name, value) = match family {
         Family::Grpc => (GRPC_TIMEOUT, grpc::format_timeout(left)),
         // At least 1 ms: rounded down to 0 it would be refused unread.

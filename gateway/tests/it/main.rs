@@ -3,6 +3,7 @@
 mod limits;
 mod malformed;
 mod observe;
+mod protection;
 mod protocols;
 mod resilience;
 mod revisions;

@@ -127,8 +127,8 @@ async fn the_page_shows_routes_endpoints_and_their_health() {
     let endpoint = &route["revisions"][0]["endpoints"][0];
     assert_eq!(endpoint["endpoint"], predictor.url());
     assert_eq!(
-        (&endpoint["health"], &endpoint["pending"]),
-        (&"good".into(), &0.into())
+        (&endpoint["state"]["health"], &endpoint["pending"]),
+        (&"slow_start".into(), &0.into())
     );
     assert!(endpoint["latency_ms"].as_f64().expect("measured") > 0.0);
 }

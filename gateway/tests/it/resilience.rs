@@ -69,8 +69,8 @@ async fn the_last_endpoint_is_always_tried_and_its_failure_told() {
     }
     let routes: serde_json::Value = serde_json::from_str(&gateway.admin("/routes").await).expect("JSON");
     assert_eq!(
-        routes["routes"][0]["revisions"][0]["endpoints"][0]["health"],
-        "avoided"
+        routes["routes"][0]["revisions"][0]["endpoints"][0]["state"]["ejected"]["cause"],
+        "unreachable"
     );
 }
 

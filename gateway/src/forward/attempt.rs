@@ -1,0 +1,246 @@
+//! One attempt at an endpoint, from its choice to the end of its answer, and what is learned from it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::response::Parts;
+use http_body::{Body, Frame, SizeHint};
+use plumbline_inference_protocol::GrpcCode;
+use plumbline_service::upstream::{UpstreamBody, UpstreamError};
+use tokio::time::Instant;
+
+use crate::balance::{Choice, Reason};
+use crate::body::RequestBody;
+use crate::call::{Family, Ledger};
+use crate::endpoint::{Cause, Endpoint, Pending, Suspicion};
+use crate::error::GRPC_STATUS;
+use crate::limiter::Permit;
+use crate::outcome::{Outcome, PENALTY};
+use crate::route::Revision;
+
+/// Dropped before an answer: given up.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    revision: Arc<Revision>,
+    pending: Pending,
+    began: Instant,
+    ledger: Arc<Ledger>,
+    probe: bool,
+    answered: bool,
+    /// What came of it is known: nothing more is learned.
+    decided: bool,
+}
+
+impl Attempt {
+    pub(super) fn begin(
+        revision: &Arc<Revision>,
+        choice: &Choice<'_>,
+        ledger: &Arc<Ledger>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            revision: Arc::clone(revision),
+            pending: choice.endpoint.begin(now),
+            began: now,
+            ledger: Arc::clone(ledger),
+            probe: choice.reason == Reason::Probe,
+            answered: false,
+            decided: false,
+        }
+    }
+
+    fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.pending.endpoint
+    }
+
+    /// Since when the endpoint has had all it needs to answer.
+    fn asked_since(&self) -> Option<Instant> {
+        Some(self.ledger.whole_since()?.max(self.began))
+    }
+
+    /// The head of the answer came. What came of it, unless only the trailers tell.
+    pub(super) fn answered(&mut self, head: &Parts, family: Family, streaming: bool) -> Option<Outcome> {
+        self.answered = true;
+        self.pending.waits_no_more();
+        let now = Instant::now();
+        // A slow client does not make a slow endpoint.
+        let took = now - self.asked_since().unwrap_or(self.began);
+        self.endpoint().answered(took, now);
+        self.revision.state.answered(took);
+        let metrics = &self.endpoint().metrics;
+        metrics.answered.inc();
+        metrics.duration.observe(took.as_secs_f64());
+        let outcome = match (family, head.headers.get(GRPC_STATUS)) {
+            (Family::Grpc, _) if !head.status.is_success() => {
+                Some(Outcome::of_http(head.status, &head.headers))
+            }
+            (Family::Grpc, Some(code)) => {
+                let code = GrpcCode::from_trailer(code.as_bytes());
+                Some(Outcome::of_grpc(code, &head.headers))
+            }
+            // A stream may go on for hours.
+            (Family::Grpc, None) => streaming.then_some(Outcome::Good),
+            (Family::V1 | Family::V2 | Family::Other, _) => {
+                Some(Outcome::of_http(head.status, &head.headers))
+            }
+        };
+        if let Some(outcome) = outcome {
+            self.decide(outcome, now);
+        }
+        outcome
+    }
+
+    /// There was no answer, and why.
+    pub(super) fn failed(&mut self, error: &UpstreamError) {
+        self.answered = true;
+        let now = Instant::now();
+        let metrics = &self.endpoint().metrics;
+        match error {
+            UpstreamError::Connect { .. }
+            | UpstreamError::ConnectTimeout { .. }
+            | UpstreamError::Handshake { .. } => {
+                metrics.connect_failed.inc();
+                self.decided = true;
+                self.revision.state.count(Outcome::Failed);
+                // Out at once, whatever its peers do: nobody is served there.
+                self.endpoint().put_out(Cause::Unreachable, self.began, now);
+            }
+            UpstreamError::Closed { reused, .. } => {
+                metrics.closed.inc();
+                // A connection that was idle too long, or a refusal to begin: no sign of illness.
+                if !reused && !error.is_unprocessed() {
+                    self.decide(Outcome::Failed, now);
+                }
+            }
+            UpstreamError::InvalidAnswer { .. } => {
+                metrics.invalid.inc();
+                self.decide(Outcome::Failed, now);
+            }
+            UpstreamError::RequestBody { .. } => metrics.given_up.inc(),
+        }
+    }
+
+    fn decide(&mut self, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut self.decided, true) {
+            return;
+        }
+        self.revision.state.count(outcome);
+        match outcome {
+            Outcome::Good => self.endpoint().succeeded(self.began, now),
+            Outcome::Full(until_free) => {
+                self.endpoint().penalize(until_free, now);
+                // It answers: it is in use again, at the price that it has now.
+                self.endpoint().succeeded(self.began, now);
+            }
+            Outcome::Failed => {
+                self.endpoint().penalize(PENALTY, now);
+                self.suspect(now);
+            }
+        }
+        if std::mem::take(&mut self.probe) {
+            self.endpoint().probe_ended();
+        }
+    }
+
+    fn suspect(&self, now: Instant) {
+        let endpoint = self.endpoint();
+        match endpoint.failed(self.began, now) {
+            Suspicion::None => {}
+            Suspicion::Suspect => self.revision.put_out_if_worse(endpoint, self.began, now),
+            Suspicion::ProbeFailed => endpoint.put_out(Cause::Failing, self.began, now),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.answered {
+            let now = Instant::now();
+            self.endpoint().metrics.given_up.inc();
+            if let Some(since) = self.asked_since() {
+                let slower = self.endpoint().kept_waiting(now - since, now);
+                let late = self
+                    .ledger
+                    .deadline
+                    .get()
+                    .is_some_and(|deadline| now >= *deadline);
+                if slower && late {
+                    self.suspect(now);
+                }
+            }
+        }
+        if self.probe {
+            self.endpoint().probe_ended();
+        }
+    }
+}
+
+/// An answer's body: with it lasts what counts the request as in flight, and its end may tell what came of it.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    body: UpstreamBody<RequestBody>,
+    attempt: Attempt,
+    /// Given back when this is dropped.
+    permit: Option<Permit>,
+}
+
+impl AnswerBody {
+    pub(super) fn new(body: UpstreamBody<RequestBody>, attempt: Attempt) -> Self {
+        Self {
+            body,
+            attempt,
+            permit: None,
+        }
+    }
+
+    /// Keeps the permit until the body is dropped.
+    pub(super) fn holding(mut self, permit: Option<Permit>) -> Self {
+        self.permit = permit;
+        self
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let attempt = &mut self.attempt;
+        match &frame {
+            Some(Ok(frame)) => {
+                if !attempt.decided
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    let code = trailers.get(GRPC_STATUS);
+                    let code = code.map_or(GrpcCode::Unknown, |code| GrpcCode::from_trailer(code.as_bytes()));
+                    attempt.decide(Outcome::of_grpc(code, trailers), Instant::now());
+                }
+            }
+            // A gRPC answer without a status is one that its server did not finish.
+            None => {
+                if !attempt.decided {
+                    attempt.decide(Outcome::Failed, Instant::now());
+                }
+            }
+            Some(Err(_)) => {
+                attempt.decided = false;
+                attempt.decide(Outcome::Failed, Instant::now());
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
