@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::endpoint::{Endpoint, Standing};
+use crate::endpoint::{Endpoint, Probe, Standing};
 
 /// An endpoint, and why it.
 #[derive(Debug)]
@@ -14,12 +14,12 @@ pub(crate) struct Choice<'a> {
     pub(crate) reason: Reason,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Reason {
     /// It is in use.
     Cheaper,
-    /// It is out, and this request finds out whether it is well again. [`Endpoint::probe_ended`] has to follow.
-    Probe,
+    /// It is out, and this request finds out whether it is well again.
+    Probe(Probe),
     /// Every endpoint is out, and one is better than none.
     LastResort,
 }
@@ -39,22 +39,20 @@ pub(crate) fn choose<'a>(
 ) -> Option<Choice<'a>> {
     let choice = |endpoint, reason| Some(Choice { endpoint, reason });
     if let [only] = endpoints {
-        let untried = tried.is_empty();
+        if !tried.is_empty() {
+            return None;
+        }
         let reason = match only.standing(now) {
             Standing::InUse => Reason::Cheaper,
-            Standing::ProbeDue if untried && only.claim_probe(now) => Reason::Probe,
-            Standing::ProbeDue | Standing::Out => Reason::LastResort,
+            Standing::ProbeDue => only.claim_probe(now).map_or(Reason::LastResort, Reason::Probe),
+            Standing::Out => Reason::LastResort,
         };
-        return untried.then_some(Choice {
-            endpoint: only,
-            reason,
-        });
+        return choice(only, reason);
     }
     if endpoints.is_empty() {
         return None;
     }
-    let first = fastrand::usize(..endpoints.len());
-    let second = (first + 1 + fastrand::usize(..endpoints.len() - 1)) % endpoints.len();
+    let (first, second) = two_of(endpoints.len());
     let untried = |endpoint: &Arc<Endpoint>| !tried.iter().any(|other| Arc::ptr_eq(other, endpoint));
     let mut in_use = [None, None];
     for (slot, endpoint) in in_use.iter_mut().zip([&endpoints[first], &endpoints[second]]) {
@@ -63,8 +61,12 @@ pub(crate) fn choose<'a>(
         }
         match endpoint.standing(now) {
             Standing::InUse => *slot = Some(endpoint),
-            Standing::ProbeDue if endpoint.claim_probe(now) => return choice(endpoint, Reason::Probe),
-            Standing::ProbeDue | Standing::Out => {}
+            Standing::ProbeDue => {
+                if let Some(probe) = endpoint.claim_probe(now) {
+                    return choice(endpoint, Reason::Probe(probe));
+                }
+            }
+            Standing::Out => {}
         }
     }
     match in_use {
@@ -76,10 +78,12 @@ pub(crate) fn choose<'a>(
             for endpoint in all().filter(|endpoint| untried(endpoint)) {
                 match endpoint.standing(now) {
                     Standing::InUse => return choice(endpoint, Reason::Cheaper),
-                    Standing::ProbeDue if endpoint.claim_probe(now) => {
-                        return choice(endpoint, Reason::Probe);
+                    Standing::ProbeDue => {
+                        if let Some(probe) = endpoint.claim_probe(now) {
+                            return choice(endpoint, Reason::Probe(probe));
+                        }
                     }
-                    Standing::ProbeDue | Standing::Out => {}
+                    Standing::Out => {}
                 }
             }
             let endpoint = all().find(|endpoint| untried(endpoint))?;
@@ -88,18 +92,29 @@ pub(crate) fn choose<'a>(
     }
 }
 
+/// Two different places below `count`, which is 2 or more, from one random number: its halves, scaled (Lemire 2019).
+/// Their shares are off by less than `count`/2³².
+fn two_of(count: usize) -> (usize, usize) {
+    let random = fastrand::u64(..);
+    let below = |half: u64, count: usize| ((half * count as u64) >> 32) as usize;
+    let first = below(random >> 32, count);
+    let second = below(random & u64::from(u32::MAX), count - 1);
+    (first, second + usize::from(second >= first))
+}
+
 fn better<'a>(
     a: &'a Arc<Endpoint>,
     b: &'a Arc<Endpoint>,
     slow_start: Duration,
     now: Instant,
 ) -> &'a Arc<Endpoint> {
-    let (share_a, share_b) = (a.ramp(now, slow_start), b.ramp(now, slow_start));
+    let (cost_a, share_a) = a.cost_and_share(now, slow_start);
+    let (cost_b, share_b) = b.cost_and_share(now, slow_start);
     // Relative to the other: when all are new, all are equal.
     if share_a != share_b && fastrand::f64() >= share_a.min(share_b) / share_a.max(share_b) {
         return if share_a > share_b { a } else { b };
     }
-    if b.cost(now) < a.cost(now) { b } else { a }
+    if cost_b < cost_a { b } else { a }
 }
 
 #[cfg(test)]
@@ -165,14 +180,14 @@ mod tests {
         }
         let choose = |endpoints, tried| choose(endpoints, tried, SLOW_START, now);
         let chosen = choose(&endpoints, &[]).expect("one");
-        assert_eq!(chosen.reason, Reason::LastResort);
+        assert!(matches!(chosen.reason, Reason::LastResort));
         let other = choose(&endpoints, &endpoints[..1]).expect("the other");
         assert_eq!(index(&endpoints, other.endpoint), 1);
         assert!(choose(&endpoints, &endpoints).is_none());
         assert!(choose(&endpoints[..1], &endpoints[..1]).is_none());
         assert!(choose(&[], &[]).is_none());
         let only = choose(&endpoints[..1], &[]).expect("the only one");
-        assert_eq!(only.reason, Reason::LastResort);
+        assert!(matches!(only.reason, Reason::LastResort));
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,12 +199,20 @@ mod tests {
                 endpoint.put_out(Cause::Failing, start, start);
             }
             let now = start + Duration::from_secs(2);
-            let mut probes = 0;
-            for _ in 0..1_000 {
-                let chosen = choose(&endpoints, &[], SLOW_START, now).expect("one");
-                probes += usize::from(chosen.reason == Reason::Probe);
+            for _ in 0..2 {
+                let mut probes = Vec::new();
+                for _ in 0..1_000 {
+                    let chosen = choose(&endpoints, &[], SLOW_START, now).expect("one");
+                    if let Reason::Probe(probe) = chosen.reason {
+                        probes.push(probe);
+                    }
+                }
+                assert_eq!(
+                    probes.len(),
+                    count,
+                    "one for each endpoint, and again when those have come to nothing"
+                );
             }
-            assert_eq!(probes, count, "one for each endpoint");
         }
     }
 

@@ -86,10 +86,9 @@ impl Endpoint {
     /// that hangs becomes dearer with every moment, before a single deadline has passed. An endpoint that has not
     /// answered yet costs nothing for its first request, so that it is tried, and a second for each that waits, so that
     /// it is not flooded before its first answer.
-    pub(crate) fn cost(&self, now: Instant) -> f64 {
+    fn cost_at(&self, now: u64) -> f64 {
         let load = self.load.load(Ordering::Relaxed);
         let pending = (load % WAITING) as f64;
-        let now = self.age(now);
         let latency = if load < WAITING {
             self.latency.decayed(now)
         } else {
@@ -97,6 +96,12 @@ impl Endpoint {
             self.latency.last().map(|latency| latency.max(silent as f64))
         };
         latency.map_or(pending * 1e9, |latency| latency * (pending + 1.0))
+    }
+
+    /// What it costs to go here, and the part of its share that it gets ([`Self::ramp`]).
+    pub(crate) fn cost_and_share(&self, now: Instant, window: Duration) -> (f64, f64) {
+        let now = self.age(now);
+        (self.cost_at(now), self.health.ramp(now, nanoseconds(window)))
     }
 
     /// The smoothed latency, when it has answered before.
@@ -115,15 +120,10 @@ impl Endpoint {
         Some((self.born + Duration::from_nanos(until), self.health.cause()))
     }
 
-    /// Whether a request may come that finds out if it is well again; that request has to end with
-    /// [`Self::probe_ended`].
-    pub(crate) fn claim_probe(&self, now: Instant) -> bool {
-        self.health.claim_probe(self.age(now))
-    }
-
-    pub(crate) fn probe_ended(&self) {
-        self.health.probe_ended();
-        self.changes.notify_waiters();
+    /// The place of the one request that may find out whether it is well again, if that is due.
+    pub(crate) fn claim_probe(self: &Arc<Self>, now: Instant) -> Option<Probe> {
+        let claimed = self.health.claim_probe(self.age(now));
+        claimed.then(|| Probe(Arc::clone(self)))
     }
 
     /// The part of its share that it gets now, 0.1 to 1; `window`: how long after it was new or came back that grows.
@@ -193,6 +193,17 @@ impl Endpoint {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The place of a probe, until dropped: after its outcome was told, or when it came to nothing.
+#[derive(Debug)]
+pub(crate) struct Probe(Arc<Endpoint>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.health.probe_ended();
+        self.0.changes.notify_waiters();
+    }
 }
 
 /// One request at an endpoint.

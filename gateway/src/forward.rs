@@ -165,7 +165,8 @@ impl Sender {
                 let error = GatewayError::NoEndpoint { model };
                 return Err(Self::nowhere(holds, request, error));
             };
-            if holds && chosen.reason == Reason::LastResort && !is_reachable(revision, Instant::now()) {
+            if holds && matches!(chosen.reason, Reason::LastResort) && !is_reachable(revision, Instant::now())
+            {
                 let model = route.model.clone();
                 let error = GatewayError::NoEndpoint { model };
                 return Err(Self::nowhere(true, request, error));
@@ -178,24 +179,29 @@ impl Sender {
                 .filter(|_| self.idempotent && attempts == 1);
             let attempted = match hedge {
                 Some(after) => Box::pin(self.hedged(route, revision, chosen, request, after)).await,
-                None => self.attempt(revision, &chosen, request).await,
+                None => self.attempt(revision, chosen, request).await,
             };
-            tried.push(Arc::clone(endpoint));
+            let may_go_on = match &attempted {
+                Ok((response, _)) => self.idempotent && is_retryable(response),
+                Err(_) => true,
+            };
+            if may_go_on {
+                tried.push(Arc::clone(endpoint));
+            }
             // Another endpoint that is in use, or due to be probed.
-            let another = |tried: &[Arc<Endpoint>]| {
-                let next = choose(&revision.endpoints, tried, slow_start, Instant::now());
-                next.filter(|next| attempts < MAX_ATTEMPTS && next.reason != Reason::LastResort)
+            let another = || {
+                let more = attempts < MAX_ATTEMPTS;
+                let next = more.then(|| choose(&revision.endpoints, &tried, slow_start, Instant::now()))?;
+                next.filter(|next| !matches!(next.reason, Reason::LastResort))
             };
             let again = || self.replay.as_ref()?.again(self.family, &self.ledger);
             (choice, request) = match attempted {
                 Ok((response, outcome)) => {
                     self.learn(route, revision, bounds, began, outcome);
-                    let retry = self.idempotent && is_retryable(&response) && attempts < MAX_ATTEMPTS;
-                    let next = if retry && tried.len() < revision.endpoints.len() {
-                        again().filter(|_| may_retry(route)).zip(another(&tried))
-                    } else {
-                        None
-                    };
+                    let next = may_go_on.then(another).flatten().and_then(|next| {
+                        let request = again()?;
+                        may_retry(route).then_some((request, next))
+                    });
                     let Some((request, next)) = next else {
                         return Ok(response.map(|body| body.holding(permit.take())));
                     };
@@ -207,31 +213,31 @@ impl Sender {
                         // The client's doing: the endpoint is not to blame.
                         return Err(fault.into());
                     }
+                    let unprocessed = error.is_unprocessed();
+                    // A connection that its endpoint was closing says nothing about the endpoint.
                     let stale = matches!(error, UpstreamError::Closed { reused: true, .. });
+                    let same = || {
+                        let reason = Reason::Cheaper;
+                        (attempts < MAX_ATTEMPTS && (stale || unprocessed))
+                            .then_some(Choice { endpoint, reason })
+                    };
+                    let Some(next) = another().or_else(same) else {
+                        let holds = holds && error.is_connect() && !is_reachable(revision, Instant::now());
+                        let error = failure(route, error);
+                        return Err(match unsent {
+                            Some(request) => Self::nowhere(holds, request, error),
+                            None => error.into(),
+                        });
+                    };
                     let request = match unsent {
                         Some(unsent) => Some(unsent),
-                        None if error.is_unprocessed() => again(),
-                        None if self.idempotent => {
-                            again().filter(|_| attempts < MAX_ATTEMPTS && may_retry(route))
-                        }
+                        None if unprocessed => again(),
+                        None if self.idempotent => again().filter(|_| may_retry(route)),
                         None => None,
                     };
-                    let Some(request) = request else {
-                        return Err(failure(route, error).into());
-                    };
-                    match another(&tried) {
-                        Some(next) => (Some(next), request),
-                        // A connection that its endpoint was closing says nothing about the endpoint.
-                        None if attempts < MAX_ATTEMPTS && (stale || error.is_unprocessed()) => {
-                            tried.pop();
-                            let reason = Reason::Cheaper;
-                            (Some(Choice { endpoint, reason }), request)
-                        }
-                        None => {
-                            let holds =
-                                holds && error.is_connect() && !is_reachable(revision, Instant::now());
-                            return Err(Self::nowhere(holds, request, failure(route, error)));
-                        }
+                    match request {
+                        Some(request) => (Some(next), request),
+                        None => return Err(failure(route, error).into()),
                     }
                 }
             };
@@ -279,12 +285,13 @@ impl Sender {
     async fn attempt(
         &self,
         revision: &Arc<Revision>,
-        choice: &Choice<'_>,
+        choice: Choice<'_>,
         request: Request<RequestBody>,
     ) -> Attempted {
         let _waiting = Waiting::begin(&self.ledger);
+        let endpoint = choice.endpoint;
         let mut attempt = Attempt::begin(revision, choice, &self.ledger, Instant::now());
-        match choice.endpoint.upstream.send(self.protocol, request).await {
+        match endpoint.upstream.send(self.protocol, request).await {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 let outcome = attempt.answered(&head, self.family, self.streaming);
@@ -312,7 +319,8 @@ impl Sender {
         after: HedgeAfter,
     ) -> Attempted {
         let metrics = &route.state.metrics;
-        let mut first = std::pin::pin!(self.attempt(revision, &choice, request));
+        let tried = std::slice::from_ref(choice.endpoint);
+        let mut first = std::pin::pin!(self.attempt(revision, choice, request));
         let Some(after) = route.state.hedge_after(after) else {
             return first.await;
         };
@@ -332,18 +340,17 @@ impl Sender {
             metrics.hedges_no_budget.inc();
             return first.await;
         }
-        let tried = std::slice::from_ref(choice.endpoint);
         let other = choose(
             &revision.endpoints,
             tried,
             route.protection.slow_start,
             Instant::now(),
         );
-        let Some(other) = other.filter(|other| other.reason != Reason::LastResort) else {
+        let Some(other) = other.filter(|other| !matches!(other.reason, Reason::LastResort)) else {
             return first.await;
         };
         self.tell_time_left(&mut copy);
-        let mut second = std::pin::pin!(self.attempt(revision, &other, copy));
+        let mut second = std::pin::pin!(self.attempt(revision, other, copy));
         let (attempted, won) = tokio::select! {
             biased;
             attempted = &mut first => {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::balance::{Choice, Reason};
 use crate::body::RequestBody;
 use crate::call::{Family, Ledger};
-use crate::endpoint::{Cause, Endpoint, Pending, Suspicion};
+use crate::endpoint::{Cause, Endpoint, Pending, Probe, Suspicion};
 use crate::error::GRPC_STATUS;
 use crate::limiter::Permit;
 use crate::outcome::{Outcome, PENALTY};
@@ -27,7 +27,8 @@ pub(super) struct Attempt {
     pending: Pending,
     began: Instant,
     ledger: Arc<Ledger>,
-    probe: bool,
+    /// Given up after the outcome was told.
+    probe: Option<Probe>,
     answered: bool,
     /// What came of it is known: nothing more is learned.
     decided: bool,
@@ -36,7 +37,7 @@ pub(super) struct Attempt {
 impl Attempt {
     pub(super) fn begin(
         revision: &Arc<Revision>,
-        choice: &Choice<'_>,
+        choice: Choice<'_>,
         ledger: &Arc<Ledger>,
         now: Instant,
     ) -> Self {
@@ -45,7 +46,10 @@ impl Attempt {
             pending: choice.endpoint.begin(now),
             began: now,
             ledger: Arc::clone(ledger),
-            probe: choice.reason == Reason::Probe,
+            probe: match choice.reason {
+                Reason::Probe(probe) => Some(probe),
+                Reason::Cheaper | Reason::LastResort => None,
+            },
             answered: false,
             decided: false,
         }
@@ -139,9 +143,7 @@ impl Attempt {
                 self.suspect(now);
             }
         }
-        if std::mem::take(&mut self.probe) {
-            self.endpoint().probe_ended();
-        }
+        self.probe = None;
     }
 
     fn suspect(&self, now: Instant) {
@@ -170,9 +172,6 @@ impl Drop for Attempt {
                     self.suspect(now);
                 }
             }
-        }
-        if self.probe {
-            self.endpoint().probe_ended();
         }
     }
 }
