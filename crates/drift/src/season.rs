@@ -6,6 +6,8 @@
 //! test takes each row's rank within its own hour, among the rows of the reference and all since: exactly uniform however few these are,
 //! which a rank among estimated shares is not.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::SubjectBuilder;
@@ -18,6 +20,8 @@ pub const HOURS: usize = 168;
 const DAY: usize = 24;
 /// Most rows that the parent of a stratum counts as much as: strata that do not differ at all.
 const MAX_PARENT_ROWS: f64 = 1e6;
+/// Fewest rows that it counts as much as: strata that have nothing in common. One without rows still needs shares.
+const MIN_PARENT_ROWS: f64 = 1.0;
 /// The share that 1 in a table stands for is one of this many.
 const SHARES: f64 = u16::MAX as f64;
 /// Equal cells of the seasonal rank that the sequential test works on.
@@ -51,20 +55,36 @@ impl HourOfWeek {
     }
 }
 
+/// `Mon 09:00`.
+impl fmt::Display for HourOfWeek {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAYS: [&str; HOURS / DAY] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+        write!(f, "{} {:02}:00", DAYS[self.index() / DAY], self.index() % DAY)
+    }
+}
+
 /// Collects the values of one column with their hours, for a subject that has a season.
 ///
 /// One [`SubjectBuilder`] per hour: the subject is that of all of them merged, the counts are theirs in its bins.
 #[derive(Clone, Debug)]
 pub struct SeasonBuilder {
-    empty: SubjectBuilder,
+    without_hour: SubjectBuilder,
     hours: Vec<SubjectBuilder>,
 }
 
 impl SeasonBuilder {
-    /// A column as `empty` describes it; what that has seen already is of no hour, and counts for the subject alone.
+    /// A column as `empty` describes it.
     pub fn new(empty: SubjectBuilder) -> Self {
         let hours = vec![empty.emptied(); HOURS];
-        Self { empty, hours }
+        Self {
+            without_hour: empty,
+            hours,
+        }
+    }
+
+    /// The builder of the rows whose hour is not known: they count for the subject alone.
+    pub fn without_hour(&mut self) -> &mut SubjectBuilder {
+        &mut self.without_hour
     }
 
     /// The builder of the rows of an hour.
@@ -74,7 +94,7 @@ impl SeasonBuilder {
 
     /// Adds everything that `other` saw of the same column.
     pub fn merge(&mut self, other: Self) {
-        self.empty.merge(other.empty);
+        self.without_hour.merge(other.without_hour);
         for (own, hour) in self.hours.iter_mut().zip(other.hours) {
             own.merge(hour);
         }
@@ -82,7 +102,7 @@ impl SeasonBuilder {
 
     /// The subject of all rows, and its counts per hour.
     pub fn finish(self) -> (Subject, SeasonalCounts) {
-        let mut all = self.empty;
+        let mut all = self.without_hour;
         for hour in &self.hours {
             all.merge(hour.clone());
         }
@@ -438,7 +458,7 @@ fn concentration(strata: &[Vec<f64>], parents: &[Vec<f64>]) -> f64 {
     if spread <= 0.0 {
         return MAX_PARENT_ROWS;
     }
-    (1.0 / spread - 1.0).clamp(0.0, MAX_PARENT_ROWS)
+    (1.0 / spread - 1.0).clamp(MIN_PARENT_ROWS, MAX_PARENT_ROWS)
 }
 
 /// Shares of `counts`, with `rows` more that are spread as `parent`.
@@ -493,6 +513,8 @@ mod tests {
         assert_eq!(HourOfWeek::at_unix_ms(4 * 86_400_000).index(), 0);
         // Monday, the 30th of November 2026.
         assert_eq!(HourOfWeek::at_unix_ms(1_795_996_800_000).index(), 0);
+        let names = [0, 33, 167].map(|index| HourOfWeek(index).to_string());
+        assert_eq!(names, ["Mon 00:00", "Tue 09:00", "Sun 23:00"]);
         assert_eq!(
             (HourOfWeek::new(167).map(HourOfWeek::index), HourOfWeek::new(168)),
             (Some(167), None)
@@ -531,6 +553,36 @@ mod tests {
             "b is the more frequent"
         );
         assert_eq!(subject.count, 900);
+    }
+
+    /// A feature that tells the hour: no hour of the day is like another, so that none says anything about one without rows.
+    #[test]
+    fn hours_without_rows_are_compared_with_all_rows_and_hide_no_others() {
+        let mut season = SeasonBuilder::new(builder());
+        for hour in (0..HOURS).filter(|hour| (8..20).contains(&(hour % 24))) {
+            let at = HourOfWeek::new(hour).expect("an hour");
+            for _ in 0..40 {
+                season.hour(at).push_number((hour % 24) as f64);
+            }
+        }
+        let (subject, counts) = season.finish();
+        let season = Season::new(&counts, subject.reference_counts().len()).expect("rows");
+        let window = |rows: &[(usize, u32)]| {
+            let mut hours = [0; HOURS];
+            for (hour, rows) in rows {
+                hours[*hour] = *rows;
+            }
+            season.expected(&hours).expect("a window with rows")
+        };
+        let night = window(&[(3, 500)]);
+        assert!(
+            night.iter().sum::<u64>() <= 2,
+            "nothing is known of the night: {night:?}"
+        );
+        let morning: u64 = window(&[(9, 500)]).iter().sum();
+        assert!(morning >= 40, "the rows of the hour: {morning}");
+        let mixed: u64 = window(&[(9, 490), (3, 10)]).iter().sum();
+        assert!(mixed >= 40, "ten rows of the night hide the others: {mixed}");
     }
 
     /// Largest evidence and largest effect over `weeks` weeks of 30 rows an hour, with the season and without.
