@@ -174,21 +174,18 @@ impl Column {
         })
     }
 
-    /// Adds the column's values to its subject.
-    pub(crate) fn push_to(&self, builder: &mut SubjectBuilder, table: &Table) -> Result<(), ColumnError> {
-        for value in self.values(table) {
-            match value? {
-                Value::Missing => builder.push_missing(),
-                Value::Number(number) => builder.push_number(number),
-                Value::Integer(integer) if self.kind == Kind::Categorical => {
-                    builder.push_text(&integer.to_string());
-                }
-                Value::Integer(integer) => builder.push_number(integer as f64),
-                Value::Truth(truth) => builder.push_boolean(truth),
-                Value::Text(text) => builder.push_text(text),
+    /// Adds one of the column's values to its subject.
+    pub(crate) fn push(&self, builder: &mut SubjectBuilder, value: Value<'_>) {
+        match value {
+            Value::Missing => builder.push_missing(),
+            Value::Number(number) => builder.push_number(number),
+            Value::Integer(integer) if self.kind == Kind::Categorical => {
+                builder.push_text(&integer.to_string());
             }
+            Value::Integer(integer) => builder.push_number(integer as f64),
+            Value::Truth(truth) => builder.push_boolean(truth),
+            Value::Text(text) => builder.push_text(text),
         }
-        Ok(())
     }
 
     fn value<'a>(&self, cell: &'a str) -> Result<Value<'a>, &'static str> {
