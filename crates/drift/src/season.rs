@@ -2,7 +2,7 @@
 //!
 //! What a window is compared with is the mixture of its hours. A stratum alone has few rows, so each is drawn towards what it belongs
 //! to: the hour of the week to the hour of the day, that to all hours. How far is for the counts to say: by how much more the strata
-//! differ than chance makes them. The sequential
+//! differ than chance makes them, and where one differs far more than the others, by how much it does itself. The sequential
 //! test takes each row's rank within its own hour, among the rows of the reference and all since: exactly uniform however few these are,
 //! which a rank among estimated shares is not.
 
@@ -22,6 +22,8 @@ const DAY: usize = 24;
 const MAX_PARENT_ROWS: f64 = 1e6;
 /// Fewest rows that it counts as much as: strata that have nothing in common. One without rows still needs shares.
 const MIN_PARENT_ROWS: f64 = 1.0;
+/// Standard deviations of a stratum's statistic above its mean from which the stratum is judged by itself.
+const FAR: f64 = 3.0;
 /// The share that 1 in a table stands for is one of this many.
 const SHARES: f64 = u16::MAX as f64;
 /// Equal cells of the seasonal rank that the sequential test works on.
@@ -185,13 +187,18 @@ impl Season {
             .map(|hour| sum(&mut hours.iter().skip(hour).step_by(DAY)))
             .collect();
         let all = shrunk(&sum(&mut hours.iter()), &vec![0.0; bins], 0.0);
-        let of_all = concentration(&day_rows, std::slice::from_ref(&all));
-        let days: Vec<Vec<f64>> = day_rows.iter().map(|rows| shrunk(rows, &all, of_all)).collect();
-        let of_day = concentration(&hours, &days);
+        let of_all = parent_rows(&day_rows, std::slice::from_ref(&all));
+        let days: Vec<Vec<f64>> = day_rows
+            .iter()
+            .zip(&of_all)
+            .map(|(rows, of_all)| shrunk(rows, &all, *of_all))
+            .collect();
+        let of_day = parent_rows(&hours, &days);
         let (mut up_to, mut worth) = (Vec::with_capacity(HOURS * bins), Vec::with_capacity(HOURS));
-        for (hour, (parent, day)) in hours.iter().zip(days.iter().zip(&day_rows).cycle()) {
+        let parents = days.iter().zip(&day_rows).zip(&of_all).cycle();
+        for ((hour, of_day), ((parent, day), of_all)) in hours.iter().zip(&of_day).zip(parents) {
             let mut below = 0.0;
-            up_to.extend(shrunk(hour, parent, of_day).iter().map(|share| {
+            up_to.extend(shrunk(hour, parent, *of_day).iter().map(|share| {
                 below += share;
                 (below * SHARES).round().min(SHARES) as u16
             }));
@@ -423,35 +430,76 @@ fn cells(shares: &[f64]) -> Box<[u8]> {
     cells.into()
 }
 
-/// Rows that a parent counts as much as for its strata, given their rows and the parents' shares, stratum `i` belonging to parent
-/// `i mod parents`.
+/// Rows that a parent counts as much as for each of its strata, given their rows and the parents' shares, stratum `i` belonging to
+/// parent `i mod parents`.
 ///
 /// With strata drawn from a Dirichlet law of concentration `k` around their parent, Pearson's statistic of a stratum of `n` rows is on average
 /// `(B − 1)(1 + (n − 1)/(k + 1))` (Mosimann 1962; Brier 1980, "Analysis of contingency tables under cluster sampling"). The mean over the
-/// strata gives `k`.
-fn concentration(strata: &[Vec<f64>], parents: &[Vec<f64>]) -> f64 {
+/// strata gives `k`. A stratum that is far from that law, such as the hour of a nightly batch, has a `k` of its own from its own
+/// statistic: drawn as much as the others, it would be expected to have what only they have.
+fn parent_rows(strata: &[Vec<f64>], parents: &[Vec<f64>]) -> Vec<f64> {
+    let pearson: Vec<Pearson> = strata
+        .iter()
+        .zip(parents.iter().cycle())
+        .map(|(stratum, parent)| Pearson::new(stratum, parent))
+        .collect();
     let (mut statistic, mut freedom, mut rows, mut used) = (0.0, 0.0, 0.0, 0.0);
     let mut live = vec![false; parents.len()];
-    for (i, stratum) in strata.iter().enumerate() {
-        let n: f64 = stratum.iter().sum();
-        let Some(parent) = parents.get(i % parents.len()).filter(|_| n > 0.0) else {
-            continue;
-        };
-        let bins = parent.iter().filter(|share| **share > 0.0).count() as f64 - 1.0;
-        for (count, share) in stratum.iter().zip(parent).filter(|(_, share)| **share > 0.0) {
-            statistic += (count - n * share).powi(2) / (n * share);
-        }
+    for (i, own) in pearson.iter().enumerate().filter(|(_, own)| own.rows > 0.0) {
+        statistic += own.statistic;
         // The shares of each parent come from its own strata: one of them is not free.
         freedom += if std::mem::replace(&mut live[i % parents.len()], true) {
-            bins
+            own.freedom
         } else {
             0.0
         };
-        rows += n;
+        rows += own.rows;
         used += 1.0;
     }
-    let spare = rows / used - 1.0;
-    if freedom <= 0.0 || spare <= 0.0 {
+    let of_all = concentration(statistic, freedom, rows / used);
+    let of_stratum = |own: &Pearson| {
+        let spread = 1.0 + (own.rows - 1.0) / (of_all + 1.0);
+        let usual = own.freedom + FAR * (2.0 * own.freedom).sqrt();
+        if own.statistic > spread.max(1.0) * usual {
+            concentration(own.statistic, own.freedom, own.rows).min(of_all)
+        } else {
+            of_all
+        }
+    };
+    pearson.iter().map(of_stratum).collect()
+}
+
+/// Pearson's statistic of a stratum against the shares of its parent.
+struct Pearson {
+    statistic: f64,
+    /// Bins that the parent has rows in, less one.
+    freedom: f64,
+    rows: f64,
+}
+
+impl Pearson {
+    fn new(stratum: &[f64], parent: &[f64]) -> Self {
+        let rows: f64 = stratum.iter().sum();
+        let (mut statistic, mut bins) = (0.0, 0.0);
+        for (count, share) in stratum.iter().zip(parent).filter(|(_, share)| **share > 0.0) {
+            bins += 1.0;
+            if rows > 0.0 {
+                statistic += (count - rows * share).powi(2) / (rows * share);
+            }
+        }
+        Self {
+            statistic,
+            freedom: bins - 1.0,
+            rows,
+        }
+    }
+}
+
+/// The `k` at which strata of `rows` rows have this statistic on average.
+fn concentration(statistic: f64, freedom: f64, rows: f64) -> f64 {
+    let spare = rows - 1.0;
+    // Also where there are no rows at all.
+    if !(freedom > 0.0 && spare > 0.0) {
         return MAX_PARENT_ROWS;
     }
     let spread = (statistic / freedom - 1.0) / spare;
@@ -583,6 +631,34 @@ mod tests {
         assert!(morning >= 40, "the rows of the hour: {morning}");
         let mixed: u64 = window(&[(9, 490), (3, 10)]).iter().sum();
         assert!(mixed >= 40, "ten rows of the night hide the others: {mixed}");
+    }
+
+    /// A nightly batch: three hours of the day have values of their own, all others are alike.
+    #[test]
+    fn an_hour_unlike_all_others_is_expected_to_have_its_own_rows() {
+        let mut season = SeasonBuilder::new(builder());
+        let mut rng = SplitMix64::new(3);
+        for hour in (0..2 * HOURS).map(|hour| hour % HOURS) {
+            let range = if hour % 24 < 3 { 12.0 } else { 72.0 };
+            let at = HourOfWeek::new(hour).expect("an hour");
+            for _ in 0..30 {
+                season.hour(at).push_number(rng.uniform() * range);
+            }
+        }
+        let (subject, counts) = season.finish();
+        let season = Season::new(&counts, subject.reference_counts().len()).expect("rows");
+        let edges = &subject.numeric.as_ref().expect("numeric").edges;
+        let beyond = edges.partition_point(|edge| *edge < 12.0) + 1;
+        let mut hours = [0; HOURS];
+        hours[25] = 500;
+        let expected = season.expected(&hours).expect("rows");
+        let strange: u64 = expected[beyond..].iter().sum();
+        let all: u64 = expected.iter().sum();
+        assert!(all > 300, "the rows of the hour of the day: {expected:?}");
+        assert!(
+            strange * 50 < all,
+            "{strange} of {all} rows have values of other hours: {expected:?}"
+        );
     }
 
     /// Largest evidence and largest effect over `weeks` weeks of 30 rows an hour, with the season and without.
