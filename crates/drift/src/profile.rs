@@ -4,6 +4,7 @@
 //! the types here. Every type refuses unknown fields, so a misspelt setting is told instead of ignored.
 
 mod error;
+mod json;
 mod measure;
 mod merge;
 mod power;
@@ -379,11 +380,9 @@ impl Profile {
         Self::from_json(&json)
     }
 
-    /// The profile as indented JSON with a final newline.
+    /// The profile as indented JSON with a final newline; of a season, each hour is a line.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("every map key is a string");
-        text.push('\n');
-        text
+        json::text(self)
     }
 
     /// Every contradiction in the contents.
