@@ -270,6 +270,35 @@ fn hours_of_the_week_add_up() {
 }
 
 #[test]
+fn hours_of_categories_in_another_order_add_up() {
+    let part = |hour: usize, texts: &[&'static str]| {
+        let rows: Vec<Row> = texts
+            .iter()
+            .map(|text| (Some(1.0), Some(*text), Some(true), 0.5))
+            .collect();
+        let mut profile = profile(&rows, None);
+        let mut counts = vec![vec![0; texts.len()]; 168];
+        counts[hour] = profile.features[1].reference_counts();
+        counts.iter_mut().for_each(|hour| hour.resize(4, 0));
+        profile.seasonality = Some(Seasonality {
+            hour_of_week: vec![SeasonalCounts {
+                subject: "t".to_owned(),
+                counts,
+            }],
+        });
+        profile
+    };
+    let merged = part(3, &["a", "a", "b"]).merge(&part(4, &["b", "b", "b", "c"]));
+    let merged = merged.expect("the same subjects");
+    assert_eq!(merged.features[1].reference_counts(), [4, 2, 1, 0, 0], "b, a, c");
+    let counts = &merged.seasonality.expect("seasons").hour_of_week[0].counts;
+    assert_eq!(
+        (&counts[3], &counts[4]),
+        (&vec![1, 2, 0, 0, 0], &vec![3, 0, 1, 0, 0])
+    );
+}
+
+#[test]
 fn a_digest_stays_only_when_it_is_of_the_same_data() {
     let digest = |byte: &str| Some(format!("sha256:{}", byte.repeat(32)));
     let mut first = profile(&rows(&[1.0]), None);

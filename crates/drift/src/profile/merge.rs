@@ -2,9 +2,10 @@
 
 use super::{
     Boolean, Calibration, CalibrationBin, Categorical, Category, DataInfo, Kind, MAX_CATEGORIES, Numeric,
-    Problem, Profile, ProfileError, Quantile, Role, Seasonality, Subject,
+    Problem, Profile, ProfileError, Quantile, Role, SeasonalCounts, Seasonality, Subject,
 };
 use crate::build::too_many;
+use crate::season::HOURS;
 
 impl Profile {
     /// The profile of the rows of both; generator and identity are those of `self`, the time is the later one.
@@ -28,7 +29,7 @@ impl Profile {
         d.same("target", &self.target, &other.target);
         d.same("training", &self.training, &other.training);
         d.same("importances", &self.importances, &other.importances);
-        let merged = Self {
+        let mut merged = Self {
             created_at: self.created_at.clone().max(other.created_at.clone()),
             data: DataInfo {
                 rows: self.data.rows + other.data.rows,
@@ -41,9 +42,9 @@ impl Profile {
             features: subjects(&mut d, "features", &self.features, &other.features),
             outputs: subjects(&mut d, "outputs", &self.outputs, &other.outputs),
             calibration: calibrations(&mut d, self.calibration.as_deref(), other.calibration.as_deref()),
-            seasonality: seasonality(&mut d, self, other),
             ..self.clone()
         };
+        merged.seasonality = seasonality(&mut d, self, other, &merged);
         if !d.0.is_empty() {
             return Err(ProfileError::Merge(d.0));
         }
@@ -354,23 +355,44 @@ fn calibration_bin((a, b): (&CalibrationBin, &CalibrationBin)) -> CalibrationBin
     }
 }
 
-fn seasonality(d: &mut Differences, first: &Profile, second: &Profile) -> Option<Seasonality> {
-    let shape = |profile: &Profile| {
-        profile.seasonality.as_ref().map(|seasonality| {
-            let named = seasonality.hour_of_week.iter().map(|season| {
-                let subject = profile.subjects().find(|s| s.name == season.subject);
-                (season.subject.clone(), subject.map(Subject::bin_names))
-            });
-            named.collect::<Vec<_>>()
+/// `merged`: both profiles but for the season.
+fn seasonality(
+    d: &mut Differences,
+    first: &Profile,
+    second: &Profile,
+    merged: &Profile,
+) -> Option<Seasonality> {
+    let names = |profile: &Profile| {
+        let seasonality = profile.seasonality.as_ref();
+        seasonality.map(|s| {
+            s.hour_of_week
+                .iter()
+                .map(|season| season.subject.clone())
+                .collect::<Vec<_>>()
         })
     };
-    d.same("seasonality", &shape(first), &shape(second));
-    let (mut merged, other) = (first.seasonality.clone()?, second.seasonality.as_ref()?);
-    let seasons = merged.hour_of_week.iter_mut().zip(&other.hour_of_week);
-    for (a, b) in seasons.flat_map(|(a, b)| a.counts.iter_mut().zip(&b.counts)) {
-        for (a, b) in a.iter_mut().zip(b) {
-            *a += b;
-        }
+    let names = (names(first), names(second));
+    d.same("seasonality", &names.0, &names.1);
+    if !d.0.is_empty() {
+        return None;
     }
-    Some(merged)
+    let season = |subject: String| {
+        let subjects = [first, second].map(|part| (part, part.subjects().find(|s| s.name == subject)));
+        let bins = merged.subjects().find(|s| s.name == subject)?.bin_names();
+        let mut counts = vec![vec![0; bins.len()]; HOURS];
+        for (part, known) in subjects {
+            // The order of categories is that of their counts, which differs from part to part.
+            let place = |name: &String| bins.iter().position(|bin| bin == name).unwrap_or(bins.len() - 2);
+            let places: Vec<usize> = known?.bin_names().iter().map(place).collect();
+            for (sums, hour) in counts.iter_mut().zip(&part.season(&subject)?.counts) {
+                for (place, rows) in places.iter().zip(hour) {
+                    sums[*place] += rows;
+                }
+            }
+        }
+        Some(SeasonalCounts { subject, counts })
+    };
+    Some(Seasonality {
+        hour_of_week: names.0?.into_iter().filter_map(season).collect(),
+    })
 }
