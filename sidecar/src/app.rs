@@ -338,17 +338,18 @@ fn performance_page(models: &Models, query: &str) -> Page {
 /// Where the reference of each model comes from that has or will have one.
 fn references(models: &Models) -> Vec<Reference> {
     let reference = |model: Arc<Model>| {
-        let learned = model.with_analysis(|analysis| analysis.is_learned());
-        let (source, rows) = match (learned, model.learning()) {
-            (Some(true), _) => (ReferenceSource::Learned, None),
-            (Some(false), _) => (ReferenceSource::Profile, None),
-            (None, Some(rows)) => (ReferenceSource::Learning, Some(rows)),
+        let analysed = model.with_analysis(|analysis| (analysis.is_learned(), analysis.seasonal_subjects()));
+        let (source, seasonal, rows) = match (analysed, model.learning()) {
+            (Some((true, seasonal)), _) => (ReferenceSource::Learned, seasonal, None),
+            (Some((false, seasonal)), _) => (ReferenceSource::Profile, seasonal, None),
+            (None, Some(rows)) => (ReferenceSource::Learning, 0, Some(rows)),
             (None, None) => return None,
         };
         Some(Reference {
             model: model.name.clone(),
             version: model.version.clone(),
             source,
+            seasonal_subjects: seasonal as u64,
             rows_learned: rows,
         })
     };

@@ -137,6 +137,11 @@ impl Monitor {
         &self.infos
     }
 
+    /// Subjects that are compared by the hour of the week.
+    pub fn seasonal_subjects(&self) -> usize {
+        self.subjects.iter().filter(|s| s.season.is_some()).count()
+    }
+
     /// Says when the rows to come are of, milliseconds since 1970: subjects with a season are compared with that hour of the week. Before, and
     /// after a window is closed, it is the time that was told then.
     pub fn set_time(&mut self, unix_ms: i64) {

@@ -217,6 +217,11 @@ impl Analysis {
         self.profile.learned
     }
 
+    /// Features and outputs that are compared by the hour of the week.
+    pub(crate) fn seasonal_subjects(&self) -> usize {
+        self.monitor.seasonal_subjects()
+    }
+
     /// Takes back what the states say: rows are compared with something else from now on.
     pub(crate) fn retire(&mut self) {
         self.state.set(0);

@@ -12,5 +12,6 @@ mod malformed;
 mod model;
 mod observing;
 mod program;
+mod seasons;
 mod state;
 mod tls;

@@ -51,6 +51,9 @@ pub struct Reference {
     pub version: String,
     /// Who made it.
     pub source: ReferenceSource,
+    /// Features and outputs that are compared by the hour of the week.
+    #[serde(default)]
+    pub seasonal_subjects: u64,
     /// Rows that it has been learned from so far; while it is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_learned: Option<u64>,
