@@ -129,7 +129,7 @@ fn plain(field: &Field) -> Result<Cell, &'static str> {
 mod tests {
     use std::sync::Arc;
 
-    use parquet::data_type::{FloatType, Int32Type};
+    use parquet::data_type::{FloatType, Int32Type, Int64Type};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
@@ -165,6 +165,40 @@ mod tests {
         assert_eq!((table.cell(0, 0), table.cell(1, 0)), ("1970-01-01", "1970-02-01"));
         assert_eq!((table.cell(0, 1), table.cell(1, 1)), ("29.850000381469727", ""));
         assert_eq!(table.line(1), 2);
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339_whatever_their_unit_and_zone() {
+        let second = 1_769_860_800_i64;
+        let unit = |name: &str, utc: bool| format!("required int64 {name}{utc} (timestamp({name},{utc}));");
+        let columns = ["MILLIS", "MICROS", "NANOS"].map(|name| unit(name, true) + &unit(name, false));
+        let old = "required int64 old (timestamp_millis); required int64 plain;";
+        let schema = format!("message rows {{ {} {old} }}", columns.concat());
+        let schema = Arc::new(parse_message_type(&schema).expect("a schema"));
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        for per_second in [
+            1_000,
+            1_000,
+            1_000_000,
+            1_000_000,
+            1_000_000_000,
+            1_000_000_000,
+            1_000,
+            1,
+        ] {
+            let mut column = group.next_column().expect("a column").expect("one more");
+            let written = column
+                .typed::<Int64Type>()
+                .write_batch(&[second * per_second], None, None);
+            written.expect("written");
+            column.close().expect("closed");
+        }
+        group.close().expect("closed");
+        let table = parsed(&writer.into_inner().expect("closed")).expect("a table");
+        let cells: Vec<&str> = (0..8).map(|column| table.cell(0, column)).collect();
+        assert_eq!(cells[..7], ["2026-01-31T12:00:00Z"; 7]);
+        assert_eq!(cells[7], "1769860800");
     }
 
     #[test]
