@@ -90,8 +90,8 @@ impl App {
             metrics: metrics.exchanges.clone(),
             feedback: feedback(&config, &metrics),
         });
-        let (references, keeper) = keeper(&config, &metrics, &observing)?;
         let (raise, delivery) = events(&config, &metrics, process)?;
+        let (references, keeper) = keeper(&config, &metrics, &observing, &raise)?;
         let (settle, settled) = watch::channel(0);
         let observer = Observer::spawn(
             &observing,
@@ -181,9 +181,10 @@ fn keeper(
     config: &Config,
     metrics: &Metrics,
     observing: &Arc<Observing>,
+    raise: &Arc<Raise>,
 ) -> anyhow::Result<(References, Option<Keeper>)> {
     let place = config.state_dir.clone().unwrap_or_default();
-    let references = References::new(config, metrics)
+    let references = References::new(config, metrics, raise)
         .with_context(|| format!("cannot use the state directory {} (state_dir)", place.display()))?;
     if config.analysis == Switch::Off {
         tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
@@ -203,10 +204,10 @@ fn events(
     config: &Config,
     metrics: &Metrics,
     process: &Process,
-) -> anyhow::Result<(Raise, Option<Delivery>)> {
+) -> anyhow::Result<(Arc<Raise>, Option<Delivery>)> {
     let source = Source::new(admin_url(config, process));
     let Some(url) = &config.events_to else {
-        return Ok((Raise::new(source, None), None));
+        return Ok((Arc::new(Raise::new(source, None)), None));
     };
     let kept = config.state_dir.as_ref().map(|state| state.join("events"));
     let spool = config.spool_dir.clone().or(kept);
@@ -217,7 +218,7 @@ fn events(
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());
-    Ok((Raise::new(source, Some(outbox)), Some(delivery)))
+    Ok((Arc::new(Raise::new(source, Some(outbox))), Some(delivery)))
 }
 
 fn feedback(config: &Config, metrics: &Metrics) -> Feedback {

@@ -12,5 +12,6 @@ mod malformed;
 mod model;
 mod observing;
 mod program;
+mod replaced;
 mod state;
 mod tls;
