@@ -84,10 +84,11 @@ impl References {
         }
     }
 
-    fn save(&self, models: &Models) {
+    fn save(&self, observing: &Observing) {
         if let Some(state) = &self.state {
-            state.save(models);
+            state.save(&observing.models);
         }
+        observing.feedback.save();
     }
 
     /// Rows that a reference is learned from.
@@ -263,7 +264,7 @@ impl Keeper {
             .spawn(move || {
                 let mut looked = Instant::now();
                 while stopped.recv_timeout(poll.min(SAVE)) == Err(RecvTimeoutError::Timeout) {
-                    references.save(&observing.models);
+                    references.save(&observing);
                     if looked.elapsed() < poll {
                         continue;
                     }
@@ -272,7 +273,7 @@ impl Keeper {
                         references.refresh(&observing.models, found);
                     }
                 }
-                references.save(&observing.models);
+                references.save(&observing);
             })?;
         Ok(Self {
             thread: Some(thread),

@@ -6,6 +6,7 @@ mod feedback;
 mod forwarding;
 mod grpc;
 mod harness;
+mod kept_predictions;
 mod lifecycle;
 mod logger;
 mod malformed;
