@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::{Kind, Role};
 
-pub use event::{DETECTED, DriftEvent, DriftOverview, RECOVERED, Reference, ReferenceSource};
+pub use event::{DETECTED, DriftEvent, DriftOverview, EndReason, RECOVERED, Reference, ReferenceSource};
 pub use evidence::{Comovement, EvidencePack, Histogram, MAX_EVIDENCE_BYTES, Movements, SubjectEvidence};
 
 /// How a subject or a model stands.

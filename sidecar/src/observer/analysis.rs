@@ -99,10 +99,17 @@ pub(super) struct Observed {
 pub(crate) struct Change {
     /// [`State::Drift`] or [`State::Recovered`].
     pub(crate) state: State,
-    /// Identity of the profile that it was found with.
-    pub(crate) profile: String,
+    /// When the episode began.
     pub(crate) started_at_unix_ms: i64,
-    /// Rows since it began.
+    pub(crate) standing: Standing,
+}
+
+/// How a comparison stands at some moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// Identity of its profile.
+    pub(crate) profile: String,
+    /// Rows since the episode began; 0 without one.
     pub(crate) rows: u64,
     pub(crate) report: DriftReport,
 }
@@ -222,8 +229,8 @@ impl Analysis {
         self.monitor.seasonal_subjects()
     }
 
-    /// Takes back what the states say: rows are compared with something else from now on.
-    pub(crate) fn retire(&mut self) {
+    /// Takes back what the states say: rows are compared with something else from now on. Returns how it stood.
+    pub(crate) fn retire(self) -> Standing {
         self.state.set(0);
         for scores in self
             .subjects
@@ -231,6 +238,17 @@ impl Analysis {
             .filter_map(|subject| subject.metrics.scores.as_ref())
         {
             scores.state.set(0);
+        }
+        self.standing()
+    }
+
+    /// How it stands now.
+    pub(crate) fn standing(&self) -> Standing {
+        let report = self.report(super::now_unix_ms());
+        Standing {
+            profile: self.profile.digest.clone(),
+            rows: rows_of(self.episode, &report),
+            report,
         }
     }
 
@@ -343,10 +361,12 @@ impl Analysis {
         };
         let change = Change {
             state,
-            profile: self.profile.digest.clone(),
             started_at_unix_ms: episode.started_at_unix_ms,
-            rows: report.rows_total - episode.rows_before,
-            report,
+            standing: Standing {
+                profile: self.profile.digest.clone(),
+                rows: rows_of(self.episode, &report),
+                report,
+            },
         };
         if state == State::Recovered {
             self.episode = None;
@@ -468,6 +488,11 @@ pub(crate) fn identity(profile: &Profile) -> String {
 
     let [a, b, c, d, ..] = sha2::Sha256::digest(profile.to_json()).0;
     format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Rows that have come since `episode` began.
+fn rows_of(episode: Option<Episode>, report: &DriftReport) -> u64 {
+    episode.map_or(0, |episode| report.rows_total.saturating_sub(episode.rows_before))
 }
 
 fn raise(counter: &IntCounter, told: &mut u64, now: u64) {

@@ -17,7 +17,7 @@ use crate::model::{Row, Rows, Wire, answer, profile, request};
 use crate::observing::with_profile;
 
 /// Writes a profile as a copy does that is seen whole.
-fn put(path: &Path, profile: &Profile) {
+pub(crate) fn put(path: &Path, profile: &Profile) {
     let unfinished = path.with_extension("new");
     std::fs::write(&unfinished, profile.to_json()).expect("written");
     std::fs::rename(unfinished, path).expect("in place");
@@ -384,7 +384,7 @@ async fn a_state_that_cannot_be_used_costs_the_state_and_nothing_else() {
 }
 
 /// The program with a profile and a state directory; `/drift` is asked on its admin port.
-async fn program(directory: &Path, upstream: &str) -> (tokio::process::Child, [SocketAddr; 2]) {
+pub(crate) async fn program(directory: &Path, upstream: &str) -> (tokio::process::Child, [SocketAddr; 2]) {
     let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let any = "127.0.0.1:0";
     let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_plumbline-sidecar"))

@@ -11,12 +11,15 @@ use plumbline_drift::report::DriftReport;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Analysis, Episode};
+use super::{Analysis, Episode, Standing, rows_of};
 use crate::feedback::Performance;
 
 /// Everything of an [`Analysis`] that rows and labels change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AnalysisState {
+    /// Identity of the profile; states of before this was told have none.
+    #[serde(default)]
+    profile: String,
     monitor: MonitorState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     episode: Option<Episode>,
@@ -44,6 +47,18 @@ impl<'de> Deserialize<'de> for MonitorState {
     }
 }
 
+impl AnalysisState {
+    /// How the comparison stood when its last window was closed; none before that.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        let report = self.last_closed.clone()?;
+        Some(Standing {
+            profile: self.profile.clone(),
+            rows: rows_of(self.episode, &report),
+            report,
+        })
+    }
+}
+
 impl Analysis {
     /// Says that there is something to be stored.
     pub(crate) fn touch(&mut self) {
@@ -53,6 +68,7 @@ impl Analysis {
     /// The state, when rows or labels have changed it since the last time.
     pub(crate) fn take_changes(&mut self) -> Option<AnalysisState> {
         std::mem::take(&mut self.changed).then(|| AnalysisState {
+            profile: self.profile.digest.clone(),
             monitor: MonitorState(self.monitor.snapshot()),
             episode: self.episode,
             last_closed: self.last_closed.clone(),
