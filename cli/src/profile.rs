@@ -253,17 +253,14 @@ fn subjects(args: &Args, table: &Table, times: Option<&Times>) -> anyhow::Result
             };
             builder = builder.role(role, class.map(|class| class.value.as_str()));
         }
-        let (subject, season) = match times {
-            Some(times) => {
-                let (subject, season) = times.describe(builder, &column, table)?;
-                (subject, Some(season))
+        let (subject, season) = if let Some(times) = times {
+            let (subject, season) = times.describe(builder, &column, table)?;
+            (subject, Some(season))
+        } else {
+            for value in column.values(table) {
+                column.push(&mut builder, value?);
             }
-            None => {
-                for value in column.values(table) {
-                    column.push(&mut builder, value?);
-                }
-                (builder.finish(), None)
-            }
+            (builder.finish(), None)
         };
         let list = if is_output { &mut outputs } else { &mut features };
         list.push(((subject, season), column));

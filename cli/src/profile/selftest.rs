@@ -72,17 +72,18 @@ pub(super) fn check(
         }
         let report = windows.close_window(last);
         if report.state.level() > 0 {
-            let (first, last) = (window[0].0, window[window.len() - 1].0);
+            let (first, last) = (window[0].0 + 1, window[window.len() - 1].0 + 1);
+            let (others, unless) = match times {
+                Some(_) => ("those of the same hours", ""),
+                None => (
+                    "all of them",
+                    ", unless it is with the hour of the week and --time-column tells the time",
+                ),
+            };
             return Ok(Some(format!(
-                "rows {} to {} of the file differ from all of them: {}; where rows change like this with time, live ones \
-                 will raise alarms{}",
-                first + 1,
-                last + 1,
-                worst(&report),
-                match times {
-                    Some(_) => "",
-                    None => ", unless it is with the hour of the week and --time-column tells the time",
-                }
+                "rows {first} to {last} of the file differ from {others}: {}; where rows change like this with time, live \
+                 ones will raise alarms{unless}",
+                worst(&report)
             )));
         }
     }

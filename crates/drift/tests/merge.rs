@@ -277,9 +277,9 @@ fn hours_of_categories_in_another_order_add_up() {
             .map(|text| (Some(1.0), Some(*text), Some(true), 0.5))
             .collect();
         let mut profile = profile(&rows, None);
-        let mut counts = vec![vec![0; texts.len()]; 168];
-        counts[hour] = profile.features[1].reference_counts();
-        counts.iter_mut().for_each(|hour| hour.resize(4, 0));
+        let bins = profile.features[1].reference_counts();
+        let mut counts = vec![vec![0; bins.len()]; 168];
+        counts[hour].clone_from(&bins);
         profile.seasonality = Some(Seasonality {
             hour_of_week: vec![SeasonalCounts {
                 subject: "t".to_owned(),
