@@ -23,6 +23,7 @@ pub mod telemetry;
 mod tls;
 mod trace;
 pub mod upstream;
+mod watch;
 mod whole_body;
 
 pub use cpus::Cpus;
@@ -34,4 +35,5 @@ pub use serve::{BindError, Listener, ServeOptions};
 pub use shutdown::Shutdown;
 pub use tls::{ClientAuth, ClientTls, ClientTlsFiles, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles};
 pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
+pub use watch::{Settling, Stamp};
 pub use whole_body::WholeBody;
