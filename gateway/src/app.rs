@@ -17,6 +17,7 @@ use crate::layers::answer_server::Server;
 use crate::layers::check_head::MAX_HEADER_BYTES;
 use crate::metrics::Metrics;
 use crate::page;
+use crate::reload::Reload;
 use crate::snapshot::Routes;
 use crate::stack::{self, Parts};
 
@@ -25,6 +26,7 @@ use crate::stack::{self, Parts};
 pub struct App {
     listener: Listener,
     routes: Arc<Routes>,
+    reload: Option<Reload>,
     config: Config,
     process: Process,
 }
@@ -44,7 +46,7 @@ impl App {
             ..Options::default()
         };
         let routes = Arc::new(Routes::new(metrics, options));
-        routes.replace(&config.routes);
+        routes.replace(&config.routes, Vec::new());
         if config.routes.is_empty() {
             tracing::warn!(
                 "no routes: every model is unknown; give --route or [[route]] in the --config file"
@@ -54,6 +56,7 @@ impl App {
         drop(loading);
         Ok(Self {
             listener,
+            reload: Reload::new(&config, &routes),
             routes,
             config,
             process: process.clone(),
@@ -68,11 +71,12 @@ impl App {
     /// Serves until the process shuts down and requests in flight have ended.
     ///
     /// # Errors
-    /// None at present; the type is that of every part.
+    /// The task that watches the configuration file has panicked.
     pub async fn serve(self) -> anyhow::Result<()> {
         let Self {
             listener,
             routes,
+            reload,
             config,
             process,
         } = self;
@@ -87,6 +91,7 @@ impl App {
             trust_forwarded: config.trust_forwarded,
         });
         let shutdown = process.shutdown();
+        let reload = reload.map(|reload| tokio::spawn(reload.run(shutdown.clone())));
         let service_for = |peer: SocketAddr| Connection {
             peer: address_text(peer.ip()),
             stack: stack.clone(),
@@ -96,6 +101,9 @@ impl App {
             ..ServeOptions::default()
         };
         listener.serve_with(service_for, options, shutdown).await;
+        if let Some(reload) = reload {
+            reload.await?;
+        }
         Ok(())
     }
 }

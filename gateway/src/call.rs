@@ -71,13 +71,7 @@ pub(crate) struct Call {
 impl Call {
     pub(crate) fn new(request: Request<Incoming>, peer: HeaderValue) -> Self {
         let family = Family::of(&request);
-        let ledger = Arc::new(Ledger {
-            arrived: Instant::now(),
-            model: OnceLock::new(),
-            waited: AtomicU64::new(0),
-            fault: AtomicU8::new(NO_FAULT),
-            limit: AtomicU64::new(u64::MAX),
-        });
+        let ledger = Arc::new(Ledger::new());
         let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
         Self {
             request,
@@ -108,6 +102,17 @@ const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
 
 impl Ledger {
+    /// Of a request that arrives now, without a limit yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            arrived: Instant::now(),
+            model: OnceLock::new(),
+            waited: AtomicU64::new(0),
+            fault: AtomicU8::new(NO_FAULT),
+            limit: AtomicU64::new(u64::MAX),
+        }
+    }
+
     pub(crate) fn add_wait(&self, wait: Duration) {
         let nanoseconds = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.waited.fetch_add(nanoseconds, Ordering::Relaxed);

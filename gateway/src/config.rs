@@ -4,18 +4,20 @@ mod fields;
 mod routes;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_service::config::{ByteSize, Common, Reader, Setting};
+use plumbline_service::config::{ByteSize, Common, Reader, Setting, Source};
 
-pub use routes::{RevisionSpec, RouteSpec};
+pub(crate) use routes::check;
+pub use routes::{Condition, MatchSpec, MirrorSpec, MirrorTo, RevisionSpec, RouteSpec, Share, Sticky};
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
     // The file's form stands first: `Reader` and the file look a setting up by name, flags skip tables.
     Setting::table(
         "route",
-        "A model and where it is served: model, endpoints or revision tables, and optionally timeout and max_body. One table for each model.",
+        "A model and where it is served: model, endpoints or revision tables, and optionally hosts, match tables, sticky, fallback, a mirror table, timeout and max_body. One table for each model.",
     ),
     Setting::repeated(
         "route",
@@ -47,6 +49,12 @@ pub const SETTINGS: &[Setting] = &[
         "Time that an idle HTTP/1.1 connection to an endpoint is kept; below the endpoint's own.",
     )
     .default("4s"),
+    Setting::new(
+        "config_poll",
+        "TIME",
+        "How often the --config file is looked at; a change of its routes is taken up by the second look that sees it. SIGHUP does so at once.",
+    )
+    .default("1s"),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::switch(
         "trust_forwarded",
@@ -61,6 +69,10 @@ pub struct Config {
     pub common: Common,
     /// Models and where they are served.
     pub routes: Vec<RouteSpec>,
+    /// Where all of this comes from; nothing for a configuration that was made in the program.
+    pub source: Option<Arc<Source>>,
+    /// How often the file is looked at.
+    pub config_poll: Duration,
     /// Requests in flight before new ones are shed with 503 / `UNAVAILABLE`.
     pub max_in_flight: NonZeroUsize,
     /// Time to connect to an endpoint.
@@ -90,9 +102,13 @@ impl Config {
             !connect_timeout.is_zero(),
             "must be longer than 0",
         );
+        let config_poll: Duration = reader.value("config_poll");
+        reader.check("config_poll", !config_poll.is_zero(), "must be longer than 0");
         let config = Self {
             common: common.clone(),
             routes: routes::read(reader, request_timeout, max_body),
+            source: Some(Arc::clone(reader.source())),
+            config_poll,
             max_in_flight: reader.value("max_in_flight"),
             connect_timeout,
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
@@ -107,6 +123,8 @@ impl Config {
         Self {
             common: Common::on_loopback(),
             routes,
+            source: None,
+            config_poll: Duration::from_secs(1),
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
             connect_timeout: Duration::from_secs(1),
             upstream_idle_timeout: Duration::from_secs(4),

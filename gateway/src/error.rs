@@ -26,9 +26,13 @@ pub(crate) enum GatewayError {
     UnknownModel { model: Box<str> },
     #[error("the health of service `{service}` is not known here")]
     UnknownService { service: Box<str> },
-    #[error("the request's first message does not name a model in its first {limit} bytes")]
+    #[error(
+        "the request's first message does not name a model in its first {limit} bytes; name it in `x-plumbline-model`"
+    )]
     UnreadableMessage { limit: usize },
-    #[error("the first message is compressed, and the gateway routes by its content; send it uncompressed")]
+    #[error(
+        "the first message is compressed, and the gateway routes by its content; send it uncompressed or name the model in `x-plumbline-model`"
+    )]
     CompressedMessage,
     #[error("the request is malformed: {reason}")]
     Malformed { reason: &'static str },

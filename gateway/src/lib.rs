@@ -12,15 +12,20 @@ mod config;
 mod endpoint;
 mod error;
 mod forward;
+mod host;
 mod layers;
 mod metrics;
+mod mirror;
 mod page;
+mod reload;
 mod route;
 mod snapshot;
 mod stack;
 
 pub use app::App;
-pub use config::{Config, RevisionSpec, RouteSpec, SETTINGS};
+pub use config::{
+    Condition, Config, MatchSpec, MirrorSpec, MirrorTo, RevisionSpec, RouteSpec, SETTINGS, Share, Sticky,
+};
 
 /// Which program this is.
 pub const PART: plumbline_service::Part = plumbline_service::Part {

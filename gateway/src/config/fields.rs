@@ -66,7 +66,6 @@ impl<'a> Fields<'a> {
     }
 
     /// Truth or falsehood; false when the key is not there.
-    #[expect(dead_code, reason = "the settings that are read with it come next")]
     pub(crate) fn switch(&mut self, key: &'static str) -> bool {
         match self.get(key) {
             None => false,
@@ -91,7 +90,6 @@ impl<'a> Fields<'a> {
     }
 
     /// Reads a table within this one, if the key is there.
-    #[expect(dead_code, reason = "the settings that are read with it come next")]
     pub(crate) fn table<T>(
         &mut self,
         key: &'static str,

@@ -1,4 +1,4 @@
-//! Answers what is asked of the server as a whole; everything else names a model and goes on.
+//! Answers what is asked of the server as a whole; what names a model, or comes to the host of one, goes on.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::call::{Call, Family};
 use crate::error::{GatewayError, write_grpc_status};
-use crate::layers::resolve_model::first_message;
+use crate::layers::resolve_model::{Kind, first_message};
 use crate::layers::{BoxFuture, Decided};
+use crate::route::Route;
 use crate::snapshot::Routes;
 use plumbline_service::WholeBody;
 
@@ -44,23 +45,23 @@ pub(crate) struct Server {
     pub(crate) routes: Arc<Routes>,
 }
 
-/// A call that names a model.
+/// A call to a model.
 #[derive(Debug)]
 pub(crate) struct ModelCall {
     pub(crate) call: Call,
     pub(crate) named: Named,
+    pub(crate) kind: Kind,
 }
 
 /// How a call names its model.
 #[derive(Debug)]
 pub(crate) enum Named {
+    /// By the host that it came to, whatever else it says.
+    ByHost(Arc<Route>),
     /// In its path, decoded.
     InPath(String),
     /// In its first message.
-    InMessage {
-        /// The call may go on for long: the default deadline is not for it.
-        streaming: bool,
-    },
+    InMessage,
 }
 
 pub(crate) fn layer<S>(server: Arc<Server>) -> impl Layer<S, Service = AnswerServer<S>> + Clone {
@@ -92,8 +93,8 @@ where
                     future: Box::pin(async move { server.check_health(call).await }),
                 }
             }
-            Ok(Decision::Forward(named)) => Answered::Below {
-                future: self.inner.call(ModelCall { call, named }),
+            Ok(Decision::Forward(named, kind)) => Answered::Below {
+                future: self.inner.call(ModelCall { call, named, kind }),
             },
         };
         Decided::Inner { future }
@@ -130,14 +131,25 @@ where
 enum Decision {
     Answer(Box<Response<WholeBody>>),
     CheckHealth,
-    Forward(Named),
+    Forward(Named, Kind),
 }
 
 impl Server {
     fn decide(&self, call: &Call) -> Result<Decision, GatewayError> {
         let (method, path) = (call.request.method(), call.request.uri().path());
         let endpoint = Endpoint::parse(method, path).map_err(GatewayError::from_protocol)?;
-        let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone())));
+        if call.family != Family::Grpc && matches!(endpoint, Endpoint::Grpc(_)) {
+            return Err(GatewayError::Malformed {
+                reason: "an RPC whose content-type is not application/grpc",
+            });
+        }
+        let kind = kind(&endpoint);
+        if let Some(route) = self.routes.load().by_host(&call.request)
+            && !is_about_one_server(&endpoint)
+        {
+            return Ok(Decision::Forward(Named::ByHost(Arc::clone(route)), kind));
+        }
+        let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone()), kind));
         match &endpoint {
             Endpoint::V1Model(model)
             | Endpoint::V1Metadata(model)
@@ -150,7 +162,7 @@ impl Server {
             | Endpoint::ModelConfig(model)
             | Endpoint::ModelStats(model)
             | Endpoint::ModelOpenApi(model) => in_path(&model.name),
-            Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, call),
+            Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, kind),
             Endpoint::V1Alive => answer(StatusCode::OK, metadata::v1_alive()),
             Endpoint::V1List => {
                 let snapshot = self.routes.load();
@@ -175,19 +187,14 @@ impl Server {
         }
     }
 
-    fn decide_grpc(&self, rpc: Method, call: &Call) -> Result<Decision, GatewayError> {
-        if call.family != Family::Grpc {
-            return Err(GatewayError::Malformed {
-                reason: "an RPC whose content-type is not application/grpc",
-            });
-        }
+    fn decide_grpc(&self, rpc: Method, kind: Kind) -> Result<Decision, GatewayError> {
         match rpc {
             Method::ModelInfer
             | Method::ModelReady
             | Method::ModelMetadata
             | Method::ModelConfig
-            | Method::ModelStatistics => Ok(Decision::Forward(Named::InMessage { streaming: false })),
-            Method::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage { streaming: true })),
+            | Method::ModelStatistics
+            | Method::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage, kind)),
             Method::ServerLive => {
                 let message = proto::ServerLiveResponse { live: true };
                 Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
@@ -258,6 +265,51 @@ impl Server {
             status: status.into(),
         };
         Ok(message_answer(grpc::encode_frame(&message)))
+    }
+}
+
+fn kind(endpoint: &Endpoint) -> Kind {
+    match endpoint {
+        Endpoint::Infer(_)
+        | Endpoint::V1Predict(_)
+        | Endpoint::V1Explain(_)
+        | Endpoint::V1Label { .. }
+        | Endpoint::Grpc(Method::ModelInfer) => Kind::Infer,
+        Endpoint::Grpc(
+            Method::ModelStreamInfer | Method::HealthWatch | Method::Reflection | Method::ReflectionAlpha,
+        ) => Kind::Stream,
+        _ => Kind::Read,
+    }
+}
+
+/// Whether it shows or changes what one server has for itself. Through a gateway it would reach one replica of several,
+/// and the next request another.
+fn is_about_one_server(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::RepositoryIndex { .. }
+        | Endpoint::RepositoryLoad { .. }
+        | Endpoint::RepositoryUnload { .. }
+        | Endpoint::TraceSetting { .. }
+        | Endpoint::Logging(_)
+        | Endpoint::SharedMemory { .. } => true,
+        Endpoint::Grpc(rpc) => !matches!(
+            rpc,
+            Method::ModelInfer
+                | Method::ModelStreamInfer
+                | Method::ModelReady
+                | Method::ModelMetadata
+                | Method::ModelConfig
+                | Method::ModelStatistics
+                | Method::ServerLive
+                | Method::ServerReady
+                | Method::ServerMetadata
+                | Method::HealthCheck
+                | Method::HealthList
+                | Method::HealthWatch
+                | Method::Reflection
+                | Method::ReflectionAlpha
+        ),
+        _ => false,
     }
 }
 

@@ -6,4 +6,5 @@ mod observe;
 mod protocols;
 mod resilience;
 mod revisions;
+mod routes;
 mod support;
