@@ -1,6 +1,7 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
 
 mod lease;
+mod mirror;
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
@@ -14,6 +15,8 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 
 use crate::call::Family;
 use lease::{Lease, Subject, Users};
+pub(crate) use mirror::MirrorMetrics;
+use mirror::MirrorSeries;
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
 const OVERHEAD_SECONDS: [f64; 14] = [
@@ -61,10 +64,7 @@ pub(crate) struct Series {
     pub(crate) config_refused: IntCounter,
     revision_requests: IntCounterVec,
     fallbacks: IntCounterVec,
-    mirror_requests: IntCounterVec,
-    mirror_dropped: IntCounterVec,
-    mirror_rows: IntCounterVec,
-    mirror_uncompared: IntCounterVec,
+    mirror: MirrorSeries,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_pending: IntGaugeVec,
@@ -129,26 +129,7 @@ impl Metrics {
                 "Requests that the fallback revision got because theirs had no endpoint to use.",
                 &["model"],
             ),
-            mirror_requests: registry.counter_vec(
-                "plumbline_gateway_mirror_requests_total",
-                "Copies of requests sent, by outcome: answered, failed.",
-                &["model", "outcome"],
-            ),
-            mirror_dropped: registry.counter_vec(
-                "plumbline_gateway_mirror_dropped_total",
-                "Requests not copied although it was their turn, by reason: in_flight, bytes, incomplete.",
-                &["model", "reason"],
-            ),
-            mirror_rows: registry.counter_vec(
-                "plumbline_gateway_mirror_rows_total",
-                "Rows predicted by the revision that answered and by the mirror, by verdict: agree, disagree.",
-                &["model", "verdict"],
-            ),
-            mirror_uncompared: registry.counter_vec(
-                "plumbline_gateway_mirror_uncompared_total",
-                "Pairs of answers of which one was missing, a failure, too large or unreadable.",
-                &["model"],
-            ),
+            mirror: MirrorSeries::declare(registry),
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
                 "Attempts at an endpoint, by outcome: answered, connect_failed, closed, invalid, given_up.",
@@ -221,20 +202,8 @@ impl Metrics {
 
     /// The handles of a model's mirror.
     pub(crate) fn mirror(&self, model: &str) -> MirrorMetrics {
-        let outcome = |outcome| self.mirror_requests.with_label_values(&[model, outcome]);
-        let dropped = |reason| self.mirror_dropped.with_label_values(&[model, reason]);
-        let rows = |verdict| self.mirror_rows.with_label_values(&[model, verdict]);
-        MirrorMetrics {
-            _lease: Lease::new(self, Subject::Model(model.into())),
-            answered: outcome("answered"),
-            failed: outcome("failed"),
-            dropped_in_flight: dropped("in_flight"),
-            dropped_bytes: dropped("bytes"),
-            dropped_incomplete: dropped("incomplete"),
-            agreeing_rows: rows("agree"),
-            disagreeing_rows: rows("disagree"),
-            uncompared: self.mirror_uncompared.with_label_values(&[model]),
-        }
+        let lease = Lease::new(self, Subject::Model(model.into()));
+        MirrorMetrics::new(&self.mirror, model, lease)
     }
 
     /// The handles of an endpoint.
@@ -335,23 +304,6 @@ enum Code {
 pub(crate) struct RevisionMetrics {
     _lease: Lease,
     pub(crate) requests: IntCounter,
-}
-
-/// The series of one mirror.
-#[derive(Debug)]
-pub(crate) struct MirrorMetrics {
-    _lease: Lease,
-    pub(crate) answered: IntCounter,
-    pub(crate) failed: IntCounter,
-    /// Too many copies at the time.
-    pub(crate) dropped_in_flight: IntCounter,
-    /// Copies held too many bytes at the time.
-    pub(crate) dropped_bytes: IntCounter,
-    /// The request was not sent to its end.
-    pub(crate) dropped_incomplete: IntCounter,
-    pub(crate) agreeing_rows: IntCounter,
-    pub(crate) disagreeing_rows: IntCounter,
-    pub(crate) uncompared: IntCounter,
 }
 
 /// The series of one endpoint.

@@ -96,28 +96,29 @@ impl Routes {
     /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
     pub(crate) fn replace(&self, specs: &[RouteSpec], mut conditions: Vec<Condition>) {
         let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
         let old = self.current.load_full();
-        conditions.extend(check(specs));
         let snapshot = Build::new(&old, &self.metrics, &self.options).snapshot(specs);
         let routes = snapshot.routes.len();
         self.current.store(Arc::new(snapshot));
+        tracing::info!(routes, took = ?began.elapsed(), "routes replaced");
         self.metrics.routes.set(routes as i64);
-        self.tell(conditions);
-        tracing::info!(routes, "routes replaced");
-    }
-
-    /// Keeps the routes as they are, since those that should replace them cannot be used.
-    pub(crate) fn keep(&self, conditions: Vec<Condition>) {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.tell(conditions);
-    }
-
-    fn tell(&self, conditions: Vec<Condition>) {
+        conditions.extend(check(specs));
         let before = self.conditions.load();
         let new = conditions.iter().filter(|condition| !before.contains(condition));
         for condition in new.take(LOGGED_CONDITIONS) {
             tracing::warn!(%condition, "not honoured");
         }
+        self.set_conditions(conditions);
+    }
+
+    /// Keeps the routes as they are, since those that should replace them cannot be used; whoever read them logs why.
+    pub(crate) fn keep(&self, conditions: Vec<Condition>) {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_conditions(conditions);
+    }
+
+    fn set_conditions(&self, conditions: Vec<Condition>) {
         self.metrics.route_conditions.set(conditions.len() as i64);
         self.conditions.store(Arc::new(conditions));
     }

@@ -145,7 +145,7 @@ where
             .as_ref()
             .and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
         let model = match (named, header) {
-            (Ok(""), Some(header)) | (Err(_), Some(header)) => header,
+            (Ok("") | Err(_), Some(header)) => header,
             (named, _) => named?,
         };
         let routed = self.routed(call, model, kind)?;

@@ -75,18 +75,9 @@ impl Metrics {
     fn remove_model(&self, model: &str) {
         let _absent = self.overhead.remove_label_values(&[model]);
         let _absent = self.fallbacks.remove_label_values(&[model]);
-        let _absent = self.mirror_uncompared.remove_label_values(&[model]);
-        for (series, values) in [
-            (&self.mirror_requests, &["answered", "failed"][..]),
-            (&self.mirror_dropped, &["in_flight", "bytes", "incomplete"]),
-            (&self.mirror_rows, &["agree", "disagree"]),
-        ] {
-            for value in values {
-                let _absent = series.remove_label_values(&[model, value]);
-            }
-        }
+        self.mirror.remove(model);
         let numbers = STATUSES.map(|status| status.to_string());
-        let names = GrpcCode::ALL.map(|code| code.name());
+        let names = GrpcCode::ALL.map(GrpcCode::name);
         for family in Family::ALL {
             let family = family.label();
             if self.duration.remove_label_values(&[model, family]).is_err() {

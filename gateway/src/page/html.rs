@@ -12,7 +12,7 @@ h1{font-size:1.4rem}h2{font-size:1.1rem;margin:0}\
 section{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:1rem;margin:1rem 0;overflow-x:auto}\
 p{margin:.25rem 0;color:var(--quiet)}code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}\
 table{border-collapse:collapse;width:100%;margin-top:.75rem}th,td{text-align:left;padding:.3rem .6rem;border-top:1px solid var(--line)}\
-th{font-weight:600;border-top:0;color:var(--quiet)}.number{text-align:right;font-variant-numeric:tabular-nums}\
+td{white-space:pre-line}th{font-weight:600;border-top:0;color:var(--quiet)}.number{text-align:right;font-variant-numeric:tabular-nums}\
 .bad{color:var(--bad)}.good{color:var(--good)}";
 
 /// A whole document. Every text of `shown` is escaped.

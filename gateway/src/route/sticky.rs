@@ -54,7 +54,7 @@ fn draw(key: u64, seed: u64, weight: u32) -> f64 {
     }
 }
 
-/// Every bit of the result depends on every bit of `bits` (the finalizer of MurmurHash3).
+/// Every bit of the result depends on every bit of `bits` (the finalizer of `MurmurHash3`).
 fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
     bits = (bits ^ (bits >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);

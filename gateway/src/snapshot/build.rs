@@ -176,11 +176,7 @@ fn is_as(route: &Route, spec: &RouteSpec) -> bool {
         .map(|fallback| &*route.revisions[fallback.revision].name);
     route.timeout == spec.timeout
         && route.max_body == spec.max_body.0
-        && route
-            .hosts
-            .iter()
-            .map(|host| host.to_string())
-            .eq(normal_hosts(spec))
+        && route.hosts.iter().map(ToString::to_string).eq(normal_hosts(spec))
         && route.revisions.len() == spec.revisions.len()
         && route.revisions.iter().zip(&spec.revisions).all(revision_is)
         && route.matches.len() == spec.matches.len()

@@ -100,7 +100,7 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
     let old = Arc::downgrade(&routes.load());
     let before = Arc::clone(routes.load().route("churn").expect("routed"));
     let gone = Arc::downgrade(&endpoints(&routes.load(), "iris")[0]);
-    routes.replace(&[churn.clone()], Vec::new());
+    routes.replace(std::slice::from_ref(&churn), Vec::new());
     assert!(Arc::ptr_eq(
         &before,
         routes.load().route("churn").expect("routed")
@@ -116,7 +116,7 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
     let mut moved = churn.clone();
     moved.revisions = iris.revisions;
     for changed in [other, hosted, sticky, moved] {
-        routes.replace(&[churn.clone()], Vec::new());
+        routes.replace(std::slice::from_ref(&churn), Vec::new());
         let before = Arc::clone(routes.load().route("churn").expect("routed"));
         routes.replace(std::slice::from_ref(&changed), Vec::new());
         assert!(
