@@ -9,6 +9,7 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::access::AccessMetrics;
 use crate::call::Family;
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
@@ -42,6 +43,7 @@ pub(crate) struct Metrics {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
+    pub(crate) access: AccessMetrics,
 }
 
 impl Metrics {
@@ -118,6 +120,7 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
+            access: AccessMetrics::declare(registry),
         }
     }
 

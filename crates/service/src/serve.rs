@@ -78,6 +78,8 @@ pub struct ServeOptions {
     /// The largest header list of an HTTP/2 request; a larger one is answered 431. HTTP/1.1 heads are bounded by
     /// hyper's read buffer, about 400 KiB, also with 431.
     pub max_header_bytes: u32,
+    /// Header fields of an HTTP/1.1 request; more are answered 431. Above 100, each head costs an allocation.
+    pub max_headers: usize,
 }
 
 impl Default for ServeOptions {
@@ -88,6 +90,7 @@ impl Default for ServeOptions {
             tls_handshake_timeout: Duration::from_secs(10),
             max_concurrent_streams: 256,
             max_header_bytes: 64 << 10,
+            max_headers: HYPER_HEADERS,
         }
     }
 }
@@ -251,11 +254,17 @@ fn ended(outcome: Result<(), BoxError>) {
     }
 }
 
+/// Header fields that hyper has room for without an allocation.
+const HYPER_HEADERS: usize = 100;
+
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(LazyTimer::default())
         .header_read_timeout(options.header_read_timeout);
+    if options.max_headers != HYPER_HEADERS {
+        http.http1().max_headers(options.max_headers);
+    }
     http.http2()
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(options.max_header_bytes)

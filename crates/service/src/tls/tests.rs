@@ -274,7 +274,10 @@ async fn the_certificate_is_that_of_the_name_asked_for() {
         assert_eq!(names.as_ref().map(|names| &*names[0]), served, "{asked}");
     }
     assert_eq!(expiry(&server.metrics), 2_208_988_800, "of the first to end");
-    put("wild", &authority.sign_for(&["*.w.example", "new.c.example"], 2050));
+    put(
+        "wild",
+        &authority.sign_for(&["*.w.example", "new.c.example"], 2050),
+    );
     assert_eq!(server.tls.reload(), Reload::Replaced);
     let names = served_names(server.address, &authority, "new.c.example").await;
     assert_eq!(names.expect("served")[1], "new.c.example");
