@@ -114,9 +114,11 @@ impl App {
             client: peer.into(),
             stack: stack.clone(),
         };
+        let head = config.head;
         let options = ServeOptions {
-            max_header_bytes: config.head.header_bytes as u32,
-            max_headers: config.head.headers,
+            // HTTP/2 counts 32 bytes more for a field (RFC 9113 §6.5.2); a few fields too many are still told of by name.
+            max_header_bytes: (head.header_bytes + 64 * head.headers) as u32,
+            max_headers: head.headers,
             ..ServeOptions::default()
         };
         let plain = listener.serve_with(service_for.clone(), options.clone(), shutdown);

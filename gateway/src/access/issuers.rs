@@ -23,7 +23,7 @@ pub(crate) use fetch::KeyFetch;
 /// Every issuer, and the tokens of theirs that have been verified.
 #[derive(Debug)]
 pub(crate) struct Issuers {
-    issuers: Vec<Arc<Issuer>>,
+    known: Vec<Arc<Issuer>>,
     cache: TokenCache,
     /// Counts changes of any issuer's keys.
     generation: Arc<AtomicU64>,
@@ -57,7 +57,7 @@ impl Issuers {
             })
         };
         Self {
-            issuers: specs.iter().map(issuer).collect(),
+            known: specs.iter().map(issuer).collect(),
             cache: TokenCache::new(),
             generation: Arc::clone(&generation),
             metrics: metrics.clone(),
@@ -65,7 +65,7 @@ impl Issuers {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.issuers.is_empty()
+        self.known.is_empty()
     }
 
     /// Whose token this is. `hash` is the token's, `now` in seconds since 1970.
@@ -82,7 +82,7 @@ impl Issuers {
         self.metrics.cache_misses.inc();
         let token = Token::parse(token)?;
         let issuer = token.text("iss").ok_or(Refusal::Claims)?;
-        let issuer = self.issuers.iter().find(|known| known.spec.issuer == issuer);
+        let issuer = self.known.iter().find(|known| known.spec.issuer == issuer);
         let (principal, expires) = issuer.ok_or(Refusal::UnknownIssuer)?.verify(&token, now)?;
         let principal = Arc::new(principal);
         let verified = VerifiedToken {
@@ -103,7 +103,7 @@ impl Issuers {
         shutdown: &Shutdown,
         loading: impl Fn() -> ReadinessToken,
     ) {
-        for (issuer, fetch) in self.issuers.iter().zip(fetches) {
+        for (issuer, fetch) in self.known.iter().zip(fetches) {
             tokio::spawn(fetch.keep_fresh(Arc::clone(issuer), shutdown.clone(), loading()));
         }
     }

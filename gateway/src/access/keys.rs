@@ -5,6 +5,7 @@
 //! the time that takes depends on the hash alone, from which nothing can be learned about any key.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use plumbline_service::config::ParseSetting;
@@ -137,10 +138,10 @@ pub(crate) fn generate(principal: &str) -> Result<String, String> {
         .map_err(|_| "the system gives no random numbers".to_owned())?;
     // A prefix that scanners for leaked secrets can look for.
     let key = format!("plk_{}", URL_SAFE_NO_PAD.encode(secret));
-    let hash: String = hash_of(key.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut hash = String::with_capacity(64);
+    for byte in hash_of(key.as_bytes()) {
+        let _infallible = write!(hash, "{byte:02x}");
+    }
     let name = toml::Value::from(principal);
     Ok(format!(
         "# The key, shown this once: {key}\n\n[[key]]\nprincipal = {name}\nhash = \"sha256:{hash}\"\n"

@@ -35,9 +35,12 @@ impl Quota {
     /// `name` is of letters, digits, `-` and `_`: it stands in a header.
     pub(crate) fn new(name: &str, requests: u64, period: Duration, burst: u64) -> Option<Self> {
         let period = u64::try_from(period.as_micros()).ok()?;
-        let interval = period.div_ceil(requests.max(1));
+        if requests == 0 || requests > period || burst == 0 {
+            return None;
+        }
+        let interval = period.div_ceil(requests);
         let refill = interval.checked_mul(burst)?;
-        if requests > period || burst == 0 || u128::from(refill) > MAX_REFILL.as_micros() {
+        if u128::from(refill) > MAX_REFILL.as_micros() {
             return None;
         }
         let window = refill.div_ceil(1_000_000);
@@ -120,7 +123,7 @@ pub(crate) enum Checked {
 /// Every limit, and the table of what has been used up.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    limits: Vec<Limit>,
+    rules: Vec<Limit>,
     buckets: Buckets,
     hasher: RandomState,
 }
@@ -132,7 +135,7 @@ impl Limits {
         let sets = if limits.is_empty() { 1 } else { SETS };
         Self {
             buckets: Buckets::new(sets, most.unwrap_or_default(), forgotten),
-            limits,
+            rules: limits,
             hasher: RandomState::new(),
         }
     }
@@ -148,10 +151,10 @@ impl Limits {
         let about = |limit: &Limit| {
             limit.models.include(model) && limit.who.as_ref().is_none_or(|who| who.includes(principal))
         };
-        let Some(index) = self.limits.iter().position(about) else {
+        let Some(index) = self.rules.iter().position(about) else {
             return Checked::Unlimited;
         };
-        let quota = &self.limits[index].quota;
+        let quota = &self.rules[index].quota;
         // Keyed by chance: nobody can aim at another's bucket.
         let hash = self
             .hasher

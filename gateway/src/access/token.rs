@@ -24,7 +24,7 @@ pub(crate) struct Token<'a> {
 
 /// Whether a credential has the form of a token: three parts between points.
 pub(crate) fn is_token(credential: &[u8]) -> bool {
-    credential.iter().filter(|byte| **byte == b'.').count() == 2
+    credential.split(|byte| *byte == b'.').count() == 3
 }
 
 impl<'a> Token<'a> {

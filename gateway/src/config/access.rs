@@ -132,14 +132,13 @@ fn issuer(fields: &mut Fields<'_>) -> Option<IssuerSpec> {
     let keys = key_source(fields);
     let mut algorithms = Vec::new();
     for name in fields.texts("algorithms").unwrap_or(vec!["RS256", "ES256"]) {
-        match Algorithm::named(name) {
-            Some(algorithm) => algorithms.push(algorithm),
-            None => {
-                let known: Vec<_> = Algorithm::ALL.iter().map(|known| known.name()).collect();
-                let known = known.join(", ");
-                fields.problem(format_args!("`algorithms`: `{name}`: expected {known}"));
-            }
+        let algorithm = Algorithm::named(name);
+        if algorithm.is_none() {
+            let known: Vec<_> = Algorithm::ALL.iter().map(|known| known.name()).collect();
+            let known = known.join(", ");
+            fields.problem(format_args!("`algorithms`: `{name}`: expected {known}"));
         }
+        algorithms.extend(algorithm);
     }
     let leeway = fields.setting("leeway").unwrap_or(Duration::from_secs(30));
     if leeway > Duration::from_mins(10) {

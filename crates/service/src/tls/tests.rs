@@ -312,7 +312,7 @@ async fn a_service_knows_whose_certificate_its_peer_has_shown() {
     tokio::spawn(async move {
         listener
             .serve_with(service_for, ServeOptions::default(), &shutdown)
-            .await
+            .await;
     });
     let shown = authority.sign_for(&["client.example"], 2050);
     for (identity, name) in [(Some(&shown), "client.example"), (None, "nobody")] {

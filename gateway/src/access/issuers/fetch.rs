@@ -1,6 +1,6 @@
 //! How an issuer's keys come here, and come again.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest time between two fetches, however many tokens name unknown keys.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest time between two attempts while the issuer is away.
-const MAX_RETRY: Duration = Duration::from_secs(60);
+const MAX_RETRY: Duration = Duration::from_mins(1);
 
 /// An issuer's source of keys, ready to be asked.
 pub(crate) enum KeyFetch {
@@ -116,12 +116,12 @@ async fn refetch(client: &Client, refresh: Duration, issuer: &Issuer, loading: R
 }
 
 impl Client {
-    fn new(url: &http::Uri, ca: &PathBuf) -> anyhow::Result<Self> {
+    fn new(url: &http::Uri, ca: &Path) -> anyhow::Result<Self> {
         let authority = url.authority().map_or("", http::uri::Authority::as_str);
         let origin = format!("{}://{authority}", url.scheme_str().unwrap_or_default());
         let target = Target::parse_setting(&origin).map_err(anyhow::Error::msg)?;
         let files = target.is_tls().then(|| ClientTlsFiles {
-            ca: ca.clone(),
+            ca: ca.to_owned(),
             identity: None,
             settings: ["jwks_ca", "", ""],
         });

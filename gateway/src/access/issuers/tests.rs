@@ -79,7 +79,7 @@ fn a_good_token_names_its_principal_until_it_ends() {
     let (issuers, signer) = (issuers(), Signer::new());
     let token = signer.token(&header(), &claims());
     assert_eq!(ask(&issuers, &token, NOW), Err(Refusal::KeysUnavailable));
-    issuers.issuers[0].got(signer.set("k1"));
+    issuers.known[0].got(signer.set("k1"));
     let expected = Principal::new("corp:ann", ["corp:risk"]).expect("a principal");
     assert_eq!(*ask(&issuers, &token, NOW).expect("good"), expected);
     let hits = issuers.metrics.cache_hits.clone();
@@ -95,9 +95,10 @@ fn a_good_token_names_its_principal_until_it_ends() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn each_thing_that_is_wrong_with_a_token_is_a_refusal() {
     let (issuers, signer, stranger) = (issuers(), Signer::new(), Signer::new());
-    issuers.issuers[0].got(signer.set("k1"));
+    issuers.known[0].got(signer.set("k1"));
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut claims = claims();
         change(&mut claims);
@@ -207,7 +208,7 @@ fn each_thing_that_is_wrong_with_a_token_is_a_refusal() {
 #[test]
 fn a_key_that_the_issuer_has_taken_back_is_worth_nothing_any_more() {
     let (issuers, old, new) = (issuers(), Signer::new(), Signer::new());
-    let issuer = &issuers.issuers[0];
+    let issuer = &issuers.known[0];
     issuer.got(old.set("k1"));
     let token = old.token(&header(), &claims());
     assert!(ask(&issuers, &token, NOW).is_ok());
@@ -229,7 +230,7 @@ fn a_key_that_the_issuer_has_taken_back_is_worth_nothing_any_more() {
 #[test]
 fn keys_outlive_their_issuer_by_the_grace_and_no_longer() {
     let (issuers, signer) = (issuers(), Signer::new());
-    let issuer = &issuers.issuers[0];
+    let issuer = &issuers.known[0];
     issuer.got(signer.set("k1"));
     let token = signer.token(&header(), &claims());
     issuer.not_got("away");
