@@ -13,6 +13,7 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::access::AccessMetrics;
 use crate::call::Family;
 use lease::{Lease, Subject, Users};
 pub(crate) use mirror::MirrorMetrics;
@@ -73,6 +74,7 @@ pub(crate) struct Series {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
+    pub(crate) access: AccessMetrics,
 }
 
 impl Metrics {
@@ -172,6 +174,7 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
+            access: AccessMetrics::declare(registry),
         }))
     }
 

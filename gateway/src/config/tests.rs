@@ -240,3 +240,29 @@ fn what_routes_say_of_their_parts_is_checked() {
         assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
     }
 }
+
+#[test]
+fn limits_of_heads_have_bounds_and_certificates_belong_together() {
+    let text = load_file(
+        "max_header_bytes = \"1B\"\nmax_headers = 5000\nmax_target = \"1MiB\"\n\
+         [[tls_certificate]]\ncert = \"/a.crt\"\n\
+         [[tls_certificate]]\ncert = \"/b.crt\"\nkey = \"/b.key\"\n\
+         [access]\nkey = \"/keys.toml\"\n",
+    )
+    .expect_err("many problems")
+    .to_string();
+    for expected in [
+        "must be between 256 and 256KiB",
+        "must be at most 1000",
+        "must be between 256 and 64KiB",
+        "certificate 1: `key` is missing",
+        "needs tls_cert and tls_key, for clients that name no server",
+        "access: unknown key `key`; there are allow, forward_credentials, issuer, keys, limit",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
+    let config = load_file("max_headers = 200\n[[access.limit]]\nrate = \"10/s\"\n").expect("valid");
+    assert_eq!(config.head.headers, 200);
+    assert_eq!(config.access.limits.len(), 1);
+    assert!(config.access.allow.is_none() && config.tls.is_none());
+}

@@ -6,14 +6,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
-use plumbline_inference_protocol::grpc::{self, Method, Peek, health, proto};
+use plumbline_inference_protocol::grpc::{self, Method as Rpc, Peek, health, proto};
 use plumbline_inference_protocol::{GrpcCode, Route as Endpoint, metadata, rest};
 use plumbline_service::Readiness;
 use tower::{Layer, Service, layer::layer_fn};
 
+use crate::access::Access;
 use crate::call::{Call, Family};
 use crate::error::{GatewayError, write_grpc_status};
 use crate::layers::resolve_model::{Kind, first_message};
@@ -42,6 +43,7 @@ pub(crate) struct AnswerServer<S> {
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) readiness: Readiness,
+    pub(crate) access: Arc<Access>,
     pub(crate) routes: Arc<Routes>,
 }
 
@@ -83,7 +85,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         let future = match self.server.decide(&call) {
             Err(error) => return Decided::now(Err(error)),
             Ok(Decision::Answer(response)) => return Decided::now(Ok(response.map(Either::Left))),
@@ -93,9 +95,12 @@ where
                     future: Box::pin(async move { server.check_health(call).await }),
                 }
             }
-            Ok(Decision::Forward(named, kind)) => Answered::Below {
-                future: self.inner.call(ModelCall { call, named, kind }),
-            },
+            Ok(Decision::Forward(named, kind)) => {
+                call.verb = kind.verb();
+                Answered::Below {
+                    future: self.inner.call(ModelCall { call, named, kind }),
+                }
+            }
         };
         Decided::Inner { future }
     }
@@ -143,22 +148,26 @@ impl Server {
                 reason: "an RPC whose content-type is not application/grpc",
             });
         }
-        let kind = kind(&endpoint);
-        if let Some(route) = self.routes.load().by_host(&call.request)
-            && !is_about_one_server(&endpoint)
+        let kind = kind(method, &endpoint);
+        if !is_about_one_server(&endpoint)
+            && let Some(route) = self.routes.load().by_host(&call.request)
         {
+            self.access.admit(call)?;
             return Ok(Decision::Forward(Named::ByHost(Arc::clone(route)), kind));
+        }
+        if !is_health(&endpoint) {
+            self.access.admit(call)?;
         }
         let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone()), kind));
         match &endpoint {
-            Endpoint::V1Model(model)
+            Endpoint::V1Predict(model)
+            | Endpoint::V1Explain(model)
+            | Endpoint::Infer(model)
+            | Endpoint::V1Model(model)
             | Endpoint::V1Metadata(model)
             | Endpoint::V1Label { model, .. }
-            | Endpoint::V1Predict(model)
-            | Endpoint::V1Explain(model)
             | Endpoint::ModelMetadata(model)
             | Endpoint::ModelReady(model)
-            | Endpoint::Infer(model)
             | Endpoint::ModelConfig(model)
             | Endpoint::ModelStats(model)
             | Endpoint::ModelOpenApi(model) => in_path(&model.name),
@@ -166,7 +175,9 @@ impl Server {
             Endpoint::V1Alive => answer(StatusCode::OK, metadata::v1_alive()),
             Endpoint::V1List => {
                 let snapshot = self.routes.load();
-                let names: Vec<&str> = snapshot.sorted().iter().map(|route| &*route.model).collect();
+                let routes = snapshot.sorted();
+                let names = routes.iter().map(|route| &*route.model);
+                let names: Vec<&str> = names.filter(|model| self.access.shows(call, model)).collect();
                 answer(StatusCode::OK, metadata::v1_list(&names))
             }
             Endpoint::ServerMetadata => {
@@ -187,27 +198,27 @@ impl Server {
         }
     }
 
-    fn decide_grpc(&self, rpc: Method, kind: Kind) -> Result<Decision, GatewayError> {
+    fn decide_grpc(&self, rpc: Rpc, kind: Kind) -> Result<Decision, GatewayError> {
         match rpc {
-            Method::ModelInfer
-            | Method::ModelReady
-            | Method::ModelMetadata
-            | Method::ModelConfig
-            | Method::ModelStatistics
-            | Method::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage, kind)),
-            Method::ServerLive => {
+            Rpc::ModelInfer
+            | Rpc::ModelReady
+            | Rpc::ModelMetadata
+            | Rpc::ModelConfig
+            | Rpc::ModelStatistics
+            | Rpc::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage, kind)),
+            Rpc::ServerLive => {
                 let message = proto::ServerLiveResponse { live: true };
                 Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
                     &message,
                 )))))
             }
-            Method::ServerReady => {
+            Rpc::ServerReady => {
                 let message = proto::ServerReadyResponse { ready: self.ready() };
                 Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
                     &message,
                 )))))
             }
-            Method::ServerMetadata => {
+            Rpc::ServerMetadata => {
                 let message = proto::ServerMetadataResponse {
                     name: self.name.clone(),
                     version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -217,20 +228,20 @@ impl Server {
                     &message,
                 )))))
             }
-            Method::HealthCheck => Ok(Decision::CheckHealth),
-            Method::HealthList | Method::HealthWatch => not_served("health except Check"),
-            Method::RepositoryIndex | Method::RepositoryModelLoad | Method::RepositoryModelUnload => {
+            Rpc::HealthCheck => Ok(Decision::CheckHealth),
+            Rpc::HealthList | Rpc::HealthWatch => not_served("health except Check"),
+            Rpc::RepositoryIndex | Rpc::RepositoryModelLoad | Rpc::RepositoryModelUnload => {
                 not_served("the model repository")
             }
-            Method::TraceSetting
-            | Method::LogSettings
-            | Method::SystemSharedMemoryStatus
-            | Method::SystemSharedMemoryRegister
-            | Method::SystemSharedMemoryUnregister
-            | Method::CudaSharedMemoryStatus
-            | Method::CudaSharedMemoryRegister
-            | Method::CudaSharedMemoryUnregister => not_served("traces, logging and shared memory"),
-            Method::Reflection | Method::ReflectionAlpha => not_served("reflection"),
+            Rpc::TraceSetting
+            | Rpc::LogSettings
+            | Rpc::SystemSharedMemoryStatus
+            | Rpc::SystemSharedMemoryRegister
+            | Rpc::SystemSharedMemoryUnregister
+            | Rpc::CudaSharedMemoryStatus
+            | Rpc::CudaSharedMemoryRegister
+            | Rpc::CudaSharedMemoryUnregister => not_served("traces, logging and shared memory"),
+            Rpc::Reflection | Rpc::ReflectionAlpha => not_served("reflection"),
         }
     }
 
@@ -268,16 +279,16 @@ impl Server {
     }
 }
 
-fn kind(endpoint: &Endpoint) -> Kind {
+fn kind(method: &Method, endpoint: &Endpoint) -> Kind {
     match endpoint {
         Endpoint::Infer(_)
         | Endpoint::V1Predict(_)
         | Endpoint::V1Explain(_)
-        | Endpoint::V1Label { .. }
-        | Endpoint::Grpc(Method::ModelInfer) => Kind::Infer,
-        Endpoint::Grpc(
-            Method::ModelStreamInfer | Method::HealthWatch | Method::Reflection | Method::ReflectionAlpha,
-        ) => Kind::Stream,
+        | Endpoint::Grpc(Rpc::ModelInfer) => Kind::Infer,
+        Endpoint::V1Label { .. } if method == Method::POST => Kind::Infer,
+        Endpoint::Grpc(Rpc::ModelStreamInfer | Rpc::HealthWatch | Rpc::Reflection | Rpc::ReflectionAlpha) => {
+            Kind::Stream
+        }
         _ => Kind::Read,
     }
 }
@@ -294,23 +305,34 @@ fn is_about_one_server(endpoint: &Endpoint) -> bool {
         | Endpoint::SharedMemory { .. } => true,
         Endpoint::Grpc(rpc) => !matches!(
             rpc,
-            Method::ModelInfer
-                | Method::ModelStreamInfer
-                | Method::ModelReady
-                | Method::ModelMetadata
-                | Method::ModelConfig
-                | Method::ModelStatistics
-                | Method::ServerLive
-                | Method::ServerReady
-                | Method::ServerMetadata
-                | Method::HealthCheck
-                | Method::HealthList
-                | Method::HealthWatch
-                | Method::Reflection
-                | Method::ReflectionAlpha
+            Rpc::ModelInfer
+                | Rpc::ModelStreamInfer
+                | Rpc::ModelReady
+                | Rpc::ModelMetadata
+                | Rpc::ModelConfig
+                | Rpc::ModelStatistics
+                | Rpc::ServerLive
+                | Rpc::ServerReady
+                | Rpc::ServerMetadata
+                | Rpc::HealthCheck
+                | Rpc::HealthList
+                | Rpc::HealthWatch
+                | Rpc::Reflection
+                | Rpc::ReflectionAlpha
         ),
         _ => false,
     }
+}
+
+/// What load balancers and kubelets ask, who have no credentials.
+fn is_health(endpoint: &Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::V1Alive
+            | Endpoint::ServerLive
+            | Endpoint::ServerReady
+            | Endpoint::Grpc(Rpc::ServerLive | Rpc::ServerReady | Rpc::HealthCheck)
+    )
 }
 
 fn not_served(what: &'static str) -> Result<Decision, GatewayError> {

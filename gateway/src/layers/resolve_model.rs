@@ -13,6 +13,7 @@ use plumbline_inference_protocol::grpc::{self, Peek};
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
+use crate::access::{Access, Verb};
 use crate::call::Call;
 use crate::error::GatewayError;
 use crate::layers::answer_server::{ModelCall, Named};
@@ -32,6 +33,7 @@ const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct ResolveModel<S> {
     inner: S,
     routes: Arc<Routes>,
+    access: Arc<Access>,
 }
 
 /// A call with its route.
@@ -53,13 +55,27 @@ pub(crate) enum Kind {
     Stream,
 }
 
+impl Kind {
+    /// What has to be allowed.
+    pub(crate) const fn verb(self) -> Verb {
+        match self {
+            Self::Read => Verb::Metadata,
+            Self::Infer | Self::Stream => Verb::Infer,
+        }
+    }
+}
+
 /// Names the model of a gRPC call whose first message does not tell it: compressed, or with the name far behind.
 const MODEL: HeaderName = HeaderName::from_static("x-plumbline-model");
 
-pub(crate) fn layer<S>(routes: Arc<Routes>) -> impl Layer<S, Service = ResolveModel<S>> + Clone {
+pub(crate) fn layer<S>(
+    routes: Arc<Routes>,
+    access: Arc<Access>,
+) -> impl Layer<S, Service = ResolveModel<S>> + Clone {
     layer_fn(move |inner| ResolveModel {
         inner,
         routes: Arc::clone(&routes),
+        access: Arc::clone(&access),
     })
 }
 
@@ -159,6 +175,8 @@ impl<S> ResolveModel<S> {
         let route = self.routes.load().route(model).map(Arc::clone);
         let Some(route) = route else {
             let _set_once = call.ledger.model.set(Arc::clone(&self.routes.unknown));
+            // Which models there are is not for those who may not have them.
+            self.access.authorize(&call, model)?;
             return Err(GatewayError::UnknownModel { model: model.into() });
         };
         admitted(call, route, kind)

@@ -1,5 +1,7 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
+mod access;
+mod certificates;
 mod limits;
 mod malformed;
 mod observe;
