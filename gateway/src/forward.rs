@@ -17,8 +17,9 @@ use crate::call::{Call, Family, Ledger};
 use crate::endpoint::{Endpoint, Pending};
 use crate::error::GatewayError;
 use crate::layers::BoxFuture;
-use crate::layers::resolve_model::RoutedCall;
-use crate::snapshot::Route;
+use crate::layers::resolve_model::{Kind, RoutedCall};
+use crate::mirror::{Capture, Captured};
+use crate::route::Route;
 
 /// Attempts at one request, each at an endpoint of its own. Only attempts of which nothing was sent are repeated, so
 /// this bounds time, not load.
@@ -28,7 +29,7 @@ const MAX_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Forward;
 
-pub(crate) type AnswerBody = Guarded<UpstreamBody<RequestBody>, Pending>;
+pub(crate) type AnswerBody = Captured<Guarded<UpstreamBody<RequestBody>, Pending>>;
 
 impl Service<RoutedCall> for Forward {
     type Response = Response<AnswerBody>;
@@ -39,12 +40,12 @@ impl Service<RoutedCall> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, RoutedCall { call, route, .. }: RoutedCall) -> Self::Future {
-        Box::pin(forward(call, route))
+    fn call(&mut self, RoutedCall { call, route, kind }: RoutedCall) -> Self::Future {
+        Box::pin(forward(call, route, kind))
     }
 }
 
-async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, GatewayError> {
+async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<AnswerBody>, GatewayError> {
     let Call {
         mut request,
         family,
@@ -54,22 +55,21 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
     strip_hop_by_hop(request.headers_mut());
     // Answered by our own server when the body is first asked for.
     request.headers_mut().remove(EXPECT);
-    let protocol = match family {
-        // gRPC needs HTTP/2; every server speaks HTTP/1.1.
-        Family::Grpc => Protocol::Http2,
-        Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
-    };
+    let protocol = protocol(family);
     let mut again = SendAgain::new(&request);
+    let mut revision = route.revision(request.headers(), Instant::now());
+    revision.metrics.requests.inc();
+    let mut capture = mirror(&mut request, family, &route, kind);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
         let now = Instant::now();
-        let Some(endpoint) = choose(&route.endpoints, &tried, now) else {
+        let Some(endpoint) = choose(&revision.endpoints, &tried, now) else {
             let model = route.model.clone();
             return Err(GatewayError::NoEndpoint { model });
         };
         let mut attempt = Attempt::new(endpoint, &ledger, now);
         let SendError { error, unsent } = match endpoint.upstream.send(protocol, request).await {
-            Ok(response) => return Ok(attempt.answered(response)),
+            Ok(response) => return Ok(Captured::new(attempt.answered(response), capture.take())),
             Err(failure) => failure,
         };
         if let Some(fault) = ledger.body_fault() {
@@ -78,10 +78,19 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         }
         attempt.failed(&error);
         tried.push(Arc::clone(endpoint));
-        let others_left = tried.len() < route.endpoints.len().min(MAX_ATTEMPTS);
+        let others_left = tried.len() < revision.endpoints.len().min(MAX_ATTEMPTS);
         request = match unsent {
             Some(unsent) if others_left => unsent,
-            _ => match again.take(&error, &ledger) {
+            Some(unsent) => {
+                let Some(fallback) = route.fall_back(revision, now) else {
+                    return Err(failure(&route, error));
+                };
+                revision = fallback;
+                revision.metrics.requests.inc();
+                tried.clear();
+                unsent
+            }
+            None => match again.take(&error, &ledger) {
                 // A stale connection says nothing about the endpoint: it may be chosen again.
                 Some(request) => {
                     tried.pop();
@@ -92,6 +101,23 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         };
         endpoint.metrics.retries.inc();
     }
+}
+
+/// What an endpoint is spoken to in. gRPC needs HTTP/2; every server speaks HTTP/1.1.
+pub(crate) fn protocol(family: Family) -> Protocol {
+    match family {
+        Family::Grpc => Protocol::Http2,
+        Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
+    }
+}
+
+/// Begins a copy of an inference request, if its route has a mirror. Streams may go on for hours and are not copied.
+fn mirror(request: &mut Request<RequestBody>, family: Family, route: &Route, kind: Kind) -> Option<Capture> {
+    let mirror = route.mirror.as_ref().filter(|_| kind == Kind::Infer)?;
+    let expected = request.body().size_hint().lower();
+    let (tee, capture) = mirror.begin(family, route.timeout, expected, || request.clone_parts())?;
+    request.body_mut().tee(tee);
+    capture
 }
 
 fn failure(route: &Route, source: UpstreamError) -> GatewayError {
@@ -167,7 +193,10 @@ impl<'a> Attempt<'a> {
         took
     }
 
-    fn answered(&mut self, mut response: Response<UpstreamBody<RequestBody>>) -> Response<AnswerBody> {
+    fn answered(
+        &mut self,
+        mut response: Response<UpstreamBody<RequestBody>>,
+    ) -> Response<Guarded<UpstreamBody<RequestBody>, Pending>> {
         let took = self.end();
         self.endpoint.answered(took, self.began + took);
         let metrics = &self.endpoint.metrics;

@@ -1,5 +1,9 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
 
+mod lease;
+mod mirror;
+
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,7 +13,11 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::access::AccessMetrics;
 use crate::call::Family;
+use lease::{Lease, Subject, Users};
+pub(crate) use mirror::MirrorMetrics;
+use mirror::MirrorSeries;
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
 const OVERHEAD_SECONDS: [f64; 14] = [
@@ -22,9 +30,24 @@ const STATUSES: [u16; 19] = [
     200, 201, 204, 400, 401, 403, 404, 405, 408, 413, 414, 422, 429, 431, 500, 501, 502, 503, 504,
 ];
 
-/// Every series of the gateway.
+/// What an attempt at an endpoint comes to.
+const OUTCOMES: [&str; 5] = ["answered", "connect_failed", "closed", "invalid", "given_up"];
+
+/// Every series of the gateway. Cloned freely.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct Metrics(Arc<Series>);
+
+impl Deref for Metrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Series {
+    users: Users,
     requests: IntCounterVec,
     duration: HistogramVec,
     overhead: HistogramVec,
@@ -34,6 +57,15 @@ pub(crate) struct Metrics {
     pub(crate) shed_max_in_flight: IntCounter,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
+    /// `plumbline_gateway_route_conditions`.
+    pub(crate) route_conditions: IntGauge,
+    /// `plumbline_gateway_config_reloads_total{outcome="replaced"}`.
+    pub(crate) config_replaced: IntCounter,
+    /// `plumbline_gateway_config_reloads_total{outcome="refused"}`.
+    pub(crate) config_refused: IntCounter,
+    revision_requests: IntCounterVec,
+    fallbacks: IntCounterVec,
+    mirror: MirrorSeries,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_pending: IntGaugeVec,
@@ -42,6 +74,7 @@ pub(crate) struct Metrics {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
+    pub(crate) access: AccessMetrics,
 }
 
 impl Metrics {
@@ -52,7 +85,13 @@ impl Metrics {
             "Requests refused without being tried, by reason.",
             &["reason"],
         );
-        Self {
+        let reloads = registry.counter_vec(
+            "plumbline_gateway_config_reloads_total",
+            "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
+            &["outcome"],
+        );
+        Self(Arc::new(Series {
+            users: Users::default(),
             requests: registry.counter_vec(
                 "plumbline_gateway_requests_total",
                 "Requests ended, by the HTTP status or gRPC code that the client saw; `aborted` when it left before the end. The model is `unknown` for models without a route and empty for requests that name none.",
@@ -76,6 +115,23 @@ impl Metrics {
             ),
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
+            route_conditions: registry.int_gauge(
+                "plumbline_gateway_route_conditions",
+                "Parts of the routes that could not be honoured; the admin page `/routes` tells which.",
+            ),
+            config_replaced: reloads.with_label_values(&["replaced"]),
+            config_refused: reloads.with_label_values(&["refused"]),
+            revision_requests: registry.counter_vec(
+                "plumbline_gateway_revision_requests_total",
+                "Requests by the revision that they were given to.",
+                &["model", "revision"],
+            ),
+            fallbacks: registry.counter_vec(
+                "plumbline_gateway_fallbacks_total",
+                "Requests that the fallback revision got because theirs had no endpoint to use.",
+                &["model"],
+            ),
+            mirror: MirrorSeries::declare(registry),
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
                 "Attempts at an endpoint, by outcome: answered, connect_failed, closed, invalid, given_up.",
@@ -118,12 +174,14 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
-        }
+            access: AccessMetrics::declare(registry),
+        }))
     }
 
     /// The handles of a model; `unknown` and the empty name stand for requests without a route.
     pub(crate) fn model(&self, model: &str) -> Arc<ModelMetrics> {
         Arc::new(ModelMetrics {
+            _lease: Lease::new(self, Subject::Model(model.into())),
             model: model.into(),
             overhead: self.overhead.with_label_values(&[model]),
             by_family: Family::ALL.map(|_| FamilyMetrics::default()),
@@ -132,15 +190,37 @@ impl Metrics {
         })
     }
 
+    /// The handles of a model's revision.
+    pub(crate) fn revision(&self, model: &str, revision: &str) -> RevisionMetrics {
+        RevisionMetrics {
+            _lease: Lease::new(self, Subject::Revision(model.into(), revision.into())),
+            requests: self.revision_requests.with_label_values(&[model, revision]),
+        }
+    }
+
+    /// The requests of a model that the fallback got.
+    pub(crate) fn fallbacks(&self, model: &str) -> IntCounter {
+        self.fallbacks.with_label_values(&[model])
+    }
+
+    /// The handles of a model's mirror.
+    pub(crate) fn mirror(&self, model: &str) -> MirrorMetrics {
+        let lease = Lease::new(self, Subject::Model(model.into()));
+        MirrorMetrics::new(&self.mirror, model, lease)
+    }
+
     /// The handles of an endpoint.
     pub(crate) fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
-        let outcome = |outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]);
+        let lease = Lease::new(self, Subject::Endpoint(endpoint.into()));
+        let [answered, connect_failed, closed, invalid, given_up] =
+            OUTCOMES.map(|outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]));
         EndpointMetrics {
-            answered: outcome("answered"),
-            connect_failed: outcome("connect_failed"),
-            closed: outcome("closed"),
-            invalid: outcome("invalid"),
-            given_up: outcome("given_up"),
+            _lease: lease,
+            answered,
+            connect_failed,
+            closed,
+            invalid,
+            given_up,
             duration: self.upstream_duration.with_label_values(&[endpoint]),
             pending: self.upstream_pending.with_label_values(&[endpoint]),
             retries: self.upstream_retries.with_label_values(&[endpoint]),
@@ -167,6 +247,7 @@ pub(crate) enum Ending {
 /// see one protocol and two or three codes, and a series that nobody will ever move is a cost in every scrape.
 #[derive(Debug)]
 pub(crate) struct ModelMetrics {
+    _lease: Lease,
     pub(crate) model: Box<str>,
     pub(crate) overhead: Histogram,
     by_family: [FamilyMetrics; Family::ALL.len()],
@@ -221,9 +302,17 @@ enum Code {
     Text(&'static str),
 }
 
+/// The series of one revision.
+#[derive(Debug)]
+pub(crate) struct RevisionMetrics {
+    _lease: Lease,
+    pub(crate) requests: IntCounter,
+}
+
 /// The series of one endpoint.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct EndpointMetrics {
+    _lease: Lease,
     pub(crate) answered: IntCounter,
     pub(crate) connect_failed: IntCounter,
     pub(crate) closed: IntCounter,
@@ -278,7 +367,7 @@ mod tests {
     #[test]
     fn every_outcome_of_an_endpoint_is_visible_from_the_start() {
         let registry = Registry::default();
-        Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
+        let _kept = Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
         let text = rendered(&registry);
         for outcome in ["answered", "connect_failed", "closed", "invalid", "given_up"] {
             let series = format!(

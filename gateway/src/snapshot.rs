@@ -1,35 +1,38 @@
 //! Which model goes where: immutable, replaced whole, read once by each request.
 
+mod build;
+
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use plumbline_service::upstream::{Options, Target};
+use http::Request;
+use plumbline_service::upstream::Options;
 
-use crate::config::RouteSpec;
-use crate::endpoint::Endpoint;
+use crate::config::{Condition, RouteSpec, check};
+use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
-
-/// A model and its endpoints.
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) model: Box<str>,
-    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
-    pub(crate) timeout: Duration,
-    pub(crate) max_body: u64,
-    pub(crate) metrics: Arc<ModelMetrics>,
-}
+use crate::route::Route;
+use build::Build;
 
 /// All routes at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     routes: HashMap<Box<str>, Arc<Route>>,
+    hosts: HashMap<Box<str>, Arc<Route>>,
 }
 
 impl Snapshot {
     pub(crate) fn route(&self, model: &str) -> Option<&Arc<Route>> {
         self.routes.get(model)
+    }
+
+    /// The route whose host a request is for.
+    pub(crate) fn by_host<B>(&self, request: &Request<B>) -> Option<&Arc<Route>> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        self.hosts.get(Host::of(request)?.as_str())
     }
 
     /// All routes, by the model's name.
@@ -40,10 +43,16 @@ impl Snapshot {
     }
 }
 
-/// The current snapshot and its one writer. Requests load, [`Routes::replace`] builds the next one beside it.
+/// Conditions that are logged one by one when routes are replaced; the admin page has all.
+const LOGGED_CONDITIONS: usize = 20;
+
+/// The current snapshot and its writers. Requests load, [`Routes::replace`] builds the next one beside it.
 #[derive(Debug)]
 pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
+    conditions: ArcSwap<Vec<Condition>>,
+    /// One writer at a time: a snapshot is built from the one that it replaces.
+    writer: Mutex<()>,
     metrics: Metrics,
     options: Options,
     /// For requests that name a model without a route.
@@ -58,6 +67,8 @@ impl Routes {
         let (unknown, server) = (metrics.model("unknown"), metrics.model(""));
         Self {
             current: ArcSwap::default(),
+            conditions: ArcSwap::default(),
+            writer: Mutex::default(),
             metrics,
             options,
             unknown,
@@ -73,91 +84,45 @@ impl Routes {
         self.current.load()
     }
 
-    /// Replaces every route at once. An endpoint that was there before keeps its connections, latency and health;
-    /// requests that hold the old snapshot finish with it.
-    ///
-    /// One writer at a time: a snapshot is built from the one that it replaces.
-    pub(crate) fn replace(&self, specs: &[RouteSpec]) {
-        let old = self.current.load_full();
-        let mut endpoints: HashMap<String, Arc<Endpoint>> = old
-            .routes
-            .values()
-            .flat_map(|route| route.endpoints.iter())
-            .map(|endpoint| (endpoint.target().to_string(), Arc::clone(endpoint)))
-            .collect();
-        let mut endpoint = |target: &Target| {
-            let existing = endpoints.entry(target.to_string());
-            let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
-            Arc::clone(endpoint)
-        };
-        let route = |spec: &RouteSpec| {
-            let kept = old.route(&spec.model).map(|route| Arc::clone(&route.metrics));
-            Route {
-                model: spec.model.as_str().into(),
-                endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
-                timeout: spec.timeout,
-                max_body: spec.max_body.0,
-                metrics: kept.unwrap_or_else(|| self.metrics.model(&spec.model)),
-            }
-        };
-        let routes: HashMap<_, _> = specs
-            .iter()
-            .map(route)
-            .map(|route| (route.model.clone(), Arc::new(route)))
-            .collect();
-        self.metrics.routes.set(routes.len() as i64);
-        tracing::info!(routes = routes.len(), "routes replaced");
-        self.current.store(Arc::new(Snapshot { routes }));
+    /// What of the current routes, or of those that should have replaced them, could not be honoured.
+    pub(crate) fn conditions(&self) -> Arc<Vec<Condition>> {
+        self.conditions.load_full()
     }
 
-    fn endpoint(&self, target: &Target) -> Endpoint {
-        let metrics = self.metrics.endpoint(&target.to_string());
-        let mut options = self.options.clone();
-        options.metrics = metrics.connections.clone();
-        Endpoint::new(target.clone(), options, metrics)
+    /// Replaces every route at once. A route that is as it was stays; an endpoint that was there before keeps its
+    /// connections, latency and health; requests that hold the old snapshot finish with it, then it is freed.
+    ///
+    /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
+    /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
+    pub(crate) fn replace(&self, specs: &[RouteSpec], mut conditions: Vec<Condition>) {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
+        let old = self.current.load_full();
+        let snapshot = Build::new(&old, &self.metrics, &self.options).snapshot(specs);
+        let routes = snapshot.routes.len();
+        self.current.store(Arc::new(snapshot));
+        tracing::info!(routes, took = ?began.elapsed(), "routes replaced");
+        self.metrics.routes.set(routes as i64);
+        conditions.extend(check(specs));
+        let before = self.conditions.load();
+        let new = conditions.iter().filter(|condition| !before.contains(condition));
+        for condition in new.take(LOGGED_CONDITIONS) {
+            tracing::warn!(%condition, "not honoured");
+        }
+        self.set_conditions(conditions);
+    }
+
+    /// Keeps the routes as they are, since those that should replace them cannot be used; whoever read them logs why.
+    pub(crate) fn keep(&self, conditions: Vec<Condition>) {
+        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set_conditions(conditions);
+    }
+
+    fn set_conditions(&self, conditions: Vec<Condition>) {
+        self.metrics.route_conditions.set(conditions.len() as i64);
+        self.conditions.store(Arc::new(conditions));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use plumbline_service::config::ParseSetting as _;
-    use plumbline_service::metrics::Metrics as Registry;
-
-    use super::*;
-
-    fn spec(model: &str, urls: &[&str]) -> RouteSpec {
-        let target = |url: &&str| Target::parse_setting(url).expect("an endpoint");
-        RouteSpec::new(model, urls.iter().map(target).collect())
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_keeps_its_state_when_routes_change() {
-        let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-        assert!(routes.load().route("churn").is_none());
-        routes.replace(&[
-            spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
-            spec("iris", &["http://127.0.0.1:2"]),
-        ]);
-        let old = routes.load();
-        let (churn, iris) = (
-            old.route("churn").expect("routed"),
-            old.route("iris").expect("routed"),
-        );
-        assert!(
-            Arc::ptr_eq(&churn.endpoints[1], &iris.endpoints[0]),
-            "shared by routes"
-        );
-        let pending = churn.endpoints[1].begin();
-        routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
-        let new = routes.load();
-        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 1);
-        assert!(new.route("iris").is_none());
-        assert_eq!(
-            old.sorted().len(),
-            2,
-            "a request that holds the old snapshot finishes with it"
-        );
-        drop(pending);
-        assert_eq!(new.route("churn").expect("routed").endpoints[0].pending(), 0);
-    }
-}
+mod tests;

@@ -1,18 +1,37 @@
 //! Routes of the file and of flags.
 
-use std::collections::HashSet;
+mod check;
+mod mirror;
+
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use plumbline_service::config::{ByteSize, ParseSetting, Reader};
 use plumbline_service::upstream::Target;
+
+use super::fields::Fields;
+
+pub use check::Condition;
+pub(crate) use check::check;
+pub use mirror::{MirrorSpec, MirrorTo, Share};
 
 /// A model and where it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
     /// The name in V1 and V2 paths, and `model_name` of gRPC requests.
     pub model: String,
-    /// At least one, each once.
-    pub endpoints: Vec<Target>,
+    /// Host names, without ports, whose requests all come here, whatever model they name.
+    pub hosts: Vec<String>,
+    /// At least one, each name once.
+    pub revisions: Vec<RevisionSpec>,
+    /// Requests that go to a certain revision; the first that fits decides, before stickiness and weights.
+    pub matches: Vec<MatchSpec>,
+    /// What requests have in common that go to the same revision; without it they take turns.
+    pub sticky: Option<Sticky>,
+    /// The revision that gets the requests of one that has no endpoint to use.
+    pub fallback: Option<String>,
+    /// Where copies of requests go.
+    pub mirror: Option<MirrorSpec>,
     /// Deadline of a request whose client sets none.
     pub timeout: Duration,
     /// Largest request body, or message of a gRPC stream.
@@ -20,173 +39,221 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
-    /// A route with the default limits: 30 s, 64 MiB.
+    /// A route of one revision with the default limits: 30 s, 64 MiB.
     pub fn new(model: impl Into<String>, endpoints: Vec<Target>) -> Self {
         Self {
             model: model.into(),
-            endpoints,
+            hosts: Vec::new(),
+            revisions: vec![RevisionSpec::only(endpoints)],
+            matches: Vec::new(),
+            sticky: None,
+            fallback: None,
+            mirror: None,
             timeout: Duration::from_secs(30),
             max_body: ByteSize(64 << 20),
         }
     }
 }
 
-/// A name that is used as a label for requests to models that nobody routes.
-const RESERVED: &str = "unknown";
+/// A version of a model that is served side by side with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionSpec {
+    /// Its name, for people and metrics.
+    pub name: String,
+    /// Its share of the requests is `weight` of the sum of all weights of its route. 0 gets none.
+    pub weight: u32,
+    /// Each once.
+    pub endpoints: Vec<Target>,
+}
+
+impl RevisionSpec {
+    /// The name of a revision that has no other beside it.
+    pub const ONLY: &str = "stable";
+
+    /// The one revision of a route.
+    pub fn only(endpoints: Vec<Target>) -> Self {
+        Self {
+            name: Self::ONLY.to_owned(),
+            weight: 1,
+            endpoints,
+        }
+    }
+}
+
+/// Requests with this header value go to this revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchSpec {
+    /// The header's name.
+    pub header: HeaderName,
+    /// Equal to the whole of one of the header's values, byte for byte.
+    pub value: HeaderValue,
+    /// The revision's name; its weight does not matter.
+    pub revision: String,
+}
+
+/// What requests have in common that go to the same revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The first value of a header. Requests without it take turns.
+    Header(HeaderName),
+}
+
+impl ParseSetting for Sticky {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("header:").and_then(|name| name.parse().ok());
+        name.map(Self::Header)
+            .ok_or_else(|| "expected header:NAME".to_owned())
+    }
+}
+
+impl std::fmt::Display for Sticky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
 
 pub(super) fn read(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Vec<RouteSpec> {
-    let mut builder = Builder {
-        timeout,
-        max_body,
-        routes: Vec::new(),
-        problems: Vec::new(),
-    };
     let flags: Vec<String> = reader.list("route");
-    if flags.is_empty() {
+    let mut problems = Vec::new();
+    let routes = if flags.is_empty() {
         let tables: Vec<toml::Table> = reader.table("route");
-        tables
-            .iter()
-            .enumerate()
-            .for_each(|(index, table)| builder.table(index, table));
+        let route = |(index, table)| {
+            let place = format!("route {}", index + 1);
+            let mut fields = Fields::new(place, table, &mut problems);
+            let route = from_table(&mut fields, timeout, max_body);
+            fields.end();
+            route
+        };
+        tables.iter().enumerate().map(route).collect()
     } else {
-        builder.flags(&flags);
-    }
-    builder.check_names();
-    for problem in builder.problems {
+        from_flags(&flags, timeout, max_body, &mut problems)
+    };
+    problems.extend(check(&routes).iter().map(ToString::to_string));
+    for problem in problems {
         reader.reject("route", problem);
     }
-    builder.routes
+    routes
 }
 
-/// Builds routes and keeps every problem.
-struct Builder {
+/// `MODEL=URL,URL`. A variable is cut at its commas before it comes here: a text without `=` is one more endpoint of the
+/// route before.
+fn from_flags(
+    texts: &[String],
     timeout: Duration,
     max_body: ByteSize,
-    routes: Vec<RouteSpec>,
-    problems: Vec<String>,
-}
-
-impl Builder {
-    /// `MODEL=URL,URL`. A variable is cut at its commas before it comes here: a text without `=` is one more endpoint
-    /// of the route before.
-    fn flags(&mut self, texts: &[String]) {
-        for text in texts {
-            match text.split_once('=') {
-                Some((model, endpoints)) => {
-                    let mut route = RouteSpec::new(model, Vec::new());
-                    (route.timeout, route.max_body) = (self.timeout, self.max_body);
-                    self.routes.push(route);
-                    self.add_endpoints(endpoints);
-                }
-                None if self.routes.is_empty() => {
-                    self.problems.push(format!("`{text}`: expected MODEL=URL[,URL]"));
-                }
-                None => self.add_endpoints(text),
-            }
-        }
-    }
-
-    fn add_endpoints(&mut self, texts: &str) {
-        let Some(mut route) = self.routes.pop() else {
-            return;
+    problems: &mut Vec<String>,
+) -> Vec<RouteSpec> {
+    let mut routes: Vec<RouteSpec> = Vec::new();
+    for text in texts {
+        let (model, urls) = match text.split_once('=') {
+            Some((model, urls)) => (Some(model), urls),
+            None => (None, text.as_str()),
         };
-        for text in texts.split(',').map(str::trim).filter(|text| !text.is_empty()) {
-            self.endpoint(&mut route, text);
+        if let Some(model) = model {
+            routes.push(RouteSpec {
+                timeout,
+                max_body,
+                ..RouteSpec::new(model, Vec::new())
+            });
         }
-        self.routes.push(route);
+        let Some(route) = routes.last_mut() else {
+            problems.push(format!("`{text}`: expected MODEL=URL[,URL]"));
+            continue;
+        };
+        let urls = urls.split(',').map(str::trim).filter(|url| !url.is_empty());
+        let place = format!("model `{}`", route.model);
+        let endpoints = endpoints(urls, |problem| problems.push(format!("{place}: {problem}")));
+        route.revisions[0].endpoints.extend(endpoints);
     }
+    routes
+}
 
-    fn endpoint(&mut self, route: &mut RouteSpec, text: &str) {
-        match Target::parse_setting(text) {
-            Ok(target) if target.is_tls() => {
-                self.problems.push(format!(
-                    "model `{}`: endpoint `{text}`: TLS to an endpoint is not supported; expected http:// or unix:",
-                    route.model
-                ));
-            }
-            Ok(target) if route.endpoints.contains(&target) => {
-                self.problems.push(format!(
-                    "model `{}`: endpoint `{text}` is given twice",
-                    route.model
-                ));
-            }
-            Ok(target) => route.endpoints.push(target),
-            Err(expected) => {
-                self.problems
-                    .push(format!("model `{}`: endpoint `{text}`: {expected}", route.model));
-            }
+/// A route with `endpoints`, or with a `revision` table for each of several.
+fn from_table(fields: &mut Fields<'_>, timeout: Duration, max_body: ByteSize) -> RouteSpec {
+    let model = fields.required_text("model").unwrap_or_default();
+    let only = fields.texts("endpoints");
+    let mut revisions = fields.tables("revision", revision);
+    if let Some(urls) = only {
+        if !revisions.is_empty() {
+            fields.problem("expected `endpoints` or `revision`, found both");
         }
+        let endpoints = endpoints(urls.into_iter(), |problem| fields.problem(problem));
+        revisions = vec![RevisionSpec::only(endpoints)];
     }
-
-    fn table(&mut self, index: usize, table: &toml::Table) {
-        let mut route = RouteSpec::new("", Vec::new());
-        (route.timeout, route.max_body) = (self.timeout, self.max_body);
-        let number = index + 1;
-        match table.get("model") {
-            Some(toml::Value::String(model)) => route.model.clone_from(model),
-            Some(_) => self
-                .problems
-                .push(format!("route {number}: `model`: expected a text")),
-            None => self.problems.push(format!("route {number}: `model` is missing")),
-        }
-        for (key, value) in table {
-            match (key.as_str(), value) {
-                ("model", _) => {}
-                ("endpoints", toml::Value::Array(items)) => {
-                    for item in items {
-                        match item.as_str() {
-                            Some(text) => self.endpoint(&mut route, text),
-                            None => self.problems.push(format!("route {number}: `endpoints`: expected texts")),
-                        }
-                    }
-                }
-                ("endpoints", _) => {
-                    self.problems.push(format!("route {number}: `endpoints`: expected a list of texts"));
-                }
-                ("timeout", value) => match parsed::<Duration>(value) {
-                    Ok(timeout) if timeout.is_zero() => {
-                        self.problems.push(format!("route {number}: `timeout`: must be longer than 0"));
-                    }
-                    Ok(timeout) => route.timeout = timeout,
-                    Err(expected) => self.problems.push(format!("route {number}: `timeout`: {expected}")),
-                },
-                ("max_body", value) => match parsed::<ByteSize>(value) {
-                    Ok(max_body) => route.max_body = max_body,
-                    Err(expected) => self.problems.push(format!("route {number}: `max_body`: {expected}")),
-                },
-                (unknown, _) => self.problems.push(format!(
-                    "route {number}: unknown key `{unknown}`; there are model, endpoints, timeout and max_body"
-                )),
-            }
-        }
-        self.routes.push(route);
+    let hosts = fields.texts("hosts").unwrap_or_default();
+    let route = RouteSpec {
+        model: model.to_owned(),
+        hosts: hosts.into_iter().map(str::to_owned).collect(),
+        revisions,
+        matches: fields
+            .tables("match", header_match)
+            .into_iter()
+            .flatten()
+            .collect(),
+        sticky: fields.setting("sticky"),
+        fallback: fields.text("fallback").map(str::to_owned),
+        mirror: fields.table("mirror", mirror::read).flatten(),
+        timeout: fields.setting("timeout").unwrap_or(timeout),
+        max_body: fields.setting("max_body").unwrap_or(max_body),
+    };
+    if route.timeout.is_zero() {
+        fields.problem("`timeout`: must be longer than 0");
     }
+    route
+}
 
-    fn check_names(&mut self) {
-        let mut seen = HashSet::new();
-        for route in &self.routes {
-            let RouteSpec { model, endpoints, .. } = route;
-            if model.is_empty() || model.chars().any(char::is_control) {
-                self.problems
-                    .push(format!("model `{}`: expected a name", model.escape_default()));
-            } else if model == RESERVED {
-                self.problems.push(format!(
-                    "model `{model}`: the name is reserved for requests to unknown models"
-                ));
-            } else if !seen.insert(model) {
-                self.problems
-                    .push(format!("model `{model}` has more than one route"));
-            }
-            if endpoints.is_empty() {
-                self.problems.push(format!("model `{model}` has no endpoint"));
-            }
-        }
+fn revision(fields: &mut Fields<'_>) -> RevisionSpec {
+    let name = fields.required_text("name").unwrap_or_default();
+    let weight = fields.setting("weight").unwrap_or(1);
+    let urls = fields.texts("endpoints").unwrap_or_default();
+    RevisionSpec {
+        name: name.to_owned(),
+        weight,
+        endpoints: endpoints(urls.into_iter(), |problem| fields.problem(problem)),
     }
 }
 
-fn parsed<T: ParseSetting>(value: &toml::Value) -> Result<T, String> {
-    match value {
-        toml::Value::String(text) => T::parse_setting(text),
-        other => T::parse_setting(&other.to_string()),
-    }
+fn header_match(fields: &mut Fields<'_>) -> Option<MatchSpec> {
+    let header = fields.required_text("header").and_then(|name| {
+        let parsed = name.parse().ok();
+        if parsed.is_none() {
+            fields.problem(format_args!(
+                "`header`: expected the name of a header, found `{}`",
+                name.escape_default()
+            ));
+        }
+        parsed
+    });
+    let value = fields.required_text("value").and_then(|value| {
+        let parsed = HeaderValue::from_str(value).ok();
+        if parsed.is_none() {
+            fields.problem("`value`: expected the value of a header, without control characters");
+        }
+        parsed
+    });
+    let revision = fields.required_text("revision").map(str::to_owned);
+    Some(MatchSpec {
+        header: header?,
+        value: value?,
+        revision: revision?,
+    })
+}
+
+fn endpoints<'a>(texts: impl Iterator<Item = &'a str>, mut problem: impl FnMut(String)) -> Vec<Target> {
+    let mut endpoint = |text: &str| match Target::parse_setting(text) {
+        Ok(target) if target.is_tls() => {
+            problem(format!(
+                "endpoint `{text}`: TLS to an endpoint is not supported; expected http:// or unix:"
+            ));
+            None
+        }
+        Ok(target) => Some(target),
+        Err(expected) => {
+            problem(format!("endpoint `{text}`: {expected}"));
+            None
+        }
+    };
+    texts.filter_map(&mut endpoint).collect()
 }

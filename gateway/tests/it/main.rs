@@ -1,8 +1,12 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
+mod access;
+mod certificates;
 mod limits;
 mod malformed;
 mod observe;
 mod protocols;
 mod resilience;
+mod revisions;
+mod routes;
 mod support;

@@ -124,7 +124,7 @@ async fn the_page_shows_routes_endpoints_and_their_health() {
         (&route["model"], &route["timeout_ms"]),
         (&"churn".into(), &30_000.0.into())
     );
-    let endpoint = &route["endpoints"][0];
+    let endpoint = &route["revisions"][0]["endpoints"][0];
     assert_eq!(endpoint["endpoint"], predictor.url());
     assert_eq!(
         (&endpoint["health"], &endpoint["pending"]),

@@ -68,7 +68,10 @@ async fn the_last_endpoint_is_always_tried_and_its_failure_told() {
         assert_eq!(gateway.grpc(grpc_infer("churn")).await.status(), "14");
     }
     let routes: serde_json::Value = serde_json::from_str(&gateway.admin("/routes").await).expect("JSON");
-    assert_eq!(routes["routes"][0]["endpoints"][0]["health"], "avoided");
+    assert_eq!(
+        routes["routes"][0]["revisions"][0]["endpoints"][0]["health"],
+        "avoided"
+    );
 }
 
 #[tokio::test]
