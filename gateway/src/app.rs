@@ -8,11 +8,12 @@ use http::Request;
 use http::header::HeaderValue;
 use hyper::body::Incoming;
 use plumbline_service::upstream::Options;
-use plumbline_service::{Listener, Process, ServeOptions};
+use plumbline_service::{Listener, Process, ReadinessToken, ServeOptions};
 use tower::Service;
 
 use crate::call::Call;
 use crate::config::Config;
+use crate::kubernetes::Discovery;
 use crate::layers::answer_server::Server;
 use crate::layers::check_head::MAX_HEADER_BYTES;
 use crate::metrics::Metrics;
@@ -27,6 +28,8 @@ pub struct App {
     routes: Arc<Routes>,
     config: Config,
     process: Process,
+    /// Not ready until Kubernetes has told everything once.
+    discovering: Option<ReadinessToken>,
 }
 
 impl App {
@@ -44,15 +47,18 @@ impl App {
             ..Options::default()
         };
         let routes = Arc::new(Routes::new(metrics, options));
-        routes.replace(&config.routes);
-        if config.routes.is_empty() {
+        routes.replace(config.routes.iter().cloned().map(Arc::new).collect());
+        if config.routes.is_empty() && config.kubernetes.is_none() {
             tracing::warn!(
-                "no routes: every model is unknown; give --route or [[route]] in the --config file"
+                "no routes: every model is unknown; give --route, [[route]] in the --config file, or --kubernetes"
             );
         }
         page::add(process.admin(), Arc::clone(&routes));
         drop(loading);
+        let discovering = config.kubernetes.is_some();
+        let discovering = discovering.then(|| process.readiness().wait_for("first list of Kubernetes"));
         Ok(Self {
+            discovering,
             listener,
             routes,
             config,
@@ -68,14 +74,24 @@ impl App {
     /// Serves until the process shuts down and requests in flight have ended.
     ///
     /// # Errors
-    /// None at present; the type is that of every part.
+    /// Models are to be found in Kubernetes, and how to reach it is not known.
     pub async fn serve(self) -> anyhow::Result<()> {
         let Self {
             listener,
             routes,
             config,
             process,
+            discovering,
         } = self;
+        let discovery = match (&config.kubernetes, discovering) {
+            (Some(kubernetes), Some(waiting)) => {
+                let fixed = config.routes.iter().cloned().map(Arc::new).collect();
+                let (routes, admin) = (Arc::clone(&routes), process.admin());
+                let discovery = Discovery::start(kubernetes, fixed, routes, admin, waiting).await?;
+                Some(tokio::spawn(discovery.run(process.shutdown().clone())))
+            }
+            _ => None,
+        };
         let stack = stack::build(&Parts {
             metrics: routes.metrics().clone(),
             server: Arc::new(Server {
@@ -96,6 +112,9 @@ impl App {
             ..ServeOptions::default()
         };
         listener.serve_with(service_for, options, shutdown).await;
+        if let Some(discovery) = discovery {
+            discovery.await?;
+        }
         Ok(())
     }
 }

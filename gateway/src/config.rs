@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use plumbline_service::config::{ByteSize, Common, Reader, Setting};
 
+pub(crate) use routes::RESERVED;
 pub use routes::{RevisionSpec, RouteSpec};
+
+use crate::kubernetes::Kubernetes;
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
@@ -47,6 +50,26 @@ pub const SETTINGS: &[Setting] = &[
         "Time that an idle HTTP/1.1 connection to an endpoint is kept; below the endpoint's own.",
     )
     .default("4s"),
+    Setting::switch(
+        "kubernetes",
+        "Finds models in Kubernetes: InferenceServices and the EndpointSlices of their Services.",
+    ),
+    Setting::new(
+        "kubeconfig",
+        "FILE",
+        "How to reach the API server; without it, the pod's service account.",
+    )
+    .shared_variable("KUBECONFIG"),
+    Setting::repeated(
+        "kubernetes_namespace",
+        "NAMESPACE",
+        "A namespace to look in; all of them when none is given.",
+    ),
+    Setting::new(
+        "kubernetes_selector",
+        "LABELS",
+        "Labels that InferenceServices must have, as in kubectl --selector.",
+    ),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::switch(
         "trust_forwarded",
@@ -61,6 +84,8 @@ pub struct Config {
     pub common: Common,
     /// Models and where they are served.
     pub routes: Vec<RouteSpec>,
+    /// Where in Kubernetes more routes are found, if they are.
+    pub kubernetes: Option<Kubernetes>,
     /// Requests in flight before new ones are shed with 503 / `UNAVAILABLE`.
     pub max_in_flight: NonZeroUsize,
     /// Time to connect to an endpoint.
@@ -93,6 +118,7 @@ impl Config {
         let config = Self {
             common: common.clone(),
             routes: routes::read(reader, request_timeout, max_body),
+            kubernetes: kubernetes(reader, request_timeout, max_body),
             max_in_flight: reader.value("max_in_flight"),
             connect_timeout,
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
@@ -107,6 +133,7 @@ impl Config {
         Self {
             common: Common::on_loopback(),
             routes,
+            kubernetes: None,
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
             connect_timeout: Duration::from_secs(1),
             upstream_idle_timeout: Duration::from_secs(4),
@@ -114,6 +141,45 @@ impl Config {
             trust_forwarded: false,
         }
     }
+}
+
+fn kubernetes(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Option<Kubernetes> {
+    let kubernetes = Kubernetes {
+        kubeconfig: reader.optional("kubeconfig"),
+        namespaces: reader.list("kubernetes_namespace"),
+        selector: reader.optional("kubernetes_selector"),
+        defaults: RouteSpec {
+            timeout,
+            max_body,
+            ..RouteSpec::new("", Vec::new())
+        },
+    };
+    let is_name = |name: &String| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !name.is_empty()
+            && name.len() <= 63
+            && name.bytes().all(is_inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    };
+    for name in kubernetes.namespaces.iter().filter(|name| !is_name(name)) {
+        reader.reject(
+            "kubernetes_namespace",
+            format!("`{name}` is not a namespace; expected at most 63 of a-z, 0-9 and -"),
+        );
+    }
+    let on = reader.switch("kubernetes");
+    reader.check(
+        "kubernetes_namespace",
+        on || kubernetes.namespaces.is_empty(),
+        "has no effect without `kubernetes`",
+    );
+    reader.check(
+        "kubernetes_selector",
+        on || kubernetes.selector.is_none(),
+        "has no effect without `kubernetes`",
+    );
+    on.then_some(kubernetes)
 }
 
 #[cfg(test)]

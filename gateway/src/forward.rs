@@ -59,8 +59,12 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         Family::Grpc => Protocol::Http2,
         Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
     };
+    let revision = route.revision();
+    let endpoints = revision.endpoints(family);
+    for (name, value) in &revision.headers {
+        request.headers_mut().insert(name, value.clone());
+    }
     let mut again = SendAgain::new(&request);
-    let endpoints = &*route.revision().endpoints;
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
         let now = Instant::now();

@@ -7,7 +7,7 @@ use http::StatusCode;
 use plumbline_inference_protocol::GrpcCode;
 use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use crate::call::Family;
 
@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub(crate) shed_max_in_flight: IntCounter,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
+    /// What Kubernetes told.
+    pub(crate) discovery: DiscoveryMetrics,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_pending: IntGaugeVec,
@@ -76,6 +78,25 @@ impl Metrics {
             ),
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
+            discovery: DiscoveryMetrics {
+                staleness: registry.gauge(
+                    "plumbline_gateway_discovery_staleness_seconds",
+                    "Time since Kubernetes could be followed last; 0 while it is, and where nothing is discovered.",
+                ),
+                up: registry.int_gauge(
+                    "plumbline_gateway_discovery_up",
+                    "1 while every collection of Kubernetes is followed.",
+                ),
+                services: registry.int_gauge(
+                    "plumbline_gateway_discovery_services",
+                    "InferenceServices found, with a route or without.",
+                ),
+                conditions: registry.int_gauge_vec(
+                    "plumbline_gateway_conditions",
+                    "Objects that cannot be honoured in full, by reason; `/discovery` on the admin port names them.",
+                    &["reason"],
+                ),
+            },
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
                 "Attempts at an endpoint, by outcome: answered, connect_failed, closed, invalid, given_up.",
@@ -152,6 +173,15 @@ impl Metrics {
             },
         }
     }
+}
+
+/// The series of discovery.
+#[derive(Clone, Debug)]
+pub(crate) struct DiscoveryMetrics {
+    pub(crate) staleness: Gauge,
+    pub(crate) up: IntGauge,
+    pub(crate) services: IntGauge,
+    pub(crate) conditions: IntGaugeVec,
 }
 
 /// What a client saw at the end of its request.

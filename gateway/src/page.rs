@@ -37,6 +37,7 @@ fn shown(route: &Route, now: Instant) -> Value {
             "name": revision.name,
             "weight": revision.weight,
             "endpoints": revision.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+            "grpc_endpoints": revision.grpc_endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         })
     };
     json!({

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::header::{HeaderName, HeaderValue};
+
+use crate::call::Family;
+use crate::config::RouteSpec;
 use crate::endpoint::Endpoint;
 use crate::metrics::ModelMetrics;
 
@@ -11,6 +15,8 @@ use crate::metrics::ModelMetrics;
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) model: Box<str>,
+    /// What it was built from.
+    pub(crate) spec: Arc<RouteSpec>,
     pub(crate) revisions: Box<[Revision]>,
     pub(crate) split: Split,
     pub(crate) timeout: Duration,
@@ -24,6 +30,20 @@ pub(crate) struct Revision {
     pub(crate) name: Box<str>,
     pub(crate) weight: u32,
     pub(crate) endpoints: Box<[Arc<Endpoint>]>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    pub(crate) grpc_endpoints: Box<[Arc<Endpoint>]>,
+    /// Set on each request to an endpoint.
+    pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
+}
+
+impl Revision {
+    /// Where calls of a family go.
+    pub(crate) fn endpoints(&self, family: Family) -> &[Arc<Endpoint>] {
+        match family {
+            Family::Grpc if !self.grpc_endpoints.is_empty() => &self.grpc_endpoints,
+            Family::Grpc | Family::V1 | Family::V2 | Family::Other => &self.endpoints,
+        }
+    }
 }
 
 impl Route {

@@ -22,6 +22,15 @@ impl Snapshot {
         self.routes.get(model)
     }
 
+    /// Every endpoint, once.
+    fn endpoints(&self) -> HashMap<Target, Arc<Endpoint>> {
+        let revisions = self.routes.values().flat_map(|route| route.revisions.iter());
+        revisions
+            .flat_map(|revision| revision.endpoints.iter().chain(&revision.grpc_endpoints))
+            .map(|endpoint| (endpoint.target().clone(), Arc::clone(endpoint)))
+            .collect()
+    }
+
     /// All routes, by the model's name.
     pub(crate) fn sorted(&self) -> Vec<&Arc<Route>> {
         let mut routes: Vec<_> = self.routes.values().collect();
@@ -67,44 +76,60 @@ impl Routes {
     /// requests that hold the old snapshot finish with it.
     ///
     /// One writer at a time: a snapshot is built from the one that it replaces.
-    pub(crate) fn replace(&self, specs: &[RouteSpec]) {
+    pub(crate) fn replace(&self, specs: Vec<Arc<RouteSpec>>) {
         let old = self.current.load_full();
-        let mut endpoints: HashMap<String, Arc<Endpoint>> = old
-            .routes
-            .values()
-            .flat_map(|route| route.revisions.iter())
-            .flat_map(|revision| revision.endpoints.iter())
-            .map(|endpoint| (endpoint.target().to_string(), Arc::clone(endpoint)))
+        // One route of 5,000 that changes must not cost 5,000: those that are as they were are taken over.
+        let mut endpoints: Option<HashMap<_, _>> = None;
+        let route = |spec: Arc<RouteSpec>| match old.route(&spec.model) {
+            Some(route) if Arc::ptr_eq(&route.spec, &spec) || route.spec == spec => Arc::clone(route),
+            known => {
+                let endpoints = endpoints.get_or_insert_with(|| old.endpoints());
+                Arc::new(self.route(spec, known, endpoints))
+            }
+        };
+        let routes: HashMap<_, _> = specs
+            .into_iter()
+            .map(route)
+            .map(|route| (route.model.clone(), route))
             .collect();
-        let mut endpoint = |target: &Target| {
-            let existing = endpoints.entry(target.to_string());
-            let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
-            Arc::clone(endpoint)
+        self.metrics.routes.set(routes.len() as i64);
+        tracing::debug!(routes = routes.len(), "routes replaced");
+        self.current.store(Arc::new(Snapshot { routes }));
+    }
+
+    fn route(
+        &self,
+        spec: Arc<RouteSpec>,
+        known: Option<&Arc<Route>>,
+        endpoints: &mut HashMap<Target, Arc<Endpoint>>,
+    ) -> Route {
+        let mut endpoint = |target: &Target| match endpoints.get(target) {
+            Some(endpoint) => Arc::clone(endpoint),
+            None => {
+                let endpoint = Arc::new(self.endpoint(target));
+                endpoints.insert(target.clone(), Arc::clone(&endpoint));
+                endpoint
+            }
         };
         let mut revision = |spec: &RevisionSpec| Revision {
             name: spec.name.as_str().into(),
             weight: spec.weight,
             endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
+            grpc_endpoints: spec.grpc_endpoints.iter().map(&mut endpoint).collect(),
+            headers: spec.headers.as_slice().into(),
         };
-        let route = |spec: &RouteSpec| {
-            let kept = old.route(&spec.model).map(|route| Arc::clone(&route.metrics));
-            Route {
-                model: spec.model.as_str().into(),
-                revisions: spec.revisions.iter().map(&mut revision).collect(),
-                split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
-                timeout: spec.timeout,
-                max_body: spec.max_body.0,
-                metrics: kept.unwrap_or_else(|| self.metrics.model(&spec.model)),
-            }
-        };
-        let routes: HashMap<_, _> = specs
-            .iter()
-            .map(route)
-            .map(|route| (route.model.clone(), Arc::new(route)))
-            .collect();
-        self.metrics.routes.set(routes.len() as i64);
-        tracing::info!(routes = routes.len(), "routes replaced");
-        self.current.store(Arc::new(Snapshot { routes }));
+        Route {
+            model: spec.model.as_str().into(),
+            revisions: spec.revisions.iter().map(&mut revision).collect(),
+            split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
+            timeout: spec.timeout,
+            max_body: spec.max_body.0,
+            metrics: match known {
+                Some(known) => Arc::clone(&known.metrics),
+                None => self.metrics.model(&spec.model),
+            },
+            spec,
+        }
     }
 
     fn endpoint(&self, target: &Target) -> Endpoint {
@@ -122,9 +147,9 @@ mod tests {
 
     use super::*;
 
-    fn spec(model: &str, urls: &[&str]) -> RouteSpec {
+    fn spec(model: &str, urls: &[&str]) -> Arc<RouteSpec> {
         let target = |url: &&str| Target::parse_setting(url).expect("an endpoint");
-        RouteSpec::new(model, urls.iter().map(target).collect())
+        Arc::new(RouteSpec::new(model, urls.iter().map(target).collect()))
     }
 
     fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
@@ -135,7 +160,7 @@ mod tests {
     async fn an_endpoint_keeps_its_state_when_routes_change() {
         let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
         assert!(routes.load().route("churn").is_none());
-        routes.replace(&[
+        routes.replace(vec![
             spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
             spec("iris", &["http://127.0.0.1:2"]),
         ]);
@@ -143,7 +168,7 @@ mod tests {
         let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
         assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
         let pending = churn[1].begin();
-        routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
+        routes.replace(vec![spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
         let new = routes.load();
         assert_eq!(endpoints(&new, "churn")[0].pending(), 1);
         assert!(new.route("iris").is_none());

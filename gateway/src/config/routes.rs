@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use http::header::{HeaderName, HeaderValue};
 use plumbline_service::config::{ByteSize, ParseSetting, Reader};
 use plumbline_service::upstream::Target;
 
@@ -42,6 +43,10 @@ pub struct RevisionSpec {
     pub weight: u32,
     /// Each once.
     pub endpoints: Vec<Target>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    pub grpc_endpoints: Vec<Target>,
+    /// Set on each request to an endpoint.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RevisionSpec {
@@ -54,12 +59,14 @@ impl RevisionSpec {
             name: Self::ONLY.to_owned(),
             weight: 1,
             endpoints,
+            grpc_endpoints: Vec::new(),
+            headers: Vec::new(),
         }
     }
 }
 
 /// A name that is used as a label for requests to models that nobody routes.
-const RESERVED: &str = "unknown";
+pub(crate) const RESERVED: &str = "unknown";
 
 pub(super) fn read(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Vec<RouteSpec> {
     let flags: Vec<String> = reader.list("route");
@@ -148,7 +155,7 @@ fn revision(fields: &mut Fields<'_>) -> RevisionSpec {
     RevisionSpec {
         name: name.to_owned(),
         weight,
-        endpoints: endpoints(urls.into_iter(), |problem| fields.problem(problem)),
+        ..RevisionSpec::only(endpoints(urls.into_iter(), |problem| fields.problem(problem)))
     }
 }
 

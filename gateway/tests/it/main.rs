@@ -1,5 +1,6 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
+mod kubernetes;
 mod limits;
 mod malformed;
 mod observe;
