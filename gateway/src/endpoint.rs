@@ -3,15 +3,16 @@
 
 mod latency;
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use plumbline_service::upstream::{Options, Target, Upstream};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::metrics::EndpointMetrics;
+use crate::metrics::{EndpointMetrics, Metrics};
 use latency::PeakEwma;
 
 /// How long an endpoint is avoided after it could not be reached the first time; doubled each time, up to the maximum.
@@ -20,10 +21,14 @@ const AVOID: Duration = Duration::from_secs(1);
 const AVOID_AT_MOST: Duration = Duration::from_secs(16);
 
 /// One endpoint.
+///
+/// Its [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway, and each
+/// would cost some 10 kB.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) upstream: Upstream<RequestBody>,
-    pub(crate) metrics: EndpointMetrics,
+    target: Target,
+    means: Arc<Means>,
+    used: OnceLock<Box<Used>>,
     pending: AtomicUsize,
     latency: PeakEwma,
     /// All times below are nanoseconds after this.
@@ -32,11 +37,49 @@ pub(crate) struct Endpoint {
     failures: AtomicU32,
 }
 
+/// What requests to an endpoint need.
+#[derive(Debug)]
+pub(crate) struct Used {
+    pub(crate) upstream: Upstream<RequestBody>,
+    pub(crate) metrics: EndpointMetrics,
+}
+
+/// What every endpoint is made with.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) metrics: Metrics,
+    pub(crate) options: Options,
+}
+
+impl Deref for Endpoint {
+    type Target = Used;
+
+    fn deref(&self) -> &Used {
+        self.used.get_or_init(|| {
+            let metrics = self.means.metrics.endpoint(&self.target.to_string());
+            let mut options = self.means.options.clone();
+            options.metrics = metrics.connections.clone();
+            let upstream = Upstream::new(self.target.clone(), options);
+            Box::new(Used { upstream, metrics })
+        })
+    }
+}
+
+impl Drop for Endpoint {
+    /// Pods come and go: the series of one that is gone must not stay for ever.
+    fn drop(&mut self) {
+        if self.used.get().is_some() {
+            self.means.metrics.forget_endpoint(&self.target.to_string());
+        }
+    }
+}
+
 impl Endpoint {
-    pub(crate) fn new(target: Target, options: Options, metrics: EndpointMetrics) -> Self {
+    pub(crate) fn new(target: Target, means: Arc<Means>) -> Self {
         Self {
-            upstream: Upstream::new(target, options),
-            metrics,
+            target,
+            means,
+            used: OnceLock::new(),
             pending: AtomicUsize::new(0),
             latency: PeakEwma::default(),
             born: Instant::now(),
@@ -46,7 +89,12 @@ impl Endpoint {
     }
 
     pub(crate) fn target(&self) -> &Target {
-        self.upstream.target()
+        &self.target
+    }
+
+    /// Nothing before the first request.
+    pub(crate) fn used(&self) -> Option<&Used> {
+        self.used.get().map(|used| &**used)
     }
 
     /// Counts one request until the guard is dropped.
@@ -125,12 +173,14 @@ pub(crate) mod tests {
     use plumbline_service::metrics::Metrics as Registry;
 
     use super::*;
-    use crate::metrics::Metrics;
 
     pub(crate) fn endpoint(url: &str) -> Arc<Endpoint> {
-        let metrics = Metrics::declare(&Registry::default()).endpoint(url);
+        let means = Means {
+            metrics: Metrics::declare(&Registry::default()),
+            options: Options::default(),
+        };
         let target = Target::parse_setting(url).expect("an endpoint");
-        Arc::new(Endpoint::new(target, Options::default(), metrics))
+        Arc::new(Endpoint::new(target, Arc::new(means)))
     }
 
     #[tokio::test(start_paused = true)]

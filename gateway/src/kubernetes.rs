@@ -178,7 +178,9 @@ impl Discovery {
                 () = tokio::time::sleep_until(rested), if self.is_due() => {
                     let began = Instant::now();
                     self.publish();
-                    rested = Instant::now() + began.elapsed() * REST;
+                    let took = began.elapsed();
+                    tracing::debug!(?took, "routes follow Kubernetes");
+                    rested = Instant::now() + took * REST;
                 }
                 _ = second.tick() => self.show_staleness(),
             }

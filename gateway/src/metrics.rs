@@ -1,6 +1,7 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -44,6 +45,8 @@ pub(crate) struct Metrics {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
+    /// How many hold the handles of an endpoint: one that leaves and comes back may be there twice for a while.
+    endpoints: Arc<Mutex<HashMap<Box<str>, usize>>>,
 }
 
 impl Metrics {
@@ -139,6 +142,7 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
+            endpoints: Arc::default(),
         }
     }
 
@@ -153,8 +157,9 @@ impl Metrics {
         })
     }
 
-    /// The handles of an endpoint.
+    /// The handles of an endpoint, until [`Self::forget_endpoint`].
     pub(crate) fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
+        *self.endpoints().entry(endpoint.into()).or_default() += 1;
         let outcome = |outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]);
         EndpointMetrics {
             answered: outcome("answered"),
@@ -183,6 +188,45 @@ pub(crate) struct DiscoveryMetrics {
     pub(crate) services: IntGauge,
     pub(crate) conditions: IntGaugeVec,
 }
+
+impl Metrics {
+    /// Gives an endpoint's handles back. Its series end with the last of them.
+    pub(crate) fn forget_endpoint(&self, endpoint: &str) {
+        let mut endpoints = self.endpoints();
+        let Some(count) = endpoints.get_mut(endpoint) else {
+            return;
+        };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        endpoints.remove(endpoint);
+        // Those without a value have no series to remove.
+        for outcome in OUTCOMES {
+            let _none = self.upstream_requests.remove_label_values(&[endpoint, outcome]);
+        }
+        for counter in [
+            &self.upstream_retries,
+            &self.connections_opened,
+            &self.connections_failed,
+        ] {
+            let _none = counter.remove_label_values(&[endpoint]);
+        }
+        for gauge in [&self.upstream_pending, &self.connections] {
+            let _none = gauge.remove_label_values(&[endpoint]);
+        }
+        for histogram in [&self.upstream_duration, &self.connect_duration] {
+            let _none = histogram.remove_label_values(&[endpoint]);
+        }
+    }
+
+    fn endpoints(&self) -> MutexGuard<'_, HashMap<Box<str>, usize>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How an attempt at an endpoint ends.
+const OUTCOMES: [&str; 5] = ["answered", "connect_failed", "closed", "invalid", "given_up"];
 
 /// What a client saw at the end of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,11 +350,24 @@ mod tests {
     }
 
     #[test]
+    fn the_series_of_an_endpoint_end_with_the_last_who_holds_them() {
+        let registry = Registry::default();
+        let metrics = Metrics::declare(&registry);
+        let url = "http://127.0.0.1:1";
+        let (first, _second) = (metrics.endpoint(url), metrics.endpoint(url));
+        first.duration.observe(0.1);
+        metrics.forget_endpoint(url);
+        assert!(rendered(&registry).contains(url));
+        metrics.forget_endpoint(url);
+        assert!(!rendered(&registry).contains(url));
+    }
+
+    #[test]
     fn every_outcome_of_an_endpoint_is_visible_from_the_start() {
         let registry = Registry::default();
         Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
         let text = rendered(&registry);
-        for outcome in ["answered", "connect_failed", "closed", "invalid", "given_up"] {
+        for outcome in OUTCOMES {
             let series = format!(
                 "plumbline_gateway_upstream_requests_total{{endpoint=\"http://127.0.0.1:1\",outcome=\"{outcome}\"}} 0"
             );

@@ -28,8 +28,8 @@ fn shown(route: &Route, now: Instant) -> Value {
             "health": if endpoint.is_avoided(now) { "avoided" } else { "good" },
             "latency_ms": latency,
             "pending": endpoint.pending(),
-            "idle_http1_connections": endpoint.upstream.idle_http1(),
-            "http2_connections": endpoint.upstream.http2_connections(),
+            "idle_http1_connections": endpoint.used().map_or(0, |used| used.upstream.idle_http1()),
+            "http2_connections": endpoint.used().map_or(0, |used| used.upstream.http2_connections()),
         })
     };
     let revision = |revision: &Revision| {

@@ -7,7 +7,7 @@ use arc_swap::{ArcSwap, Guard};
 use plumbline_service::upstream::{Options, Target};
 
 use crate::config::{RevisionSpec, RouteSpec};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Means};
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::route::{Revision, Route, Split};
 
@@ -43,8 +43,7 @@ impl Snapshot {
 #[derive(Debug)]
 pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
-    metrics: Metrics,
-    options: Options,
+    means: Arc<Means>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
@@ -57,15 +56,14 @@ impl Routes {
         let (unknown, server) = (metrics.model("unknown"), metrics.model(""));
         Self {
             current: ArcSwap::default(),
-            metrics,
-            options,
+            means: Arc::new(Means { metrics, options }),
             unknown,
             server,
         }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.means.metrics
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
@@ -92,7 +90,7 @@ impl Routes {
             .map(route)
             .map(|route| (route.model.clone(), route))
             .collect();
-        self.metrics.routes.set(routes.len() as i64);
+        self.metrics().routes.set(routes.len() as i64);
         tracing::debug!(routes = routes.len(), "routes replaced");
         self.current.store(Arc::new(Snapshot { routes }));
     }
@@ -106,7 +104,7 @@ impl Routes {
         let mut endpoint = |target: &Target| match endpoints.get(target) {
             Some(endpoint) => Arc::clone(endpoint),
             None => {
-                let endpoint = Arc::new(self.endpoint(target));
+                let endpoint = Arc::new(Endpoint::new(target.clone(), Arc::clone(&self.means)));
                 endpoints.insert(target.clone(), Arc::clone(&endpoint));
                 endpoint
             }
@@ -126,17 +124,10 @@ impl Routes {
             max_body: spec.max_body.0,
             metrics: match known {
                 Some(known) => Arc::clone(&known.metrics),
-                None => self.metrics.model(&spec.model),
+                None => self.metrics().model(&spec.model),
             },
             spec,
         }
-    }
-
-    fn endpoint(&self, target: &Target) -> Endpoint {
-        let metrics = self.metrics.endpoint(&target.to_string());
-        let mut options = self.options.clone();
-        options.metrics = metrics.connections.clone();
-        Endpoint::new(target.clone(), options, metrics)
     }
 }
 

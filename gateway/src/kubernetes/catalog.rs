@@ -195,7 +195,7 @@ impl Catalog {
             Change::Applied(object) => {
                 let (version, key) = (object.version.parse::<u64>().ok(), &object.key);
                 let known = self.slices.get(key).and_then(|kept| kept.version);
-                if !known.zip(version).is_some_and(|(known, version)| known > version) {
+                if known.zip(version).is_none_or(|(known, version)| known <= version) {
                     self.put_slice(object);
                 }
             }

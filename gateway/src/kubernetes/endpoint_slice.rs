@@ -78,7 +78,7 @@ impl Ports {
             let mut usable = ports.iter().filter(|port| port.is_for_requests());
             usable
                 .find(|port| port.is_grpc() == grpc)
-                .and_then(|port| port.port)
+                .and_then(|port| port.number)
         };
         Self {
             rest: find(false),
@@ -146,7 +146,8 @@ impl Conditions {
 struct Port {
     #[serde(default, deserialize_with = "or_default")]
     name: Box<str>,
-    port: Option<u16>,
+    #[serde(rename = "port")]
+    number: Option<u16>,
     protocol: Option<Box<str>>,
     app_protocol: Option<Box<str>>,
 }
@@ -158,7 +159,7 @@ impl Port {
         let tls = self.app_protocol.as_deref() == Some("https") || self.name.starts_with("https");
         // Knative's `http-autometric`, `http-usermetric` and `http-queueadm`; KServe's `aggr-metric`.
         let helper = self.name.contains("metric") || self.name.ends_with("queueadm");
-        tcp && !tls && !helper && self.port.is_some_and(|port| port > 0)
+        tcp && !tls && !helper && self.number.is_some_and(|port| port > 0)
     }
 
     /// KServe's names (`h2c`, `grpc-port`) and the well-known protocols. Knative's `http2` is its only port.

@@ -16,7 +16,7 @@ use super::object::{Key, Kind, Object};
 /// Objects in one page of a list: what is held besides the result.
 const PAGE: u32 = 500;
 /// How long a watch is asked for. A server that vanished without a word is noticed after this and [`GRACE`].
-const WATCH: Duration = Duration::from_secs(60);
+const WATCH: Duration = Duration::from_mins(1);
 /// For an answer to begin, or a watch to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 /// A watch that was open for this long has worked.
