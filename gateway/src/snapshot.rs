@@ -22,21 +22,21 @@ impl Snapshot {
         self.routes.get(model)
     }
 
-    /// Every endpoint, once.
-    fn endpoints(&self) -> HashMap<Target, Arc<Endpoint>> {
-        let revisions = self.routes.values().flat_map(|route| route.revisions.iter());
-        revisions
-            .flat_map(|revision| revision.endpoints.iter().chain(&revision.grpc_endpoints))
-            .map(|endpoint| (endpoint.target().clone(), Arc::clone(endpoint)))
-            .collect()
-    }
-
     /// All routes, by the model's name.
     pub(crate) fn sorted(&self) -> Vec<&Arc<Route>> {
         let mut routes: Vec<_> = self.routes.values().collect();
         routes.sort_by(|a, b| a.model.cmp(&b.model));
         routes
     }
+}
+
+/// The endpoints of routes.
+fn endpoints<'a>(routes: impl Iterator<Item = &'a Route>) -> HashMap<&'a Target, &'a Arc<Endpoint>> {
+    routes
+        .flat_map(|route| route.revisions.iter())
+        .flat_map(|revision| revision.endpoints.iter().chain(&revision.grpc_endpoints))
+        .map(|endpoint| (endpoint.target(), endpoint))
+        .collect()
 }
 
 /// The current snapshot and its one writer. Requests load, [`Routes::replace`] builds the next one beside it.
@@ -77,12 +77,25 @@ impl Routes {
     pub(crate) fn replace(&self, specs: Vec<Arc<RouteSpec>>) {
         let old = self.current.load_full();
         // One route of 5,000 that changes must not cost 5,000: those that are as they were are taken over.
-        let mut endpoints: Option<HashMap<_, _>> = None;
+        let (mut all, mut new) = (None, HashMap::new());
         let route = |spec: Arc<RouteSpec>| match old.route(&spec.model) {
             Some(route) if Arc::ptr_eq(&route.spec, &spec) || route.spec == spec => Arc::clone(route),
             known => {
-                let endpoints = endpoints.get_or_insert_with(|| old.endpoints());
-                Arc::new(self.route(spec, known, endpoints))
+                // Mostly a route's endpoints were its own before; only otherwise all are gone through.
+                let own = known.map_or_else(HashMap::new, |route| endpoints([&**route].into_iter()));
+                let endpoint = |target: &Target| {
+                    let mut elsewhere = || {
+                        let all =
+                            all.get_or_insert_with(|| endpoints(old.routes.values().map(|route| &**route)));
+                        all.get(target).map(|endpoint| Arc::clone(endpoint))
+                    };
+                    let existing = own.get(target).map(|endpoint| Arc::clone(endpoint));
+                    existing.or_else(&mut elsewhere).unwrap_or_else(|| {
+                        let make = || Arc::new(Endpoint::new(target.clone(), Arc::clone(&self.means)));
+                        Arc::clone(new.entry(target.clone()).or_insert_with(make))
+                    })
+                };
+                Arc::new(self.route(spec, known, endpoint))
             }
         };
         let routes: HashMap<_, _> = specs
@@ -99,16 +112,8 @@ impl Routes {
         &self,
         spec: Arc<RouteSpec>,
         known: Option<&Arc<Route>>,
-        endpoints: &mut HashMap<Target, Arc<Endpoint>>,
+        mut endpoint: impl FnMut(&Target) -> Arc<Endpoint>,
     ) -> Route {
-        let mut endpoint = |target: &Target| match endpoints.get(target) {
-            Some(endpoint) => Arc::clone(endpoint),
-            None => {
-                let endpoint = Arc::new(Endpoint::new(target.clone(), Arc::clone(&self.means)));
-                endpoints.insert(target.clone(), Arc::clone(&endpoint));
-                endpoint
-            }
-        };
         let mut revision = |spec: &RevisionSpec| Revision {
             name: spec.name.as_str().into(),
             weight: spec.weight,

@@ -145,13 +145,11 @@ impl<T: Kind, E: Send + 'static> Reflector<T, E> {
             let page = tokio::time::timeout(WATCH, page).await.map_err(failed)?;
             let page = page.map_err(|error| ended(&error))?;
             objects.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = parameters.continue_token(&token),
-                None => {
-                    self.tell(Change::Replaced(objects)).await?;
-                    return Ok(page.metadata.resource_version.unwrap_or_default());
-                }
-            }
+            let Some(token) = page.metadata.continue_.filter(|token| !token.is_empty()) else {
+                self.tell(Change::Replaced(objects)).await?;
+                return Ok(page.metadata.resource_version.unwrap_or_default());
+            };
+            parameters = parameters.continue_token(&token);
         }
     }
 
