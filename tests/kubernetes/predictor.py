@@ -5,9 +5,12 @@ import sys
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with the name."""
+
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        """Reads the body and answers."""
         self.rfile.read(int(self.headers.get("content-length", 0)))
         body = f'{{"name": "{sys.argv[1]}"}}'.encode()
         self.send_response(200)
@@ -17,7 +20,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_arguments: object) -> None:
-        pass
+        """Keeps quiet."""
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), Handler)

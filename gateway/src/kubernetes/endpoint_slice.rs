@@ -176,13 +176,13 @@ mod tests {
     use super::*;
 
     fn slice(endpoints: Value, ports: Value) -> EndpointSlice {
-        EndpointSlice::read(json!({
+        let mut object = json!({
             "metadata": {"name": "iris-predictor-x7", "labels": {"kubernetes.io/service-name": "iris-predictor"}},
             "addressType": "IPv4",
-            "endpoints": endpoints,
-            "ports": ports,
-        }))
-        .expect("readable")
+        });
+        object["endpoints"] = endpoints;
+        object["ports"] = ports;
+        EndpointSlice::read(object).expect("readable")
     }
 
     fn ports(ports: Value) -> (Option<u16>, Option<u16>) {

@@ -250,8 +250,10 @@ mod tests {
     use super::*;
 
     fn service(spec: Value, status: Value) -> InferenceService {
-        InferenceService::read(json!({"metadata": {"name": "iris"}, "spec": spec, "status": status}))
-            .expect("readable")
+        let mut object = json!({"metadata": {"name": "iris"}});
+        object["spec"] = spec;
+        object["status"] = status;
+        InferenceService::read(object).expect("readable")
     }
 
     #[test]

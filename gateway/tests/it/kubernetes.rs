@@ -139,7 +139,7 @@ fn slices(service: &str, predictors: &[&FakePredictor]) -> Vec<Value> {
 }
 
 fn slice(service: &str, index: usize, predictor: &FakePredictor, conditions: Value) -> Value {
-    json!({
+    let mut object = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
@@ -150,11 +150,12 @@ fn slice(service: &str, index: usize, predictor: &FakePredictor, conditions: Val
         "addressType": "IPv4",
         "endpoints": [{
             "addresses": [predictor.address().ip().to_string()],
-            "conditions": conditions,
             "targetRef": {"kind": "Pod", "namespace": "models", "name": format!("{service}-pod-{index}")},
         }],
         "ports": [{"name": "http1", "port": predictor.address().port(), "protocol": "TCP"}],
-    })
+    });
+    object["endpoints"][0]["conditions"] = conditions;
+    object
 }
 
 fn apply_all(server: &FakeApiServer, objects: Vec<Value>) {
@@ -400,10 +401,10 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     };
     with("malformed", |object| object["spec"]["predictor"] = "none".into());
     with("mesh", |object| {
-        object["status"]["deploymentMode"] = "ModelMesh".into()
+        object["status"]["deploymentMode"] = "ModelMesh".into();
     });
     with("percent", |object| {
-        object["spec"]["predictor"]["canaryTrafficPercent"] = 10.into()
+        object["spec"]["predictor"]["canaryTrafficPercent"] = 10.into();
     });
     with("unknown", |_| {});
     with("second", |object| {
