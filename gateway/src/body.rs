@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use crate::call::{Family, Ledger};
+use crate::mirror::Tee;
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,6 +24,8 @@ pub(crate) struct RequestBody {
     body: Option<Incoming>,
     meter: Meter,
     ledger: Arc<Ledger>,
+    /// Keeps a copy of what is given on.
+    tee: Option<Box<Tee>>,
 }
 
 /// Why a client's body broke off.
@@ -41,6 +44,7 @@ impl RequestBody {
             body: Some(body),
             meter: Meter::new(family),
             ledger,
+            tee: None,
         }
     }
 
@@ -51,6 +55,25 @@ impl RequestBody {
             body: None,
             meter: Meter::new(Family::Other),
             ledger,
+            tee: None,
+        }
+    }
+
+    /// A body that has been received, and measured, before.
+    pub(crate) fn whole(data: Vec<Bytes>, family: Family) -> Self {
+        Self {
+            replay: data.into(),
+            meter: Meter::new(family),
+            ..Self::empty(Arc::new(Ledger::new()))
+        }
+    }
+
+    /// Keeps a copy of what is given on from now. A body that has ended already is copied at once.
+    pub(crate) fn tee(&mut self, mut tee: Tee) {
+        if self.is_end_stream() {
+            tee.end();
+        } else {
+            self.tee = Some(Box::new(tee));
         }
     }
 
@@ -104,7 +127,12 @@ impl Body for RequestBody {
             Some(data) => Frame::data(data),
             None => match ready!(self.poll_incoming(context)) {
                 Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
+                end => {
+                    if let (None, Some(mut tee)) = (&end, self.tee.take()) {
+                        tee.end();
+                    }
+                    return Poll::Ready(end);
+                }
             },
         };
         let limit = self.ledger.limit();
@@ -113,6 +141,16 @@ impl Body for RequestBody {
         {
             self.ledger.body_too_large();
             return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        }
+        if let Some(mut tee) = self.tee.take() {
+            if let Some(data) = frame.data_ref() {
+                tee.push(data);
+            }
+            if self.is_end_stream() {
+                tee.end(); // nobody asks for more once this is true
+            } else {
+                self.tee = Some(tee);
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -3,7 +3,6 @@
 
 mod latency;
 
-use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use plumbline_service::upstream::{Options, Target, Upstream};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
+use crate::call::Family;
 use crate::metrics::{EndpointMetrics, Metrics};
 use latency::PeakEwma;
 
@@ -22,8 +22,8 @@ const AVOID_AT_MOST: Duration = Duration::from_secs(16);
 
 /// One endpoint.
 ///
-/// Its [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway, and each
-/// would cost some 10 kB.
+/// What is [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway,
+/// and each would cost some 10 kB and 40 lines of every scrape.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     target: Target,
@@ -51,29 +51,6 @@ pub(crate) struct Means {
     pub(crate) options: Options,
 }
 
-impl Deref for Endpoint {
-    type Target = Used;
-
-    fn deref(&self) -> &Used {
-        self.used.get_or_init(|| {
-            let metrics = self.means.metrics.endpoint(&self.target.to_string());
-            let mut options = self.means.options.clone();
-            options.metrics = metrics.connections.clone();
-            let upstream = Upstream::new(self.target.clone(), options);
-            Box::new(Used { upstream, metrics })
-        })
-    }
-}
-
-impl Drop for Endpoint {
-    /// Pods come and go: the series of one that is gone must not stay for ever.
-    fn drop(&mut self) {
-        if self.used.get().is_some() {
-            self.means.metrics.forget_endpoint(&self.target.to_string());
-        }
-    }
-}
-
 impl Endpoint {
     pub(crate) fn new(target: Target, means: Arc<Means>) -> Self {
         Self {
@@ -92,15 +69,26 @@ impl Endpoint {
         &self.target
     }
 
+    /// Made now if there was no request before.
+    pub(crate) fn used(&self) -> &Used {
+        self.used.get_or_init(|| {
+            let metrics = self.means.metrics.endpoint(&self.target.to_string());
+            let mut options = self.means.options.clone();
+            options.metrics = metrics.connections.clone();
+            let upstream = Upstream::new(self.target.clone(), options);
+            Box::new(Used { upstream, metrics })
+        })
+    }
+
     /// Nothing before the first request.
-    pub(crate) fn used(&self) -> Option<&Used> {
+    pub(crate) fn used_before(&self) -> Option<&Used> {
         self.used.get().map(|used| &**used)
     }
 
     /// Counts one request until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Pending {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        self.metrics.pending.inc();
+        self.used().metrics.pending.inc();
         Pending(Arc::clone(self))
     }
 
@@ -156,6 +144,33 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Where calls can go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    endpoints: Box<[Arc<Endpoint>]>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    grpc: Box<[Arc<Endpoint>]>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(endpoints: Box<[Arc<Endpoint>]>, grpc: Box<[Arc<Endpoint>]>) -> Self {
+        Self { endpoints, grpc }
+    }
+
+    /// Where calls of a family go.
+    pub(crate) fn of(&self, family: Family) -> &[Arc<Endpoint>] {
+        match family {
+            Family::Grpc if !self.grpc.is_empty() => &self.grpc,
+            Family::Grpc | Family::V1 | Family::V2 | Family::Other => &self.endpoints,
+        }
+    }
+
+    /// Those of gRPC alone last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().chain(&self.grpc)
+    }
+}
+
 /// One request at an endpoint.
 #[derive(Debug)]
 pub(crate) struct Pending(Arc<Endpoint>);
@@ -163,7 +178,7 @@ pub(crate) struct Pending(Arc<Endpoint>);
 impl Drop for Pending {
     fn drop(&mut self) {
         self.0.pending.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.pending.dec();
+        self.0.used().metrics.pending.dec();
     }
 }
 
@@ -215,6 +230,9 @@ pub(crate) mod tests {
         assert_eq!(endpoint.cost(now), 4e6);
         drop(first);
         assert_eq!(endpoint.cost(now), 2e6);
-        assert_eq!((endpoint.pending(), endpoint.metrics.pending.get()), (0, 0));
+        assert_eq!(
+            (endpoint.pending(), endpoint.used().metrics.pending.get()),
+            (0, 0)
+        );
     }
 }

@@ -17,7 +17,8 @@ use crate::call::{Call, Family, Ledger};
 use crate::endpoint::{Endpoint, Pending};
 use crate::error::GatewayError;
 use crate::layers::BoxFuture;
-use crate::layers::resolve_model::RoutedCall;
+use crate::layers::resolve_model::{Kind, RoutedCall};
+use crate::mirror::{Capture, Captured};
 use crate::route::Route;
 
 /// Attempts at one request, each at an endpoint of its own. Only attempts of which nothing was sent are repeated, so
@@ -28,7 +29,7 @@ const MAX_ATTEMPTS: usize = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Forward;
 
-pub(crate) type AnswerBody = Guarded<UpstreamBody<RequestBody>, Pending>;
+pub(crate) type AnswerBody = Captured<Guarded<UpstreamBody<RequestBody>, Pending>>;
 
 impl Service<RoutedCall> for Forward {
     type Response = Response<AnswerBody>;
@@ -39,12 +40,12 @@ impl Service<RoutedCall> for Forward {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, RoutedCall { call, route, .. }: RoutedCall) -> Self::Future {
-        Box::pin(forward(call, route))
+    fn call(&mut self, RoutedCall { call, route, kind }: RoutedCall) -> Self::Future {
+        Box::pin(forward(call, route, kind))
     }
 }
 
-async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, GatewayError> {
+async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<AnswerBody>, GatewayError> {
     let Call {
         mut request,
         family,
@@ -54,27 +55,23 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
     strip_hop_by_hop(request.headers_mut());
     // Answered by our own server when the body is first asked for.
     request.headers_mut().remove(EXPECT);
-    let protocol = match family {
-        // gRPC needs HTTP/2; every server speaks HTTP/1.1.
-        Family::Grpc => Protocol::Http2,
-        Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
-    };
-    let revision = route.revision();
-    let endpoints = revision.endpoints(family);
-    for (name, value) in &revision.headers {
-        request.headers_mut().insert(name, value.clone());
-    }
+    let protocol = protocol(family);
     let mut again = SendAgain::new(&request);
+    let chosen = route.revision(request.headers(), family, Instant::now());
+    let mut revision = chosen.ok_or_else(|| no_endpoint(&route))?;
+    revision.metrics.requests.inc();
+    let mut capture = mirror(&mut request, family, &route, kind);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
         let now = Instant::now();
-        let Some(endpoint) = choose(endpoints, &tried, now) else {
-            let model = route.model.clone();
-            return Err(GatewayError::NoEndpoint { model });
-        };
+        let endpoints = revision.endpoints.of(family);
+        let endpoint = choose(endpoints, &tried, now).ok_or_else(|| no_endpoint(&route))?;
+        for (name, value) in &revision.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
         let mut attempt = Attempt::new(endpoint, &ledger, now);
-        let SendError { error, unsent } = match endpoint.upstream.send(protocol, request).await {
-            Ok(response) => return Ok(attempt.answered(response)),
+        let SendError { error, unsent } = match endpoint.used().upstream.send(protocol, request).await {
+            Ok(response) => return Ok(Captured::new(attempt.answered(response), capture.take())),
             Err(failure) => failure,
         };
         if let Some(fault) = ledger.body_fault() {
@@ -86,7 +83,19 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
         let others_left = tried.len() < endpoints.len().min(MAX_ATTEMPTS);
         request = match unsent {
             Some(unsent) if others_left => unsent,
-            _ => match again.take(&error, &ledger) {
+            Some(mut unsent) => {
+                let Some(fallback) = route.fall_back(revision, family, now) else {
+                    return Err(failure(&route, error));
+                };
+                for (name, _) in &revision.headers {
+                    unsent.headers_mut().remove(name);
+                }
+                revision = fallback;
+                revision.metrics.requests.inc();
+                tried.clear();
+                unsent
+            }
+            None => match again.take(&error, &ledger) {
                 // A stale connection says nothing about the endpoint: it may be chosen again.
                 Some(request) => {
                     tried.pop();
@@ -95,8 +104,30 @@ async fn forward(call: Call, route: Arc<Route>) -> Result<Response<AnswerBody>, 
                 None => return Err(failure(&route, error)),
             },
         };
-        endpoint.metrics.retries.inc();
+        endpoint.used().metrics.retries.inc();
     }
+}
+
+/// What an endpoint is spoken to in. gRPC needs HTTP/2; every server speaks HTTP/1.1.
+pub(crate) fn protocol(family: Family) -> Protocol {
+    match family {
+        Family::Grpc => Protocol::Http2,
+        Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
+    }
+}
+
+/// Begins a copy of an inference request, if its route has a mirror. Streams may go on for hours and are not copied.
+fn mirror(request: &mut Request<RequestBody>, family: Family, route: &Route, kind: Kind) -> Option<Capture> {
+    let mirror = route.mirror.as_ref().filter(|_| kind == Kind::Infer)?;
+    let expected = request.body().size_hint().lower();
+    let (tee, capture) = mirror.begin(family, route.spec.timeout, expected, || request.clone_parts())?;
+    request.body_mut().tee(tee);
+    capture
+}
+
+fn no_endpoint(route: &Route) -> GatewayError {
+    let model = route.model.clone();
+    GatewayError::NoEndpoint { model }
 }
 
 fn failure(route: &Route, source: UpstreamError) -> GatewayError {
@@ -172,10 +203,13 @@ impl<'a> Attempt<'a> {
         took
     }
 
-    fn answered(&mut self, mut response: Response<UpstreamBody<RequestBody>>) -> Response<AnswerBody> {
+    fn answered(
+        &mut self,
+        mut response: Response<UpstreamBody<RequestBody>>,
+    ) -> Response<Guarded<UpstreamBody<RequestBody>, Pending>> {
         let took = self.end();
         self.endpoint.answered(took, self.began + took);
-        let metrics = &self.endpoint.metrics;
+        let metrics = &self.endpoint.used().metrics;
         metrics.answered.inc();
         metrics.duration.observe(took.as_secs_f64());
         strip_hop_by_hop(response.headers_mut());
@@ -185,7 +219,7 @@ impl<'a> Attempt<'a> {
 
     fn failed(&mut self, error: &UpstreamError) {
         self.end();
-        let metrics = &self.endpoint.metrics;
+        let metrics = &self.endpoint.used().metrics;
         match error {
             UpstreamError::Connect { .. }
             | UpstreamError::ConnectTimeout { .. }
@@ -207,7 +241,7 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.end();
-            self.endpoint.metrics.given_up.inc();
+            self.endpoint.used().metrics.given_up.inc();
         }
     }
 }

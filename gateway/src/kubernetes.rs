@@ -1,12 +1,11 @@
 //! Routes from Kubernetes: KServe's InferenceServices say which models there are, EndpointSlices where they are served.
 //!
 //! A [`reflector`] follows each collection and tells its changes; the one writer keeps them in the [`catalog`], which
-//! [`build`]s what they touch, and replaces the routes. What cannot be honoured is a [`condition`]. While the API server
-//! is away, what it told last goes on serving.
+//! [`build`]s what they touch, and replaces the routes that were discovered. What cannot be honoured is a
+//! [`Condition`](crate::config::Condition). While the API server is away, what it told last goes on serving.
 
 mod build;
 mod catalog;
-mod condition;
 mod endpoint_slice;
 mod inference_service;
 mod object;
@@ -31,7 +30,6 @@ use crate::config::RouteSpec;
 use crate::metrics::DiscoveryMetrics;
 use crate::snapshot::Routes;
 use catalog::{Catalog, View};
-use condition::{Conditions, Told};
 use endpoint_slice::EndpointSlice;
 use inference_service::InferenceService;
 use object::Kind;
@@ -81,33 +79,28 @@ struct Collection {
 struct Shown {
     collections: ArcSwap<Vec<Collection>>,
     services: ArcSwap<Vec<Arc<build::Built>>>,
-    conditions: ArcSwap<Conditions>,
 }
 
-/// The only writer of the routes while it runs.
+/// The writer of the routes that are discovered.
 pub(crate) struct Discovery {
     routes: Arc<Routes>,
-    /// Routes of the configuration.
-    fixed: Vec<Arc<RouteSpec>>,
     catalog: Catalog,
     collections: Vec<Collection>,
     events: mpsc::Receiver<Event>,
     reflectors: JoinSet<()>,
     metrics: DiscoveryMetrics,
-    told: Told,
     shown: Arc<Shown>,
     /// Held until everything has been listed once.
     waiting: Option<ReadinessToken>,
 }
 
 impl Discovery {
-    /// Begins to follow the API server. `fixed` are the routes of the configuration, which win.
+    /// Begins to follow the API server.
     ///
     /// # Errors
     /// There is no usable kubeconfig, or no service account of a pod.
     pub(crate) async fn start(
         kubernetes: &Kubernetes,
-        fixed: Vec<Arc<RouteSpec>>,
         routes: Arc<Routes>,
         admin: &Admin,
         waiting: ReadinessToken,
@@ -145,10 +138,8 @@ impl Discovery {
         let shown = Arc::<Shown>::default();
         page::add(admin, Arc::clone(&shown));
         Ok(Self {
-            told: Told::new(&metrics.conditions),
             catalog: Catalog::new(kubernetes.defaults.clone()),
             routes,
-            fixed,
             collections,
             events,
             reflectors,
@@ -227,13 +218,10 @@ impl Discovery {
             routes,
             services,
             conditions,
-        } = self.catalog.view(&self.fixed);
-        self.routes.replace(routes);
+        } = self.catalog.view();
+        self.routes.discover(routes, conditions);
         self.metrics.services.set(services.len() as i64);
-        let conditions = Arc::new(conditions);
-        self.told.update(Arc::clone(&conditions));
         self.shown.services.store(Arc::new(services));
-        self.shown.conditions.store(conditions);
         if self.waiting.take().is_some() {
             tracing::info!("discovery knows everything once");
         }

@@ -1,16 +1,26 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+mod discovery;
+mod lease;
+mod mirror;
+
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::StatusCode;
 use plumbline_inference_protocol::GrpcCode;
 use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
-use prometheus::{Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::access::AccessMetrics;
 use crate::call::Family;
+use crate::config::{Condition, Reason};
+pub(crate) use discovery::DiscoveryMetrics;
+use lease::{Lease, Subject, Users};
+pub(crate) use mirror::MirrorMetrics;
+use mirror::MirrorSeries;
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
 const OVERHEAD_SECONDS: [f64; 14] = [
@@ -23,9 +33,24 @@ const STATUSES: [u16; 19] = [
     200, 201, 204, 400, 401, 403, 404, 405, 408, 413, 414, 422, 429, 431, 500, 501, 502, 503, 504,
 ];
 
-/// Every series of the gateway.
+/// What an attempt at an endpoint comes to.
+const OUTCOMES: [&str; 5] = ["answered", "connect_failed", "closed", "invalid", "given_up"];
+
+/// Every series of the gateway. Cloned freely.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct Metrics(Arc<Series>);
+
+impl Deref for Metrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Series {
+    users: Users,
     requests: IntCounterVec,
     duration: HistogramVec,
     overhead: HistogramVec,
@@ -35,8 +60,17 @@ pub(crate) struct Metrics {
     pub(crate) shed_max_in_flight: IntCounter,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
+    /// `plumbline_gateway_route_conditions`, in the order of [`Reason::ALL`].
+    conditions: [IntGauge; Reason::ALL.len()],
     /// What Kubernetes told.
     pub(crate) discovery: DiscoveryMetrics,
+    /// `plumbline_gateway_config_reloads_total{outcome="replaced"}`.
+    pub(crate) config_replaced: IntCounter,
+    /// `plumbline_gateway_config_reloads_total{outcome="refused"}`.
+    pub(crate) config_refused: IntCounter,
+    revision_requests: IntCounterVec,
+    fallbacks: IntCounterVec,
+    mirror: MirrorSeries,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_pending: IntGaugeVec,
@@ -45,8 +79,7 @@ pub(crate) struct Metrics {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
-    /// How many hold the handles of an endpoint: one that leaves and comes back may be there twice for a while.
-    endpoints: Arc<Mutex<HashMap<Box<str>, usize>>>,
+    pub(crate) access: AccessMetrics,
 }
 
 impl Metrics {
@@ -57,7 +90,18 @@ impl Metrics {
             "Requests refused without being tried, by reason.",
             &["reason"],
         );
-        Self {
+        let reloads = registry.counter_vec(
+            "plumbline_gateway_config_reloads_total",
+            "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
+            &["outcome"],
+        );
+        let conditions = registry.int_gauge_vec(
+            "plumbline_gateway_route_conditions",
+            "What could not be honoured of the configuration or of Kubernetes, by reason; the admin page `/routes` tells of each.",
+            &["reason"],
+        );
+        Self(Arc::new(Series {
+            users: Users::default(),
             requests: registry.counter_vec(
                 "plumbline_gateway_requests_total",
                 "Requests ended, by the HTTP status or gRPC code that the client saw; `aborted` when it left before the end. The model is `unknown` for models without a route and empty for requests that name none.",
@@ -81,25 +125,21 @@ impl Metrics {
             ),
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
-            discovery: DiscoveryMetrics {
-                staleness: registry.gauge(
-                    "plumbline_gateway_discovery_staleness_seconds",
-                    "Time since Kubernetes could be followed last; 0 while it is, and where nothing is discovered.",
-                ),
-                up: registry.int_gauge(
-                    "plumbline_gateway_discovery_up",
-                    "1 while every collection of Kubernetes is followed.",
-                ),
-                services: registry.int_gauge(
-                    "plumbline_gateway_discovery_services",
-                    "InferenceServices found, with a route or without.",
-                ),
-                conditions: registry.int_gauge_vec(
-                    "plumbline_gateway_conditions",
-                    "Objects that cannot be honoured in full, by reason; `/discovery` on the admin port names them.",
-                    &["reason"],
-                ),
-            },
+            conditions: Reason::ALL.map(|reason| conditions.with_label_values(&[reason.label()])),
+            discovery: DiscoveryMetrics::declare(registry),
+            config_replaced: reloads.with_label_values(&["replaced"]),
+            config_refused: reloads.with_label_values(&["refused"]),
+            revision_requests: registry.counter_vec(
+                "plumbline_gateway_revision_requests_total",
+                "Requests by the revision that they were given to.",
+                &["model", "revision"],
+            ),
+            fallbacks: registry.counter_vec(
+                "plumbline_gateway_fallbacks_total",
+                "Requests that the fallback revision got because theirs had no endpoint to use.",
+                &["model"],
+            ),
+            mirror: MirrorSeries::declare(registry),
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
                 "Attempts at an endpoint, by outcome: answered, connect_failed, closed, invalid, given_up.",
@@ -142,13 +182,22 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
-            endpoints: Arc::default(),
+            access: AccessMetrics::declare(registry),
+        }))
+    }
+
+    /// Shows how many conditions there are of each reason.
+    pub(crate) fn show_conditions(&self, conditions: &[Condition]) {
+        for (reason, gauge) in Reason::ALL.iter().zip(&self.conditions) {
+            let count = conditions.iter().filter(|condition| condition.reason == *reason);
+            gauge.set(count.count() as i64);
         }
     }
 
     /// The handles of a model; `unknown` and the empty name stand for requests without a route.
     pub(crate) fn model(&self, model: &str) -> Arc<ModelMetrics> {
         Arc::new(ModelMetrics {
+            _lease: Lease::new(self, Subject::Model(model.into())),
             model: model.into(),
             overhead: self.overhead.with_label_values(&[model]),
             by_family: Family::ALL.map(|_| FamilyMetrics::default()),
@@ -157,16 +206,37 @@ impl Metrics {
         })
     }
 
-    /// The handles of an endpoint, until [`Self::forget_endpoint`].
+    /// The handles of a model's revision.
+    pub(crate) fn revision(&self, model: &str, revision: &str) -> RevisionMetrics {
+        RevisionMetrics {
+            _lease: Lease::new(self, Subject::Revision(model.into(), revision.into())),
+            requests: self.revision_requests.with_label_values(&[model, revision]),
+        }
+    }
+
+    /// The requests of a model that the fallback got.
+    pub(crate) fn fallbacks(&self, model: &str) -> IntCounter {
+        self.fallbacks.with_label_values(&[model])
+    }
+
+    /// The handles of a model's mirror.
+    pub(crate) fn mirror(&self, model: &str) -> MirrorMetrics {
+        let lease = Lease::new(self, Subject::Model(model.into()));
+        MirrorMetrics::new(&self.mirror, model, lease)
+    }
+
+    /// The handles of an endpoint.
     pub(crate) fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
-        *self.endpoints().entry(endpoint.into()).or_default() += 1;
-        let outcome = |outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]);
+        let lease = Lease::new(self, Subject::Endpoint(endpoint.into()));
+        let [answered, connect_failed, closed, invalid, given_up] =
+            OUTCOMES.map(|outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]));
         EndpointMetrics {
-            answered: outcome("answered"),
-            connect_failed: outcome("connect_failed"),
-            closed: outcome("closed"),
-            invalid: outcome("invalid"),
-            given_up: outcome("given_up"),
+            _lease: lease,
+            answered,
+            connect_failed,
+            closed,
+            invalid,
+            given_up,
             duration: self.upstream_duration.with_label_values(&[endpoint]),
             pending: self.upstream_pending.with_label_values(&[endpoint]),
             retries: self.upstream_retries.with_label_values(&[endpoint]),
@@ -179,54 +249,6 @@ impl Metrics {
         }
     }
 }
-
-/// The series of discovery.
-#[derive(Clone, Debug)]
-pub(crate) struct DiscoveryMetrics {
-    pub(crate) staleness: Gauge,
-    pub(crate) up: IntGauge,
-    pub(crate) services: IntGauge,
-    pub(crate) conditions: IntGaugeVec,
-}
-
-impl Metrics {
-    /// Gives an endpoint's handles back. Its series end with the last of them.
-    pub(crate) fn forget_endpoint(&self, endpoint: &str) {
-        let mut endpoints = self.endpoints();
-        let Some(count) = endpoints.get_mut(endpoint) else {
-            return;
-        };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        endpoints.remove(endpoint);
-        // Those without a value have no series to remove.
-        for outcome in OUTCOMES {
-            let _none = self.upstream_requests.remove_label_values(&[endpoint, outcome]);
-        }
-        for counter in [
-            &self.upstream_retries,
-            &self.connections_opened,
-            &self.connections_failed,
-        ] {
-            let _none = counter.remove_label_values(&[endpoint]);
-        }
-        for gauge in [&self.upstream_pending, &self.connections] {
-            let _none = gauge.remove_label_values(&[endpoint]);
-        }
-        for histogram in [&self.upstream_duration, &self.connect_duration] {
-            let _none = histogram.remove_label_values(&[endpoint]);
-        }
-    }
-
-    fn endpoints(&self) -> MutexGuard<'_, HashMap<Box<str>, usize>> {
-        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How an attempt at an endpoint ends.
-const OUTCOMES: [&str; 5] = ["answered", "connect_failed", "closed", "invalid", "given_up"];
 
 /// What a client saw at the end of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +263,7 @@ pub(crate) enum Ending {
 /// see one protocol and two or three codes, and a series that nobody will ever move is a cost in every scrape.
 #[derive(Debug)]
 pub(crate) struct ModelMetrics {
+    _lease: Lease,
     pub(crate) model: Box<str>,
     pub(crate) overhead: Histogram,
     by_family: [FamilyMetrics; Family::ALL.len()],
@@ -295,9 +318,17 @@ enum Code {
     Text(&'static str),
 }
 
+/// The series of one revision.
+#[derive(Debug)]
+pub(crate) struct RevisionMetrics {
+    _lease: Lease,
+    pub(crate) requests: IntCounter,
+}
+
 /// The series of one endpoint.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct EndpointMetrics {
+    _lease: Lease,
     pub(crate) answered: IntCounter,
     pub(crate) connect_failed: IntCounter,
     pub(crate) closed: IntCounter,
@@ -350,24 +381,11 @@ mod tests {
     }
 
     #[test]
-    fn the_series_of_an_endpoint_end_with_the_last_who_holds_them() {
-        let registry = Registry::default();
-        let metrics = Metrics::declare(&registry);
-        let url = "http://127.0.0.1:1";
-        let (first, _second) = (metrics.endpoint(url), metrics.endpoint(url));
-        first.duration.observe(0.1);
-        metrics.forget_endpoint(url);
-        assert!(rendered(&registry).contains(url));
-        metrics.forget_endpoint(url);
-        assert!(!rendered(&registry).contains(url));
-    }
-
-    #[test]
     fn every_outcome_of_an_endpoint_is_visible_from_the_start() {
         let registry = Registry::default();
-        Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
+        let _kept = Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
         let text = rendered(&registry);
-        for outcome in OUTCOMES {
+        for outcome in ["answered", "connect_failed", "closed", "invalid", "given_up"] {
             let series = format!(
                 "plumbline_gateway_upstream_requests_total{{endpoint=\"http://127.0.0.1:1\",outcome=\"{outcome}\"}} 0"
             );

@@ -1,25 +1,39 @@
 //! Which model goes where: immutable, replaced whole, read once by each request.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod build;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use plumbline_service::upstream::{Options, Target};
+use http::Request;
+use plumbline_service::upstream::Options;
 
-use crate::config::{RevisionSpec, RouteSpec};
-use crate::endpoint::{Endpoint, Means};
+use crate::config::{Condition, RouteSpec};
+use crate::endpoint::Means;
+use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::route::{Revision, Route, Split};
+use crate::route::Route;
+use build::Build;
 
 /// All routes at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     routes: HashMap<Box<str>, Arc<Route>>,
+    hosts: HashMap<Box<str>, Arc<Route>>,
 }
 
 impl Snapshot {
     pub(crate) fn route(&self, model: &str) -> Option<&Arc<Route>> {
         self.routes.get(model)
+    }
+
+    /// The route whose host a request is for.
+    pub(crate) fn by_host<B>(&self, request: &Request<B>) -> Option<&Arc<Route>> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        self.hosts.get(Host::of(request)?.as_str())
     }
 
     /// All routes, by the model's name.
@@ -30,24 +44,35 @@ impl Snapshot {
     }
 }
 
-/// The endpoints of routes.
-fn endpoints<'a>(routes: impl Iterator<Item = &'a Route>) -> HashMap<&'a Target, &'a Arc<Endpoint>> {
-    routes
-        .flat_map(|route| route.revisions.iter())
-        .flat_map(|revision| revision.endpoints.iter().chain(&revision.grpc_endpoints))
-        .map(|endpoint| (endpoint.target(), endpoint))
-        .collect()
-}
+/// Conditions that are logged one by one when routes are replaced; the admin page has all.
+const LOGGED_CONDITIONS: usize = 20;
 
-/// The current snapshot and its one writer. Requests load, [`Routes::replace`] builds the next one beside it.
+/// The current snapshot and its writers. Requests load; a writer builds the next one beside it.
 #[derive(Debug)]
 pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
+    conditions: ArcSwap<Vec<Condition>>,
+    /// One writer at a time: a snapshot is built from the one that it replaces.
+    sources: Mutex<Sources>,
     means: Arc<Means>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
     pub(crate) server: Arc<ModelMetrics>,
+}
+
+/// What each writer wants. A model or a host that two want is the configuration's.
+#[derive(Debug, Default)]
+struct Sources {
+    configured: Wanted,
+    discovered: Wanted,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    specs: Vec<Arc<RouteSpec>>,
+    /// What the writer itself could not honour.
+    conditions: Vec<Condition>,
 }
 
 impl Routes {
@@ -56,6 +81,8 @@ impl Routes {
         let (unknown, server) = (metrics.model("unknown"), metrics.model(""));
         Self {
             current: ArcSwap::default(),
+            conditions: ArcSwap::default(),
+            sources: Mutex::default(),
             means: Arc::new(Means { metrics, options }),
             unknown,
             server,
@@ -70,110 +97,77 @@ impl Routes {
         self.current.load()
     }
 
-    /// Replaces every route at once. An endpoint that was there before keeps its connections, latency and health;
-    /// requests that hold the old snapshot finish with it.
-    ///
-    /// One writer at a time: a snapshot is built from the one that it replaces.
-    pub(crate) fn replace(&self, specs: Vec<Arc<RouteSpec>>) {
-        let old = self.current.load_full();
-        // One route of 5,000 that changes must not cost 5,000: those that are as they were are taken over.
-        let (mut all, mut new) = (None, HashMap::new());
-        let route = |spec: Arc<RouteSpec>| match old.route(&spec.model) {
-            Some(route) if Arc::ptr_eq(&route.spec, &spec) || route.spec == spec => Arc::clone(route),
-            known => {
-                // Mostly a route's endpoints were its own before; only otherwise all are gone through.
-                let own = known.map_or_else(HashMap::new, |route| endpoints([&**route].into_iter()));
-                let endpoint = |target: &Target| {
-                    let mut elsewhere = || {
-                        let all =
-                            all.get_or_insert_with(|| endpoints(old.routes.values().map(|route| &**route)));
-                        all.get(target).map(|endpoint| Arc::clone(endpoint))
-                    };
-                    let existing = own.get(target).map(|endpoint| Arc::clone(endpoint));
-                    existing.or_else(&mut elsewhere).unwrap_or_else(|| {
-                        let make = || Arc::new(Endpoint::new(target.clone(), Arc::clone(&self.means)));
-                        Arc::clone(new.entry(target.clone()).or_insert_with(make))
-                    })
-                };
-                Arc::new(self.route(spec, known, endpoint))
-            }
-        };
-        let routes: HashMap<_, _> = specs
-            .into_iter()
-            .map(route)
-            .map(|route| (route.model.clone(), route))
-            .collect();
-        self.metrics().routes.set(routes.len() as i64);
-        tracing::debug!(routes = routes.len(), "routes replaced");
-        self.current.store(Arc::new(Snapshot { routes }));
+    /// What of the current routes, or of those that should have replaced them, could not be honoured.
+    pub(crate) fn conditions(&self) -> Arc<Vec<Condition>> {
+        self.conditions.load_full()
     }
 
-    fn route(
-        &self,
-        spec: Arc<RouteSpec>,
-        known: Option<&Arc<Route>>,
-        mut endpoint: impl FnMut(&Target) -> Arc<Endpoint>,
-    ) -> Route {
-        let mut revision = |spec: &RevisionSpec| Revision {
-            name: spec.name.as_str().into(),
-            weight: spec.weight,
-            endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
-            grpc_endpoints: spec.grpc_endpoints.iter().map(&mut endpoint).collect(),
-            headers: spec.headers.as_slice().into(),
-        };
-        Route {
-            model: spec.model.as_str().into(),
-            revisions: spec.revisions.iter().map(&mut revision).collect(),
-            split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
-            timeout: spec.timeout,
-            max_body: spec.max_body.0,
-            metrics: match known {
-                Some(known) => Arc::clone(&known.metrics),
-                None => self.metrics().model(&spec.model),
-            },
-            spec,
-        }
+    /// Replaces the routes of the configuration at once. A route that is as it was stays; an endpoint that was there
+    /// before keeps its connections, latency and health; requests that hold the old snapshot finish with it, then it is
+    /// freed.
+    ///
+    /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
+    /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
+    pub(crate) fn configure(&self, specs: &[RouteSpec], conditions: Vec<Condition>) {
+        self.write(|sources, old| {
+            let spec = |spec: &RouteSpec| match old.route(&spec.model) {
+                Some(route) if *route.spec == *spec => Arc::clone(&route.spec),
+                _ => Arc::new(spec.clone()),
+            };
+            let specs = specs.iter().map(spec).collect();
+            sources.configured = Wanted { specs, conditions };
+        });
     }
+
+    /// Keeps the routes of the configuration, since those that should replace them cannot be used; whoever read them
+    /// logs why.
+    pub(crate) fn keep_configured(&self, conditions: Vec<Condition>) {
+        self.write(|sources, _| sources.configured.conditions = conditions);
+    }
+
+    /// Replaces the routes that were discovered, as [`Self::configure`] does those of the configuration. A route stays
+    /// whose spec is the very one that it was built from.
+    pub(crate) fn discover(&self, specs: Vec<Arc<RouteSpec>>, conditions: Vec<Condition>) {
+        self.write(|sources, _| sources.discovered = Wanted { specs, conditions });
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Sources, &Snapshot)) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
+        let old = self.current.load_full();
+        change(&mut sources, &old);
+        let Sources {
+            configured,
+            discovered,
+        } = &*sources;
+        let specs = configured.specs.iter().chain(&discovered.specs);
+        let (snapshot, found) = Build::new(&old, &self.means).snapshot(specs);
+        let routes = snapshot.routes.len();
+        self.current.store(Arc::new(snapshot));
+        tracing::debug!(routes, took = ?began.elapsed(), "routes replaced");
+        self.metrics().routes.set(routes as i64);
+        let told = configured.conditions.iter().chain(&discovered.conditions);
+        self.tell(told.cloned().chain(found).collect());
+    }
+
+    /// Logs what began and what ended, and shows the rest.
+    fn tell(&self, conditions: Vec<Condition>) {
+        let before = self.conditions.swap(Arc::new(conditions));
+        let now = self.conditions.load();
+        let (old, new) = (set(&before), set(&now));
+        for condition in new.difference(&old).take(LOGGED_CONDITIONS) {
+            tracing::warn!(reason = condition.reason.label(), %condition, "not honoured");
+        }
+        for condition in old.difference(&new).take(LOGGED_CONDITIONS) {
+            tracing::info!(reason = condition.reason.label(), %condition, "no longer a problem");
+        }
+        self.metrics().show_conditions(&now);
+    }
+}
+
+fn set(conditions: &[Condition]) -> HashSet<&Condition> {
+    conditions.iter().collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use plumbline_service::config::ParseSetting as _;
-    use plumbline_service::metrics::Metrics as Registry;
-
-    use super::*;
-
-    fn spec(model: &str, urls: &[&str]) -> Arc<RouteSpec> {
-        let target = |url: &&str| Target::parse_setting(url).expect("an endpoint");
-        Arc::new(RouteSpec::new(model, urls.iter().map(target).collect()))
-    }
-
-    fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
-        &snapshot.route(model).expect("routed").revisions[0].endpoints
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_keeps_its_state_when_routes_change() {
-        let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-        assert!(routes.load().route("churn").is_none());
-        routes.replace(vec![
-            spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
-            spec("iris", &["http://127.0.0.1:2"]),
-        ]);
-        let old = routes.load();
-        let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
-        assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
-        let pending = churn[1].begin();
-        routes.replace(vec![spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
-        let new = routes.load();
-        assert_eq!(endpoints(&new, "churn")[0].pending(), 1);
-        assert!(new.route("iris").is_none());
-        assert_eq!(
-            old.sorted().len(),
-            2,
-            "a request that holds the old snapshot finishes with it"
-        );
-        drop(pending);
-        assert_eq!(endpoints(&new, "churn")[0].pending(), 0);
-    }
-}
+mod tests;

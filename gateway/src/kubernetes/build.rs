@@ -7,11 +7,10 @@ use http::header::{HeaderName, HeaderValue};
 use plumbline_service::config::ParseSetting as _;
 use plumbline_service::upstream::Target;
 
-use super::condition::Reason;
 use super::endpoint_slice::{EndpointSlice, Ports};
 use super::inference_service::{InferenceService, Mode, Traffic};
 use super::object::Key;
-use crate::config::{RevisionSpec, RouteSpec};
+use crate::config::{Condition, Reason, RevisionSpec, RouteSpec};
 
 /// Knative's activator, which stands before a revision without pods, asks for these.
 const REVISION: HeaderName = HeaderName::from_static("knative-serving-revision");
@@ -29,12 +28,11 @@ pub(super) struct Built {
     pub(super) key: Key,
     pub(super) created: Box<str>,
     pub(super) mode: Option<Mode>,
-    pub(super) hosts: Vec<Box<str>>,
     /// Nothing when it cannot be routed to.
     pub(super) route: Option<Arc<RouteSpec>>,
     /// Services whose slices were looked for: a change of one of them asks for a new build.
     pub(super) services: Vec<Key>,
-    pub(super) conditions: Vec<(Reason, String)>,
+    pub(super) conditions: Vec<Condition>,
 }
 
 /// Builds the route of `service`. `defaults` has the limits of a route that sets none.
@@ -61,6 +59,8 @@ pub(super) fn build(
     let route = (!revisions.is_empty()).then(|| {
         Arc::new(RouteSpec {
             model: model.to_owned(),
+            object: Some(key.to_string()),
+            hosts: service.hosts.iter().map(ToString::to_string).collect(),
             revisions,
             timeout: service.timeout.unwrap_or(defaults.timeout),
             ..defaults.clone()
@@ -76,7 +76,6 @@ pub(super) fn build(
         key: key.clone(),
         created: service.created.clone(),
         mode,
-        hosts: service.hosts.clone(),
         route,
         services: builder.services,
         conditions: builder.conditions,
@@ -89,10 +88,17 @@ pub(super) fn unreadable(key: &Key, problem: &str) -> Built {
         key: key.clone(),
         created: Box::default(),
         mode: None,
-        hosts: Vec::new(),
         route: None,
         services: Vec::new(),
-        conditions: vec![(Reason::Malformed, problem.to_owned())],
+        conditions: vec![condition(key, Reason::Malformed, problem)],
+    }
+}
+
+/// Something about an object.
+pub(super) fn condition(object: &Key, reason: Reason, problem: impl Into<String>) -> Condition {
+    Condition {
+        object: Some(object.to_string()),
+        ..Condition::general(reason, problem.into())
     }
 }
 
@@ -101,14 +107,14 @@ struct Builder<'a, S> {
     service: &'a InferenceService,
     slices: &'a S,
     services: Vec<Key>,
-    conditions: Vec<(Reason, String)>,
+    conditions: Vec<Condition>,
 }
 
 impl<S: Slices> Builder<'_, S> {
     fn problem(&mut self, reason: Reason, message: impl Into<String>) {
         // Of two problems of a kind the first is told: an object and a reason are one condition.
-        if self.conditions.iter().all(|(told, _)| *told != reason) {
-            self.conditions.push((reason, message.into()));
+        if self.conditions.iter().all(|told| told.reason != reason) {
+            self.conditions.push(condition(self.key, reason, message));
         }
     }
 

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::build::{Built, Slices, build, unreadable};
-use super::condition::{Conditions, Reason};
+use super::build::{Built, Slices, build, condition, unreadable};
 use super::endpoint_slice::EndpointSlice;
 use super::inference_service::InferenceService;
 use super::object::{Key, Object};
 use super::reflector::Change;
-use crate::config::{RESERVED, RouteSpec};
+use crate::config::{Condition, Reason, RouteSpec};
 
 /// An object and when it was written.
 #[derive(Debug)]
@@ -120,7 +119,7 @@ pub(super) struct Catalog {
 pub(super) struct View {
     pub(super) routes: Vec<Arc<RouteSpec>>,
     pub(super) services: Vec<Arc<Built>>,
-    pub(super) conditions: Conditions,
+    pub(super) conditions: Vec<Condition>,
 }
 
 impl Catalog {
@@ -245,74 +244,32 @@ impl Catalog {
         self.touched || !self.dirty.is_empty()
     }
 
-    /// Builds what has changed. `fixed` has the routes of the configuration, which come first.
-    pub(super) fn view(&mut self, fixed: &[Arc<RouteSpec>]) -> View {
+    /// Builds what has changed. Of two objects that want the same, the older one's route comes first.
+    pub(super) fn view(&mut self) -> View {
         for key in std::mem::take(&mut self.dirty) {
             self.rebuild(key);
         }
         self.touched = false;
-        let mut conditions = Conditions::new();
-        for (key, built) in &self.built {
-            for (reason, message) in &built.conditions {
-                conditions.insert((key.clone(), *reason), message.clone());
-            }
-        }
+        let built = || self.built.values();
+        let mut conditions: Vec<Condition> = built().flat_map(|built| &built.conditions).cloned().collect();
         for (service, slices) in &self.slices.by_service {
             for (name, slice) in slices {
                 if let Err(problem) = &slice.content {
                     let key = Key::new(&service.namespace, name);
-                    conditions.insert((key, Reason::Malformed), problem.clone());
+                    conditions.push(condition(&key, Reason::Malformed, problem));
                 }
             }
         }
-        let routes = self.choose(fixed, &mut conditions);
+        let mut routed: Vec<_> = built()
+            .filter_map(|built| Some((&built.created, built.route.as_ref()?)))
+            .collect();
+        // Stable: those of one age stay in the order of their names.
+        routed.sort_by_key(|(created, _)| *created);
         View {
-            routes,
-            services: self.built.values().cloned().collect(),
+            routes: routed.into_iter().map(|(_, route)| Arc::clone(route)).collect(),
+            services: built().cloned().collect(),
             conditions,
         }
-    }
-
-    /// One route for each model: the configuration's, then the oldest object's.
-    fn choose(&self, fixed: &[Arc<RouteSpec>], conditions: &mut Conditions) -> Vec<Arc<RouteSpec>> {
-        let mut candidates: Vec<_> = self
-            .built
-            .iter()
-            .filter_map(|(key, built)| Some((&*built.created, key, built.route.as_ref()?)))
-            .collect();
-        candidates.sort_by_key(|(created, key, _)| (*created, *key));
-        let mut owners: HashMap<&str, Option<&Key>> = HashMap::with_capacity(fixed.len() + candidates.len());
-        owners.extend(fixed.iter().map(|route| (route.model.as_str(), None)));
-        let mut routes = fixed.to_vec();
-        for (_, key, route) in candidates {
-            if route.model == RESERVED || route.model.chars().any(char::is_control) {
-                let message = format!(
-                    "model `{}` has a name that cannot be routed",
-                    route.model.escape_default()
-                );
-                conditions.insert((key.clone(), Reason::ModelNameInvalid), message);
-                continue;
-            }
-            match owners.get(route.model.as_str()) {
-                None => {
-                    owners.insert(&route.model, Some(key));
-                    routes.push(Arc::clone(route));
-                }
-                Some(owner) => {
-                    let message = match owner {
-                        None => format!(
-                            "model `{}` has a route in the configuration, which wins",
-                            route.model
-                        ),
-                        Some(owner) => {
-                            format!("model `{}` belongs to `{owner}`, which is older", route.model)
-                        }
-                    };
-                    conditions.insert((key.clone(), Reason::ModelNameTaken), message);
-                }
-            }
-        }
-        routes
     }
 
     fn rebuild(&mut self, key: Key) {
@@ -334,9 +291,9 @@ impl Catalog {
         };
         if let Some(problem) = &service.problem {
             let problem = format!("{problem}; what it was before goes on serving");
-            built.conditions.push((Reason::Malformed, problem));
+            built.conditions.push(condition(&key, Reason::Malformed, problem));
         }
-        // A route that is the same is the same one: nothing is built of it again.
+        // A route that is the same is the same one: nothing is built of it again in the snapshot.
         if let (Some(new), Some(old)) = (&mut built.route, old.as_ref().and_then(|old| old.route.as_ref()))
             && new == old
         {

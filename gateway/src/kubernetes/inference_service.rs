@@ -50,7 +50,7 @@ pub(super) struct InferenceService {
     /// Knative's shares of revisions.
     pub(super) traffic: Vec<Traffic>,
     pub(super) latest_ready_revision: Option<Box<str>>,
-    /// The host names of its URLs.
+    /// The host names of its URL and of the component that requests go to.
     pub(super) hosts: Vec<Box<str>>,
 }
 
@@ -107,11 +107,8 @@ impl From<Wire> for InferenceService {
             None if entry.latest_ready_revision.is_some() => Ok(Mode::Knative),
             None => Ok(Mode::Standard),
         };
-        let predictor_url = match status.components.remove("predictor") {
-            Some(predictor) => predictor.url,
-            None => entry.url,
-        };
-        let mut hosts: Vec<Box<str>> = [status.url, predictor_url]
+        // Not the predictor's where there is a transformer, which asks it there.
+        let mut hosts: Vec<Box<str>> = [status.url, entry.url]
             .iter()
             .flatten()
             .filter_map(|url| Some(url.parse::<Uri>().ok()?.host()?.into()))

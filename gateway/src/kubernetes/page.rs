@@ -1,4 +1,4 @@
-//! `/discovery` on the admin port: what Kubernetes told, what became of it, and what could not be honoured.
+//! `/discovery` on the admin port: how Kubernetes is followed, and what became of each InferenceService.
 
 use std::sync::Arc;
 
@@ -28,16 +28,10 @@ fn page(shown: &Shown, now: Instant) -> Value {
             "name": built.key.name,
             "mode": built.mode.map(super::inference_service::Mode::name),
             "model": built.route.as_ref().map(|route| route.model.as_str()),
-            "hosts": built.hosts,
         })
-    });
-    let conditions = shown.conditions.load();
-    let conditions = conditions.iter().map(|((object, reason), message)| {
-        json!({"object": object.to_string(), "reason": reason.label(), "message": message})
     });
     json!({
         "collections": collections.collect::<Vec<_>>(),
-        "conditions": conditions.collect::<Vec<_>>(),
         "services": services.collect::<Vec<_>>(),
     })
 }

@@ -97,7 +97,7 @@ impl Discovering {
     }
 
     async fn until_condition(&self, object: &str, reason: &str) {
-        self.until("/discovery", |page| has_condition(page, object, reason))
+        self.until("/routes", |page| has_condition(page, object, reason))
             .await;
     }
 
@@ -238,6 +238,32 @@ async fn a_model_is_served_where_its_endpoint_slices_say() {
 }
 
 #[tokio::test]
+async fn the_hosts_of_its_urls_lead_to_a_model_but_not_the_predictors_behind_a_transformer() {
+    let predictor = FakePredictor::echo().await;
+    let server = serving("churn", &predictor).await;
+    let mut transformed = service("iris");
+    transformed["spec"]["transformer"] = json!({});
+    transformed["status"]["components"]["transformer"] =
+        json!({"url": "http://iris-transformer-models.example.com"});
+    server.apply(transformed);
+    apply_all(&server, slices("iris-transformer", &[&predictor]));
+    let gateway = Discovering::ready(&server).await;
+    for (host, expected) in [
+        ("churn-models.example.com", StatusCode::OK),
+        ("churn-predictor-models.example.com", StatusCode::OK),
+        ("iris-models.example.com", StatusCode::OK),
+        ("iris-transformer-models.example.com", StatusCode::OK),
+        ("iris-predictor-models.example.com", StatusCode::NOT_FOUND),
+    ] {
+        let mut request = infer("a-name-of-its-own");
+        request
+            .headers_mut()
+            .insert("host", host.parse().expect("a value"));
+        assert_eq!(gateway.send(request).await.status(), expected, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn it_is_ready_when_every_kind_has_been_listed_and_not_before() {
     let server = FakeApiServer::start().await;
     server.go_away().await;
@@ -295,7 +321,7 @@ async fn a_service_without_endpoints_keeps_its_route() {
     );
     assert_eq!(
         gateway
-            .metric(r#"plumbline_gateway_conditions{reason="no_service"}"#)
+            .metric(r#"plumbline_gateway_route_conditions{reason="no_service"}"#)
             .await,
         1.0
     );
@@ -304,7 +330,7 @@ async fn a_service_without_endpoints_keeps_its_route() {
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     assert_eq!(
         gateway
-            .metric(r#"plumbline_gateway_conditions{reason="no_service"}"#)
+            .metric(r#"plumbline_gateway_route_conditions{reason="no_service"}"#)
             .await,
         0.0
     );
@@ -420,7 +446,7 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     named["addressType"] = "FQDN".into();
     server.apply(named);
     let gateway = Discovering::ready(&server).await;
-    let page = gateway.admin("/discovery").await;
+    let page = gateway.admin("/routes").await;
     for (name, reason) in [
         ("malformed", "malformed"),
         ("mesh", "unsupported_mode"),
@@ -464,7 +490,7 @@ async fn the_configuration_wins_over_an_object() {
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     assert_eq!((of_file.received_so_far(), of_object.received_so_far()), (1, 0));
     assert!(has_condition(
-        &gateway.admin("/discovery").await,
+        &gateway.admin("/routes").await,
         "models/churn",
         "model_name_taken"
     ));
@@ -652,7 +678,7 @@ async fn a_list_comes_in_pages_and_a_burst_is_followed_to_its_end() {
         .await;
     gateway
         .until("/metrics", |page| {
-            page.contains(r#"plumbline_gateway_conditions{reason="no_service"} 0"#)
+            page.contains(r#"plumbline_gateway_route_conditions{reason="no_service"} 0"#)
         })
         .await;
     assert_eq!(gateway.infer("m0").await.status(), StatusCode::OK);

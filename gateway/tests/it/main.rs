@@ -1,5 +1,7 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
+mod access;
+mod certificates;
 mod kubernetes;
 mod limits;
 mod malformed;
@@ -7,4 +9,5 @@ mod observe;
 mod protocols;
 mod resilience;
 mod revisions;
+mod routes;
 mod support;

@@ -20,6 +20,8 @@ pub(crate) use plumbline_testkit::predictor::{Cut, FakePredictor, RefusingPort, 
 
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
+    /// Of the port under TLS, if there is one.
+    pub(crate) tls_address: Option<SocketAddr>,
     process: Process,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -45,10 +47,11 @@ impl TestGateway {
         change(&mut config);
         let process = Process::start(PART, &config.common, serde_json::Value::Null).expect("an admin port");
         let app = App::bind(config, &process).expect("a data port");
-        let address = app.address();
+        let (address, tls_address) = (app.address(), app.tls_address());
         let served = tokio::spawn(app.serve());
         Self {
             address,
+            tls_address,
             process,
             served,
         }
@@ -56,6 +59,14 @@ impl TestGateway {
 
     pub(crate) fn readiness(&self) -> &Readiness {
         self.process.readiness()
+    }
+
+    /// Waits until what the gateway needs for a start is there.
+    pub(crate) async fn ready(&self) {
+        let mut changes = self.readiness().watch();
+        while !self.readiness().is_ready() {
+            changes.changed().await.expect("the gateway is there");
+        }
     }
 
     pub(crate) fn shutdown(&self) -> Shutdown {
