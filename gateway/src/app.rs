@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use http::Request;
 use hyper::body::Incoming;
 use plumbline_service::upstream::Options;
-use plumbline_service::{Listener, Peer, Process, ServeOptions, Tls};
+use plumbline_service::{Listener, Peer, Process, ReadinessToken, ServeOptions, Tls};
 use tower::Service;
 
 use crate::access::Access;
 use crate::call::{Call, Client};
 use crate::config::Config;
+use crate::kubernetes::Discovery;
 use crate::layers::answer_server::Server;
 use crate::metrics::Metrics;
 use crate::page;
@@ -30,6 +31,8 @@ pub struct App {
     reload: Option<Reload>,
     config: Config,
     process: Process,
+    /// Not ready until Kubernetes has told everything once.
+    discovering: Option<ReadinessToken>,
 }
 
 impl App {
@@ -57,15 +60,18 @@ impl App {
             ..Options::default()
         };
         let routes = Arc::new(Routes::new(metrics, options));
-        routes.replace(&config.routes, Vec::new());
-        if config.routes.is_empty() {
+        routes.configure(&config.routes, Vec::new());
+        if config.routes.is_empty() && config.kubernetes.is_none() {
             tracing::warn!(
-                "no routes: every model is unknown; give --route or [[route]] in the --config file"
+                "no routes: every model is unknown; give --route, [[route]] in the --config file, or --kubernetes"
             );
         }
         page::add(process.admin(), Arc::clone(&routes));
         drop(loading);
+        let discovering = config.kubernetes.is_some();
+        let discovering = discovering.then(|| process.readiness().wait_for("first list of Kubernetes"));
         Ok(Self {
+            discovering,
             listener,
             tls_listener,
             reload: Reload::new(&config, &routes),
@@ -89,7 +95,8 @@ impl App {
     /// Serves until the process shuts down and requests in flight have ended.
     ///
     /// # Errors
-    /// The task that watches the configuration file has panicked.
+    /// Models are to be found in Kubernetes, and how to reach it is not known; a task that follows it or the
+    /// configuration file has panicked.
     pub async fn serve(self) -> anyhow::Result<()> {
         let Self {
             listener,
@@ -99,7 +106,16 @@ impl App {
             access,
             config,
             process,
+            discovering,
         } = self;
+        let discovery = match (&config.kubernetes, discovering) {
+            (Some(kubernetes), Some(waiting)) => {
+                let (routes, admin) = (Arc::clone(&routes), process.admin());
+                let discovery = Discovery::start(kubernetes, routes, admin, waiting).await?;
+                Some(tokio::spawn(discovery.run(process.shutdown().clone())))
+            }
+            _ => None,
+        };
         let stack = stack::build(&Parts {
             metrics: routes.metrics().clone(),
             server: Arc::new(Server {
@@ -135,6 +151,9 @@ impl App {
         }
         if let Some(reload) = reload {
             reload.await?;
+        }
+        if let Some(discovery) = discovery {
+            discovery.await?;
         }
         Ok(())
     }

@@ -15,8 +15,12 @@ use plumbline_service::{NamedCertificate, TLS_SETTINGS, TlsFiles};
 pub use access::AccessSpec;
 pub(crate) use access::{IssuerSpec, KeySource};
 pub(crate) use fields::Fields;
-pub(crate) use routes::check;
-pub use routes::{Condition, MatchSpec, MirrorSpec, MirrorTo, RevisionSpec, RouteSpec, Share, Sticky};
+pub use routes::{
+    Condition, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, Share, Sticky,
+};
+pub(crate) use routes::{check_route, expected_of_model};
+
+use crate::kubernetes::Kubernetes;
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
@@ -95,6 +99,26 @@ pub const SETTINGS: &[Setting] = &[
         "Time that an idle HTTP/1.1 connection to an endpoint is kept; below the endpoint's own.",
     )
     .default("4s"),
+    Setting::switch(
+        "kubernetes",
+        "Finds models in Kubernetes: InferenceServices and the EndpointSlices of their Services.",
+    ),
+    Setting::new(
+        "kubeconfig",
+        "FILE",
+        "How to reach the API server; without it, the pod's service account.",
+    )
+    .shared_variable("KUBECONFIG"),
+    Setting::repeated(
+        "kubernetes_namespace",
+        "NAMESPACE",
+        "A namespace to look in; all of them when none is given.",
+    ),
+    Setting::new(
+        "kubernetes_selector",
+        "LABELS",
+        "Labels that InferenceServices must have, as in kubectl --selector.",
+    ),
     Setting::new(
         "config_poll",
         "TIME",
@@ -115,6 +139,8 @@ pub struct Config {
     pub common: Common,
     /// Models and where they are served.
     pub routes: Vec<RouteSpec>,
+    /// Where in Kubernetes more routes are found, if they are.
+    pub kubernetes: Option<Kubernetes>,
     /// Where all of this comes from; nothing for a configuration that was made in the program.
     pub source: Option<Arc<Source>>,
     /// How often the file is looked at.
@@ -232,6 +258,7 @@ impl Config {
             tls: TlsFiles::read_with_named(reader, named),
             common: common.clone(),
             routes: routes::read(reader, request_timeout, max_body),
+            kubernetes: kubernetes(reader, request_timeout, max_body),
             source: Some(Arc::clone(reader.source())),
             config_poll,
             max_in_flight: reader.value("max_in_flight"),
@@ -252,6 +279,7 @@ impl Config {
             tls: None,
             common: Common::on_loopback(),
             routes,
+            kubernetes: None,
             source: None,
             config_poll: Duration::from_secs(1),
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
@@ -261,6 +289,45 @@ impl Config {
             trust_forwarded: false,
         }
     }
+}
+
+fn kubernetes(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Option<Kubernetes> {
+    let kubernetes = Kubernetes {
+        kubeconfig: reader.optional("kubeconfig"),
+        namespaces: reader.list("kubernetes_namespace"),
+        selector: reader.optional("kubernetes_selector"),
+        defaults: RouteSpec {
+            timeout,
+            max_body,
+            ..RouteSpec::new("", Vec::new())
+        },
+    };
+    let is_name = |name: &String| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !name.is_empty()
+            && name.len() <= 63
+            && name.bytes().all(is_inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    };
+    for name in kubernetes.namespaces.iter().filter(|name| !is_name(name)) {
+        reader.reject(
+            "kubernetes_namespace",
+            format!("`{name}` is not a namespace; expected at most 63 of a-z, 0-9 and -"),
+        );
+    }
+    let on = reader.switch("kubernetes");
+    reader.check(
+        "kubernetes_namespace",
+        on || kubernetes.namespaces.is_empty(),
+        "has no effect without `kubernetes`",
+    );
+    reader.check(
+        "kubernetes_selector",
+        on || kubernetes.selector.is_none(),
+        "has no effect without `kubernetes`",
+    );
+    on.then_some(kubernetes)
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 
 mod latency;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use plumbline_service::upstream::{Options, Target, Upstream};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::metrics::EndpointMetrics;
+use crate::call::Family;
+use crate::metrics::{EndpointMetrics, Metrics};
 use latency::PeakEwma;
 
 /// How long an endpoint is avoided after it could not be reached the first time; doubled each time, up to the maximum.
@@ -20,10 +21,14 @@ const AVOID: Duration = Duration::from_secs(1);
 const AVOID_AT_MOST: Duration = Duration::from_secs(16);
 
 /// One endpoint.
+///
+/// What is [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway,
+/// and each would cost some 10 kB and 40 lines of every scrape.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) upstream: Upstream<RequestBody>,
-    pub(crate) metrics: EndpointMetrics,
+    target: Target,
+    means: Arc<Means>,
+    used: OnceLock<Box<Used>>,
     pending: AtomicUsize,
     latency: PeakEwma,
     /// All times below are nanoseconds after this.
@@ -32,11 +37,26 @@ pub(crate) struct Endpoint {
     failures: AtomicU32,
 }
 
+/// What requests to an endpoint need.
+#[derive(Debug)]
+pub(crate) struct Used {
+    pub(crate) upstream: Upstream<RequestBody>,
+    pub(crate) metrics: EndpointMetrics,
+}
+
+/// What every endpoint is made with.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) metrics: Metrics,
+    pub(crate) options: Options,
+}
+
 impl Endpoint {
-    pub(crate) fn new(target: Target, options: Options, metrics: EndpointMetrics) -> Self {
+    pub(crate) fn new(target: Target, means: Arc<Means>) -> Self {
         Self {
-            upstream: Upstream::new(target, options),
-            metrics,
+            target,
+            means,
+            used: OnceLock::new(),
             pending: AtomicUsize::new(0),
             latency: PeakEwma::default(),
             born: Instant::now(),
@@ -46,13 +66,29 @@ impl Endpoint {
     }
 
     pub(crate) fn target(&self) -> &Target {
-        self.upstream.target()
+        &self.target
+    }
+
+    /// Made now if there was no request before.
+    pub(crate) fn used(&self) -> &Used {
+        self.used.get_or_init(|| {
+            let metrics = self.means.metrics.endpoint(&self.target.to_string());
+            let mut options = self.means.options.clone();
+            options.metrics = metrics.connections.clone();
+            let upstream = Upstream::new(self.target.clone(), options);
+            Box::new(Used { upstream, metrics })
+        })
+    }
+
+    /// Nothing before the first request.
+    pub(crate) fn used_before(&self) -> Option<&Used> {
+        self.used.get().map(|used| &**used)
     }
 
     /// Counts one request until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Pending {
         self.pending.fetch_add(1, Ordering::Relaxed);
-        self.metrics.pending.inc();
+        self.used().metrics.pending.inc();
         Pending(Arc::clone(self))
     }
 
@@ -108,6 +144,33 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Where calls can go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    endpoints: Box<[Arc<Endpoint>]>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    grpc: Box<[Arc<Endpoint>]>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(endpoints: Box<[Arc<Endpoint>]>, grpc: Box<[Arc<Endpoint>]>) -> Self {
+        Self { endpoints, grpc }
+    }
+
+    /// Where calls of a family go.
+    pub(crate) fn of(&self, family: Family) -> &[Arc<Endpoint>] {
+        match family {
+            Family::Grpc if !self.grpc.is_empty() => &self.grpc,
+            Family::Grpc | Family::V1 | Family::V2 | Family::Other => &self.endpoints,
+        }
+    }
+
+    /// Those of gRPC alone last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().chain(&self.grpc)
+    }
+}
+
 /// One request at an endpoint.
 #[derive(Debug)]
 pub(crate) struct Pending(Arc<Endpoint>);
@@ -115,7 +178,7 @@ pub(crate) struct Pending(Arc<Endpoint>);
 impl Drop for Pending {
     fn drop(&mut self) {
         self.0.pending.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.pending.dec();
+        self.0.used().metrics.pending.dec();
     }
 }
 
@@ -125,12 +188,14 @@ pub(crate) mod tests {
     use plumbline_service::metrics::Metrics as Registry;
 
     use super::*;
-    use crate::metrics::Metrics;
 
     pub(crate) fn endpoint(url: &str) -> Arc<Endpoint> {
-        let metrics = Metrics::declare(&Registry::default()).endpoint(url);
+        let means = Means {
+            metrics: Metrics::declare(&Registry::default()),
+            options: Options::default(),
+        };
         let target = Target::parse_setting(url).expect("an endpoint");
-        Arc::new(Endpoint::new(target, Options::default(), metrics))
+        Arc::new(Endpoint::new(target, Arc::new(means)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -165,6 +230,9 @@ pub(crate) mod tests {
         assert_eq!(endpoint.cost(now), 4e6);
         drop(first);
         assert_eq!(endpoint.cost(now), 2e6);
-        assert_eq!((endpoint.pending(), endpoint.metrics.pending.get()), (0, 0));
+        assert_eq!(
+            (endpoint.pending(), endpoint.used().metrics.pending.get()),
+            (0, 0)
+        );
     }
 }

@@ -57,18 +57,20 @@ async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<A
     request.headers_mut().remove(EXPECT);
     let protocol = protocol(family);
     let mut again = SendAgain::new(&request);
-    let mut revision = route.revision(request.headers(), Instant::now());
+    let chosen = route.revision(request.headers(), family, Instant::now());
+    let mut revision = chosen.ok_or_else(|| no_endpoint(&route))?;
     revision.metrics.requests.inc();
     let mut capture = mirror(&mut request, family, &route, kind);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
         let now = Instant::now();
-        let Some(endpoint) = choose(&revision.endpoints, &tried, now) else {
-            let model = route.model.clone();
-            return Err(GatewayError::NoEndpoint { model });
-        };
+        let endpoints = revision.endpoints.of(family);
+        let endpoint = choose(endpoints, &tried, now).ok_or_else(|| no_endpoint(&route))?;
+        for (name, value) in &revision.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
         let mut attempt = Attempt::new(endpoint, &ledger, now);
-        let SendError { error, unsent } = match endpoint.upstream.send(protocol, request).await {
+        let SendError { error, unsent } = match endpoint.used().upstream.send(protocol, request).await {
             Ok(response) => return Ok(Captured::new(attempt.answered(response), capture.take())),
             Err(failure) => failure,
         };
@@ -78,13 +80,16 @@ async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<A
         }
         attempt.failed(&error);
         tried.push(Arc::clone(endpoint));
-        let others_left = tried.len() < revision.endpoints.len().min(MAX_ATTEMPTS);
+        let others_left = tried.len() < endpoints.len().min(MAX_ATTEMPTS);
         request = match unsent {
             Some(unsent) if others_left => unsent,
-            Some(unsent) => {
-                let Some(fallback) = route.fall_back(revision, now) else {
+            Some(mut unsent) => {
+                let Some(fallback) = route.fall_back(revision, family, now) else {
                     return Err(failure(&route, error));
                 };
+                for (name, _) in &revision.headers {
+                    unsent.headers_mut().remove(name);
+                }
                 revision = fallback;
                 revision.metrics.requests.inc();
                 tried.clear();
@@ -99,7 +104,7 @@ async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<A
                 None => return Err(failure(&route, error)),
             },
         };
-        endpoint.metrics.retries.inc();
+        endpoint.used().metrics.retries.inc();
     }
 }
 
@@ -115,9 +120,14 @@ pub(crate) fn protocol(family: Family) -> Protocol {
 fn mirror(request: &mut Request<RequestBody>, family: Family, route: &Route, kind: Kind) -> Option<Capture> {
     let mirror = route.mirror.as_ref().filter(|_| kind == Kind::Infer)?;
     let expected = request.body().size_hint().lower();
-    let (tee, capture) = mirror.begin(family, route.timeout, expected, || request.clone_parts())?;
+    let (tee, capture) = mirror.begin(family, route.spec.timeout, expected, || request.clone_parts())?;
     request.body_mut().tee(tee);
     capture
+}
+
+fn no_endpoint(route: &Route) -> GatewayError {
+    let model = route.model.clone();
+    GatewayError::NoEndpoint { model }
 }
 
 fn failure(route: &Route, source: UpstreamError) -> GatewayError {
@@ -199,7 +209,7 @@ impl<'a> Attempt<'a> {
     ) -> Response<Guarded<UpstreamBody<RequestBody>, Pending>> {
         let took = self.end();
         self.endpoint.answered(took, self.began + took);
-        let metrics = &self.endpoint.metrics;
+        let metrics = &self.endpoint.used().metrics;
         metrics.answered.inc();
         metrics.duration.observe(took.as_secs_f64());
         strip_hop_by_hop(response.headers_mut());
@@ -209,7 +219,7 @@ impl<'a> Attempt<'a> {
 
     fn failed(&mut self, error: &UpstreamError) {
         self.end();
-        let metrics = &self.endpoint.metrics;
+        let metrics = &self.endpoint.used().metrics;
         match error {
             UpstreamError::Connect { .. }
             | UpstreamError::ConnectTimeout { .. }
@@ -231,7 +241,7 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.end();
-            self.endpoint.metrics.given_up.inc();
+            self.endpoint.used().metrics.given_up.inc();
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A connection's requests become calls in `call`, pass the layers of `stack` from the outside in, and leave through
 //! `forward`, which chooses an `endpoint` with `balance`. Which model goes where is a `snapshot`: immutable, replaced
-//! whole, read once by each request. Who may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
+//! whole, read once by each request; `reload` writes it when the file changes, `kubernetes` as models come and go. Who may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
 
 mod access;
 mod app;
@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod forward;
 mod host;
+mod kubernetes;
 mod layers;
 mod metrics;
 mod mirror;
@@ -25,9 +26,10 @@ mod stack;
 
 pub use app::App;
 pub use config::{
-    AccessSpec, Condition, Config, HeadLimits, MatchSpec, MirrorSpec, MirrorTo, RevisionSpec, RouteSpec,
-    SETTINGS, Share, Sticky,
+    AccessSpec, Condition, Config, HeadLimits, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec,
+    RouteSpec, SETTINGS, Share, Sticky,
 };
+pub use kubernetes::Kubernetes;
 
 /// A new API key for a principal, as text: the key, which nobody can find out again, and its table for the file of keys.
 ///

@@ -1,5 +1,6 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here or nowhere.
 
+mod discovery;
 mod lease;
 mod mirror;
 
@@ -15,6 +16,8 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 
 use crate::access::AccessMetrics;
 use crate::call::Family;
+use crate::config::{Condition, Reason};
+pub(crate) use discovery::DiscoveryMetrics;
 use lease::{Lease, Subject, Users};
 pub(crate) use mirror::MirrorMetrics;
 use mirror::MirrorSeries;
@@ -57,8 +60,10 @@ pub(crate) struct Series {
     pub(crate) shed_max_in_flight: IntCounter,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
-    /// `plumbline_gateway_route_conditions`.
-    pub(crate) route_conditions: IntGauge,
+    /// `plumbline_gateway_route_conditions`, in the order of [`Reason::ALL`].
+    conditions: [IntGauge; Reason::ALL.len()],
+    /// What Kubernetes told.
+    pub(crate) discovery: DiscoveryMetrics,
     /// `plumbline_gateway_config_reloads_total{outcome="replaced"}`.
     pub(crate) config_replaced: IntCounter,
     /// `plumbline_gateway_config_reloads_total{outcome="refused"}`.
@@ -90,6 +95,11 @@ impl Metrics {
             "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
             &["outcome"],
         );
+        let conditions = registry.int_gauge_vec(
+            "plumbline_gateway_route_conditions",
+            "What could not be honoured of the configuration or of Kubernetes, by reason; the admin page `/routes` tells of each.",
+            &["reason"],
+        );
         Self(Arc::new(Series {
             users: Users::default(),
             requests: registry.counter_vec(
@@ -115,10 +125,8 @@ impl Metrics {
             ),
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
-            route_conditions: registry.int_gauge(
-                "plumbline_gateway_route_conditions",
-                "Parts of the routes that could not be honoured; the admin page `/routes` tells which.",
-            ),
+            conditions: Reason::ALL.map(|reason| conditions.with_label_values(&[reason.label()])),
+            discovery: DiscoveryMetrics::declare(registry),
             config_replaced: reloads.with_label_values(&["replaced"]),
             config_refused: reloads.with_label_values(&["refused"]),
             revision_requests: registry.counter_vec(
@@ -176,6 +184,14 @@ impl Metrics {
             ),
             access: AccessMetrics::declare(registry),
         }))
+    }
+
+    /// Shows how many conditions there are of each reason.
+    pub(crate) fn show_conditions(&self, conditions: &[Condition]) {
+        for (reason, gauge) in Reason::ALL.iter().zip(&self.conditions) {
+            let count = conditions.iter().filter(|condition| condition.reason == *reason);
+            gauge.set(count.count() as i64);
+        }
     }
 
     /// The handles of a model; `unknown` and the empty name stand for requests without a route.

@@ -17,7 +17,7 @@ use http::request::Parts;
 
 use crate::call::Family;
 use crate::config::MirrorSpec;
-use crate::endpoint::Endpoint;
+use crate::endpoint::Endpoints;
 use crate::metrics::MirrorMetrics;
 
 pub(crate) use capture::{Capture, Captured};
@@ -27,7 +27,7 @@ pub(crate) use tee::Tee;
 #[derive(Debug)]
 pub(crate) struct Mirror {
     pub(crate) spec: MirrorSpec,
-    endpoints: Box<[Arc<Endpoint>]>,
+    pub(crate) endpoints: Endpoints,
     metrics: MirrorMetrics,
     turn: AtomicU64,
     in_flight: AtomicUsize,
@@ -35,7 +35,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    pub(crate) fn new(spec: MirrorSpec, endpoints: Box<[Arc<Endpoint>]>, metrics: MirrorMetrics) -> Self {
+    pub(crate) fn new(spec: MirrorSpec, endpoints: Endpoints, metrics: MirrorMetrics) -> Self {
         Self {
             spec,
             endpoints,
@@ -44,10 +44,6 @@ impl Mirror {
             in_flight: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
         }
-    }
-
-    pub(crate) fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.endpoints
     }
 
     /// Whether it is this request's turn to be copied: every one of `1 / share`, evenly.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use plumbline_service::admin::{self, Admin};
+use plumbline_service::upstream::Upstream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::config::{Condition, MirrorTo};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::mirror::Mirror;
 use crate::route::{HeaderMatch, Revision, Route};
 use crate::snapshot::Routes;
@@ -34,7 +35,15 @@ fn shown(routes: &Routes) -> Value {
         .iter()
         .map(|route| shown_route(route, now))
         .collect();
-    let condition = |Condition { route, problem }: &Condition| json!({"route": route, "problem": problem});
+    let condition = |condition: &Condition| {
+        let Condition {
+            reason,
+            route,
+            object,
+            problem,
+        } = condition;
+        json!({"reason": reason.label(), "route": route, "object": object, "problem": problem})
+    };
     let conditions: Vec<Value> = routes.conditions().iter().map(condition).collect();
     json!({ "routes": shown, "conditions": conditions })
 }
@@ -61,11 +70,12 @@ fn shown_route(route: &Route, now: Instant) -> Value {
         .map(|fallback| revision_name(fallback.revision));
     json!({
         "model": route.model,
+        "object": route.spec.object,
         "hosts": route.hosts,
-        "timeout_ms": route.timeout.as_secs_f64() * 1e3,
-        "max_body_bytes": route.max_body,
+        "timeout_ms": route.spec.timeout.as_secs_f64() * 1e3,
+        "max_body_bytes": route.spec.max_body.0,
         "matches": route.matches.iter().map(header_match).collect::<Vec<_>>(),
-        "sticky": route.sticky.as_ref().map(ToString::to_string),
+        "sticky": route.spec.sticky.as_ref().map(ToString::to_string),
         "fallback": fallback,
         "mirror": route.mirror.as_ref().map(|mirror| shown_mirror(mirror, now)),
         "revisions": route.revisions.iter().map(revision).collect::<Vec<_>>(),
@@ -76,7 +86,7 @@ fn shown_mirror(mirror: &Mirror, now: Instant) -> Value {
     let spec = &mirror.spec;
     let (revision, endpoints) = match &spec.to {
         MirrorTo::Revision(name) => (Some(name), Vec::new()),
-        MirrorTo::Endpoints(_) => (None, shown_endpoints(mirror.endpoints(), now)),
+        MirrorTo::Endpoints(_) => (None, shown_endpoints(&mirror.endpoints, now)),
     };
     json!({
         "revision": revision,
@@ -88,17 +98,18 @@ fn shown_mirror(mirror: &Mirror, now: Instant) -> Value {
     })
 }
 
-fn shown_endpoints(endpoints: &[Arc<Endpoint>], now: Instant) -> Vec<Value> {
+fn shown_endpoints(endpoints: &Endpoints, now: Instant) -> Vec<Value> {
     let endpoint = |endpoint: &Arc<Endpoint>| {
         let latency = endpoint.latency(now).map(|latency| latency.as_secs_f64() * 1e3);
+        let upstream = endpoint.used_before().map(|used| &used.upstream);
         json!({
             "endpoint": endpoint.target().to_string(),
             "health": if endpoint.is_avoided(now) { "avoided" } else { "good" },
             "latency_ms": latency,
             "pending": endpoint.pending(),
-            "idle_http1_connections": endpoint.upstream.idle_http1(),
-            "http2_connections": endpoint.upstream.http2_connections(),
+            "idle_http1_connections": upstream.map_or(0, Upstream::idle_http1),
+            "http2_connections": upstream.map_or(0, Upstream::http2_connections),
         })
     };
-    endpoints.iter().map(endpoint).collect()
+    endpoints.all().map(endpoint).collect()
 }

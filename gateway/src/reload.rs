@@ -12,7 +12,7 @@ use plumbline_service::{Settling, Shutdown, Stamp};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Condition, Config};
+use crate::config::{Condition, Config, Reason};
 use crate::snapshot::Routes;
 
 /// Settings that a change of the file takes effect in without a restart.
@@ -27,6 +27,8 @@ pub(crate) struct Reload {
     watch: Settling<Option<Stamp>>,
     /// What `/config` shows: settings that differ need a restart.
     started_with: Option<Value>,
+    /// Discovery has taken its defaults at the start.
+    discovers: bool,
     routes: Arc<Routes>,
 }
 
@@ -38,6 +40,7 @@ impl Reload {
         Some(Self {
             watch: Settling::new(Stamp::of(&file)),
             started_with: source.load(Config::read).ok().map(|(_, shown)| shown),
+            discovers: config.kubernetes.is_some(),
             source: Arc::clone(source),
             file,
             poll: config.config_poll,
@@ -79,7 +82,7 @@ impl Reload {
         match self.source.load(Config::read) {
             Ok(((_, config), shown)) => {
                 tracing::info!(file = %self.file.display(), "the configuration file was read again");
-                self.routes.replace(&config.routes, self.need_restart(&shown));
+                self.routes.configure(&config.routes, self.need_restart(&shown));
                 self.routes.metrics().config_replaced.inc();
             }
             Err(problems) => self.refuse(&problems),
@@ -89,10 +92,9 @@ impl Reload {
     fn refuse(&self, problems: &Problems) {
         tracing::error!(file = %self.file.display(), error = %problems, "the configuration file is not valid; the routes stay as they are");
         self.routes.metrics().config_refused.inc();
-        self.routes.keep(vec![Condition {
-            route: None,
-            problem: format!("{}: {problems}", self.file.display()),
-        }]);
+        let problem = format!("{}: {problems}", self.file.display());
+        self.routes
+            .keep_configured(vec![Condition::general(Reason::FileInvalid, problem)]);
     }
 
     fn need_restart(&self, shown: &Value) -> Vec<Condition> {
@@ -102,12 +104,19 @@ impl Reload {
         };
         let changed = settings(shown)
             .into_iter()
-            .filter(|(name, value)| !LIVE.contains(&name.as_str()) && before.get(name) != Some(value));
-        changed
-            .map(|(name, _)| Condition {
-                route: None,
-                problem: format!("setting `{name}` has changed, which takes effect at the next start"),
-            })
+            .filter(|(name, value)| before.get(name) != Some(value));
+        let problem = |name: String| match LIVE.contains(&name.as_str()) {
+            false => Some(format!(
+                "setting `{name}` has changed, which takes effect at the next start"
+            )),
+            true if self.discovers && name != "route" => Some(format!(
+                "setting `{name}` has changed, which takes effect in routes of Kubernetes at the next start"
+            )),
+            true => None,
+        };
+        let problems = changed.filter_map(|(name, _)| problem(name));
+        problems
+            .map(|problem| Condition::general(Reason::NeedsRestart, problem))
             .collect()
     }
 }
@@ -154,7 +163,7 @@ mod tests {
             };
             let registry = Registry::default();
             let routes = Arc::new(Routes::new(Metrics::declare(&registry), Options::default()));
-            routes.replace(&config.routes, Vec::new());
+            routes.configure(&config.routes, Vec::new());
             let reload = Reload::new(&config, &routes).expect("a file");
             Self {
                 file,
@@ -215,7 +224,7 @@ mod tests {
             "{conditions:?}"
         );
         assert!(fixture.counted(r#"config_reloads_total{outcome="refused"} 1"#));
-        assert!(fixture.counted("plumbline_gateway_route_conditions 1"));
+        assert!(fixture.counted(r#"plumbline_gateway_route_conditions{reason="file_invalid"} 1"#));
         std::fs::remove_file(fixture.file.path()).expect("removed");
         fixture.reload.look(true);
         assert_eq!(fixture.models(), ["churn"]);
@@ -240,7 +249,7 @@ mod tests {
         );
         let snapshot = fixture.routes.load();
         assert_eq!(
-            snapshot.route("churn").expect("routed").timeout,
+            snapshot.route("churn").expect("routed").spec.timeout,
             Duration::from_secs(5)
         );
     }

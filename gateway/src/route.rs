@@ -4,14 +4,14 @@ pub(crate) mod sticky;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
-use crate::config::Sticky;
-use crate::endpoint::Endpoint;
+use crate::call::Family;
+use crate::config::{Condition, RouteSpec};
+use crate::endpoint::Endpoints;
 use crate::metrics::{ModelMetrics, RevisionMetrics};
 use crate::mirror::Mirror;
 
@@ -19,16 +19,17 @@ use crate::mirror::Mirror;
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) model: Box<str>,
+    /// What it was built from, and is as long as nobody wants another.
+    pub(crate) spec: Arc<RouteSpec>,
+    /// What of it could not be honoured.
+    pub(crate) conditions: Box<[Condition]>,
     /// In the form of [`crate::host::normal`].
     pub(crate) hosts: Box<[Box<str>]>,
     pub(crate) revisions: Box<[Revision]>,
     pub(crate) split: Split,
     pub(crate) matches: Box<[HeaderMatch]>,
-    pub(crate) sticky: Option<Sticky>,
     pub(crate) fallback: Option<Fallback>,
     pub(crate) mirror: Option<Arc<Mirror>>,
-    pub(crate) timeout: Duration,
-    pub(crate) max_body: u64,
     pub(crate) metrics: Arc<ModelMetrics>,
 }
 
@@ -37,7 +38,9 @@ pub(crate) struct Route {
 pub(crate) struct Revision {
     pub(crate) name: Box<str>,
     pub(crate) weight: u32,
-    pub(crate) endpoints: Box<[Arc<Endpoint>]>,
+    pub(crate) endpoints: Endpoints,
+    /// Set on each request to an endpoint.
+    pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
     /// What its draws for sticky requests follow from.
     pub(crate) seed: u64,
     pub(crate) metrics: RevisionMetrics,
@@ -61,28 +64,29 @@ pub(crate) struct Fallback {
 }
 
 impl Revision {
-    /// Whether an endpoint can be used, as far as is known.
-    fn is_usable(&self, now: Instant) -> bool {
-        self.endpoints.iter().any(|endpoint| !endpoint.is_avoided(now))
+    /// Whether an endpoint can be used by calls of a family, as far as is known.
+    fn is_usable(&self, family: Family, now: Instant) -> bool {
+        let mut endpoints = self.endpoints.of(family).iter();
+        endpoints.any(|endpoint| !endpoint.is_avoided(now))
     }
 }
 
 impl Route {
     /// The revision for a request: that of the first match, or of what it sticks to, or whose turn it is; the fallback
-    /// when that one has no endpoint to use and the fallback has.
-    pub(crate) fn revision(&self, headers: &HeaderMap, now: Instant) -> &Revision {
-        let chosen = &self.revisions[self.preferred(headers)];
-        if self.fallback.is_none() || chosen.is_usable(now) {
-            return chosen;
+    /// when that one has no endpoint to use and the fallback has. Nothing when no revision has a weight.
+    pub(crate) fn revision(&self, headers: &HeaderMap, family: Family, now: Instant) -> Option<&Revision> {
+        let chosen = &self.revisions[self.preferred(headers)?];
+        if self.fallback.is_none() || chosen.is_usable(family, now) {
+            return Some(chosen);
         }
-        self.fall_back(chosen, now).unwrap_or(chosen)
+        Some(self.fall_back(chosen, family, now).unwrap_or(chosen))
     }
 
     /// The revision that stands in for `failed`: not that one itself, nor one that is no better.
-    pub(crate) fn fall_back(&self, failed: &Revision, now: Instant) -> Option<&Revision> {
+    pub(crate) fn fall_back(&self, failed: &Revision, family: Family, now: Instant) -> Option<&Revision> {
         let fallback = self.fallback.as_ref()?;
         let revision = &self.revisions[fallback.revision];
-        let better = revision.is_usable(now) || failed.endpoints.is_empty();
+        let better = revision.is_usable(family, now) || failed.endpoints.of(family).is_empty();
         if std::ptr::eq(revision, failed) || !better {
             return None;
         }
@@ -90,7 +94,7 @@ impl Route {
         Some(revision)
     }
 
-    fn preferred(&self, headers: &HeaderMap) -> usize {
+    fn preferred(&self, headers: &HeaderMap) -> Option<usize> {
         let fits = |wanted: &&HeaderMatch| {
             headers
                 .get_all(&wanted.header)
@@ -98,9 +102,9 @@ impl Route {
                 .any(|value| value == wanted.value)
         };
         if let Some(matched) = self.matches.iter().find(fits) {
-            return matched.revision;
+            return Some(matched.revision);
         }
-        match &self.sticky {
+        match &self.spec.sticky {
             Some(sticky) if self.revisions.len() > 1 => match sticky::key(&self.model, sticky, headers) {
                 Some(key) => sticky::choose(key, &self.revisions),
                 None => self.split.next(),
@@ -125,7 +129,7 @@ pub(crate) struct Split {
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Split {
-    /// Shares by these weights, of which one is above 0.
+    /// Shares by these weights; 0 gets nothing, and when all are 0, nobody gets anything.
     pub(crate) fn new(weights: impl Iterator<Item = u32> + Clone) -> Self {
         Self::from_turn(0, weights)
     }
@@ -149,18 +153,19 @@ impl Split {
         }
     }
 
-    /// The index of the revision whose turn it is.
-    pub(crate) fn next(&self) -> usize {
-        if self.up_to.len() == 1 {
-            return 0;
+    /// The index of the revision whose turn it is; nothing when none has a weight.
+    pub(crate) fn next(&self) -> Option<usize> {
+        if let [only] = *self.up_to {
+            return (only > 0).then_some(0);
         }
         self.at(self.turn.fetch_add(STEP, Ordering::Relaxed))
     }
 
     /// The index of the revision that a place in the unit interval, in units of 2⁻⁶⁴, belongs to.
-    fn at(&self, place: u64) -> usize {
+    fn at(&self, place: u64) -> Option<usize> {
         let place = place.min(u64::MAX - 1);
-        self.up_to.partition_point(|up_to| *up_to <= place)
+        let index = self.up_to.partition_point(|up_to| *up_to <= place);
+        (index < self.up_to.len()).then_some(index)
     }
 }
 

@@ -2,14 +2,15 @@
 
 mod build;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use http::Request;
 use plumbline_service::upstream::Options;
 
-use crate::config::{Condition, RouteSpec, check};
+use crate::config::{Condition, RouteSpec};
+use crate::endpoint::Means;
 use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::route::Route;
@@ -46,19 +47,32 @@ impl Snapshot {
 /// Conditions that are logged one by one when routes are replaced; the admin page has all.
 const LOGGED_CONDITIONS: usize = 20;
 
-/// The current snapshot and its writers. Requests load, [`Routes::replace`] builds the next one beside it.
+/// The current snapshot and its writers. Requests load; a writer builds the next one beside it.
 #[derive(Debug)]
 pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
     conditions: ArcSwap<Vec<Condition>>,
     /// One writer at a time: a snapshot is built from the one that it replaces.
-    writer: Mutex<()>,
-    metrics: Metrics,
-    options: Options,
+    sources: Mutex<Sources>,
+    means: Arc<Means>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
     pub(crate) server: Arc<ModelMetrics>,
+}
+
+/// What each writer wants. A model or a host that two want is the configuration's.
+#[derive(Debug, Default)]
+struct Sources {
+    configured: Wanted,
+    discovered: Wanted,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    specs: Vec<Arc<RouteSpec>>,
+    /// What the writer itself could not honour.
+    conditions: Vec<Condition>,
 }
 
 impl Routes {
@@ -68,16 +82,15 @@ impl Routes {
         Self {
             current: ArcSwap::default(),
             conditions: ArcSwap::default(),
-            writer: Mutex::default(),
-            metrics,
-            options,
+            sources: Mutex::default(),
+            means: Arc::new(Means { metrics, options }),
             unknown,
             server,
         }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.means.metrics
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
@@ -89,39 +102,71 @@ impl Routes {
         self.conditions.load_full()
     }
 
-    /// Replaces every route at once. A route that is as it was stays; an endpoint that was there before keeps its
-    /// connections, latency and health; requests that hold the old snapshot finish with it, then it is freed.
+    /// Replaces the routes of the configuration at once. A route that is as it was stays; an endpoint that was there
+    /// before keeps its connections, latency and health; requests that hold the old snapshot finish with it, then it is
+    /// freed.
     ///
     /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
     /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
-    pub(crate) fn replace(&self, specs: &[RouteSpec], mut conditions: Vec<Condition>) {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn configure(&self, specs: &[RouteSpec], conditions: Vec<Condition>) {
+        self.write(|sources, old| {
+            let spec = |spec: &RouteSpec| match old.route(&spec.model) {
+                Some(route) if *route.spec == *spec => Arc::clone(&route.spec),
+                _ => Arc::new(spec.clone()),
+            };
+            let specs = specs.iter().map(spec).collect();
+            sources.configured = Wanted { specs, conditions };
+        });
+    }
+
+    /// Keeps the routes of the configuration, since those that should replace them cannot be used; whoever read them
+    /// logs why.
+    pub(crate) fn keep_configured(&self, conditions: Vec<Condition>) {
+        self.write(|sources, _| sources.configured.conditions = conditions);
+    }
+
+    /// Replaces the routes that were discovered, as [`Self::configure`] does those of the configuration. A route stays
+    /// whose spec is the very one that it was built from.
+    pub(crate) fn discover(&self, specs: Vec<Arc<RouteSpec>>, conditions: Vec<Condition>) {
+        self.write(|sources, _| sources.discovered = Wanted { specs, conditions });
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Sources, &Snapshot)) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let began = std::time::Instant::now();
         let old = self.current.load_full();
-        let snapshot = Build::new(&old, &self.metrics, &self.options).snapshot(specs);
+        change(&mut sources, &old);
+        let Sources {
+            configured,
+            discovered,
+        } = &*sources;
+        let specs = configured.specs.iter().chain(&discovered.specs);
+        let (snapshot, found) = Build::new(&old, &self.means).snapshot(specs);
         let routes = snapshot.routes.len();
         self.current.store(Arc::new(snapshot));
-        tracing::info!(routes, took = ?began.elapsed(), "routes replaced");
-        self.metrics.routes.set(routes as i64);
-        conditions.extend(check(specs));
-        let before = self.conditions.load();
-        let new = conditions.iter().filter(|condition| !before.contains(condition));
-        for condition in new.take(LOGGED_CONDITIONS) {
-            tracing::warn!(%condition, "not honoured");
+        tracing::debug!(routes, took = ?began.elapsed(), "routes replaced");
+        self.metrics().routes.set(routes as i64);
+        let told = configured.conditions.iter().chain(&discovered.conditions);
+        self.tell(told.cloned().chain(found).collect());
+    }
+
+    /// Logs what began and what ended, and shows the rest.
+    fn tell(&self, conditions: Vec<Condition>) {
+        let before = self.conditions.swap(Arc::new(conditions));
+        let now = self.conditions.load();
+        let (old, new) = (set(&before), set(&now));
+        for condition in new.difference(&old).take(LOGGED_CONDITIONS) {
+            tracing::warn!(reason = condition.reason.label(), %condition, "not honoured");
         }
-        self.set_conditions(conditions);
+        for condition in old.difference(&new).take(LOGGED_CONDITIONS) {
+            tracing::info!(reason = condition.reason.label(), %condition, "no longer a problem");
+        }
+        self.metrics().show_conditions(&now);
     }
+}
 
-    /// Keeps the routes as they are, since those that should replace them cannot be used; whoever read them logs why.
-    pub(crate) fn keep(&self, conditions: Vec<Condition>) {
-        let _one_at_a_time = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.set_conditions(conditions);
-    }
-
-    fn set_conditions(&self, conditions: Vec<Condition>) {
-        self.metrics.route_conditions.set(conditions.len() as i64);
-        self.conditions.store(Arc::new(conditions));
-    }
+fn set(conditions: &[Condition]) -> HashSet<&Condition> {
+    conditions.iter().collect()
 }
 
 #[cfg(test)]

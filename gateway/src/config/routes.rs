@@ -1,6 +1,7 @@
 //! Routes of the file and of flags.
 
 mod check;
+mod condition;
 mod mirror;
 
 use std::time::Duration;
@@ -11,8 +12,8 @@ use plumbline_service::upstream::Target;
 
 use super::fields::Fields;
 
-pub use check::Condition;
-pub(crate) use check::check;
+pub(crate) use check::{check, check_route, expected_of_model};
+pub use condition::{Condition, Reason};
 pub use mirror::{MirrorSpec, MirrorTo, Share};
 
 /// A model and where it is served.
@@ -20,6 +21,8 @@ pub use mirror::{MirrorSpec, MirrorTo, Share};
 pub struct RouteSpec {
     /// The name in V1 and V2 paths, and `model_name` of gRPC requests.
     pub model: String,
+    /// The object of Kubernetes that it comes from, `NAMESPACE/NAME`; nothing for the configuration.
+    pub object: Option<String>,
     /// Host names, without ports, whose requests all come here, whatever model they name.
     pub hosts: Vec<String>,
     /// At least one, each name once.
@@ -43,6 +46,7 @@ impl RouteSpec {
     pub fn new(model: impl Into<String>, endpoints: Vec<Target>) -> Self {
         Self {
             model: model.into(),
+            object: None,
             hosts: Vec::new(),
             revisions: vec![RevisionSpec::only(endpoints)],
             matches: Vec::new(),
@@ -64,6 +68,10 @@ pub struct RevisionSpec {
     pub weight: u32,
     /// Each once.
     pub endpoints: Vec<Target>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    pub grpc_endpoints: Vec<Target>,
+    /// Set on each request to an endpoint.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RevisionSpec {
@@ -76,6 +84,8 @@ impl RevisionSpec {
             name: Self::ONLY.to_owned(),
             weight: 1,
             endpoints,
+            grpc_endpoints: Vec::new(),
+            headers: Vec::new(),
         }
     }
 }
@@ -185,6 +195,7 @@ fn from_table(fields: &mut Fields<'_>, timeout: Duration, max_body: ByteSize) ->
     let hosts = fields.texts("hosts").unwrap_or_default();
     let route = RouteSpec {
         model: model.to_owned(),
+        object: None,
         hosts: hosts.into_iter().map(str::to_owned).collect(),
         revisions,
         matches: fields
@@ -211,7 +222,7 @@ fn revision(fields: &mut Fields<'_>) -> RevisionSpec {
     RevisionSpec {
         name: name.to_owned(),
         weight,
-        endpoints: endpoints(urls.into_iter(), |problem| fields.problem(problem)),
+        ..RevisionSpec::only(endpoints(urls.into_iter(), |problem| fields.problem(problem)))
     }
 }
 

@@ -47,7 +47,7 @@ where
     fn call(&mut self, mut routed: RoutedCall) -> Self::Future {
         let call = &mut routed.call;
         // A stream without a deadline of its own may go on.
-        let default = (routed.kind != Kind::Stream).then_some(routed.route.timeout);
+        let default = (routed.kind != Kind::Stream).then_some(routed.route.spec.timeout);
         let limit = call.client_timeout.or(default).map(|after| Limit {
             at: call.ledger.arrived + after,
             after,

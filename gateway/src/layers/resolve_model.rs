@@ -186,9 +186,9 @@ impl<S> ResolveModel<S> {
 /// Gives a call its route's limits, of which one may be broken already.
 fn admitted(call: Call, route: Arc<Route>, kind: Kind) -> Result<RoutedCall, GatewayError> {
     let _set_once = call.ledger.model.set(Arc::clone(&route.metrics));
-    call.ledger.set_limit(route.max_body);
-    if call.request.body().size_hint().lower() > route.max_body && kind != Kind::Stream {
-        let limit = route.max_body;
+    let limit = route.spec.max_body.0;
+    call.ledger.set_limit(limit);
+    if call.request.body().size_hint().lower() > limit && kind != Kind::Stream {
         return Err(GatewayError::BodyTooLarge { limit });
     }
     Ok(RoutedCall { call, route, kind })

@@ -79,9 +79,14 @@ async fn exchange(
     request: Request<RequestBody>,
     keep: bool,
 ) -> Option<Option<Answer>> {
-    let endpoint = choose(&slot.mirror.endpoints, &[], Instant::now())?;
+    let endpoint = choose(slot.mirror.endpoints.of(family), &[], Instant::now())?;
     let pending = endpoint.begin();
-    let response = endpoint.upstream.send(protocol(family), request).await.ok()?;
+    let response = endpoint
+        .used()
+        .upstream
+        .send(protocol(family), request)
+        .await
+        .ok()?;
     let (head, mut body) = response.into_parts();
     let mut kept = keep.then(|| Keep::new(family, Arc::clone(slot)));
     if let Some(kept) = &mut kept {

@@ -13,7 +13,7 @@ fn mirror(change: impl FnOnce(&mut MirrorSpec)) -> Arc<Mirror> {
     let mut spec = MirrorSpec::new(MirrorTo::Endpoints(Vec::new()));
     change(&mut spec);
     let metrics = Metrics::declare(&Registry::default()).mirror("churn");
-    Arc::new(Mirror::new(spec, Box::default(), metrics))
+    Arc::new(Mirror::new(spec, Endpoints::default(), metrics))
 }
 
 fn begin(mirror: &Arc<Mirror>, expected_bytes: u64) -> Option<Tee> {

@@ -26,11 +26,15 @@ pub(super) fn page(shown: &Value) -> String {
         routes.len()
     );
     if !conditions.is_empty() {
-        page.push_str("<section><h2 class=bad>Not honoured</h2><table><tr><th>route<th>problem");
+        page.push_str("<section><h2 class=bad>Not honoured</h2><table><tr><th>route<th>object<th>problem");
         for condition in conditions {
             row(
                 &mut page,
-                &[text(&condition["route"]), text(&condition["problem"])],
+                &[
+                    text(&condition["route"]),
+                    text(&condition["object"]),
+                    text(&condition["problem"]),
+                ],
             );
         }
         page.push_str("</table></section>");
@@ -156,12 +160,14 @@ mod tests {
             "mirror": {"revision": evil, "endpoints": [{"endpoint": evil, "health": evil}], "share": 0.1},
             "revisions": [{"name": evil, "weight": 1, "endpoints": [{"endpoint": evil, "health": evil}]}],
         });
-        let page = page(&json!({"routes": [route], "conditions": [{"route": evil, "problem": evil}]}));
+        let page = page(
+            &json!({"routes": [route], "conditions": [{"route": evil, "object": evil, "problem": evil}]}),
+        );
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(
             page.matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;")
                 .count(),
-            15
+            16
         );
     }
 }

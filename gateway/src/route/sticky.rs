@@ -33,25 +33,22 @@ fn first_8_bytes(hash: &[u8]) -> u64 {
     u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"))
 }
 
-/// The index of the revision that a key belongs to.
-pub(super) fn choose(key: u64, revisions: &[Revision]) -> usize {
-    let draws = revisions
+/// The index of the revision that a key belongs to; nothing when none has a weight.
+pub(super) fn choose(key: u64, revisions: &[Revision]) -> Option<usize> {
+    let with_weight = revisions
         .iter()
-        .map(|revision| draw(key, revision.seed, revision.weight));
-    let smallest = draws.enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b));
-    smallest.map_or(0, |(index, _)| index)
+        .enumerate()
+        .filter(|(_, revision)| revision.weight > 0);
+    let draws = with_weight.map(|(index, revision)| (index, draw(key, revision.seed, revision.weight)));
+    let smallest = draws.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    smallest.map(|(index, _)| index)
 }
 
-/// Exponentially distributed with this rate; infinite without one.
+/// Exponentially distributed with this rate, which is above 0.
 fn draw(key: u64, seed: u64, weight: u32) -> f64 {
     // 53 bits, as many as a double has; never 0.
     let unit = ((mixed(key ^ seed) >> 11) + 1) as f64 * (-53_f64).exp2();
-    let waits = -unit.ln();
-    if weight == 0 {
-        f64::INFINITY
-    } else {
-        waits / f64::from(weight)
-    }
+    -unit.ln() / f64::from(weight)
 }
 
 /// Every bit of the result depends on every bit of `bits` (the finalizer of `MurmurHash3`).

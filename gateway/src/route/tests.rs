@@ -7,7 +7,8 @@ use plumbline_service::upstream::{Options, Target};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{Route, Split};
+use super::{Revision, Route, Split};
+use crate::call::Family;
 use crate::config::{MatchSpec, RevisionSpec, RouteSpec, Sticky};
 use crate::metrics::Metrics;
 use crate::snapshot::Routes;
@@ -17,9 +18,9 @@ fn spec(weights: &[u32]) -> RouteSpec {
     let revision = |(index, weight): (usize, &u32)| RevisionSpec {
         name: index.to_string(),
         weight: *weight,
-        endpoints: vec![
+        ..RevisionSpec::only(vec![
             Target::parse_setting(&format!("http://127.0.0.1:{}", index + 1)).expect("an endpoint"),
-        ],
+        ])
     };
     RouteSpec {
         revisions: weights.iter().enumerate().map(revision).collect(),
@@ -29,8 +30,13 @@ fn spec(weights: &[u32]) -> RouteSpec {
 
 fn route(spec: &RouteSpec) -> Arc<Route> {
     let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-    routes.replace(std::slice::from_ref(spec), Vec::new());
+    routes.configure(std::slice::from_ref(spec), Vec::new());
     Arc::clone(routes.load().route("churn").expect("routed"))
+}
+
+fn revision<'a>(route: &'a Route, headers: &HeaderMap) -> &'a Revision {
+    let revision = route.revision(headers, Family::V2, Instant::now());
+    revision.expect("a weight")
 }
 
 fn headers(fields: &[(&'static str, String)]) -> HeaderMap {
@@ -51,10 +57,9 @@ fn sticky(weights: &[u32]) -> Arc<Route> {
 
 /// The revision that each of many users sticks to.
 fn places(route: &Route) -> Vec<String> {
-    let now = Instant::now();
     let place = |user: u32| {
         let headers = headers(&[("x-user", format!("user-{user}"))]);
-        route.revision(&headers, now).name.to_string()
+        revision(route, &headers).name.to_string()
     };
     (0..2_000).map(place).collect()
 }
@@ -82,7 +87,7 @@ proptest! {
         let route = route(&spec);
         let mut fields: Vec<_> = sent.iter().map(|(header, sent)| (NAMES[*header], value(*sent))).collect();
         fields.push(("x-user", "somebody".to_owned()));
-        let chosen = route.revision(&headers(&fields), Instant::now());
+        let chosen = revision(&route, &headers(&fields));
         match matches.iter().find(|(header, wanted, _)| sent.contains(&(*header, *wanted))) {
             Some((_, _, revision)) => prop_assert_eq!(&*chosen.name, revision.to_string()),
             None => prop_assert!(chosen.weight > 0),
@@ -96,7 +101,7 @@ proptest! {
         let split = Split::new(weights.iter().copied());
         let turns = || {
             let mut counts = vec![0_u32; weights.len()];
-            (0..2_500).for_each(|_| counts[split.next()] += 1);
+            (0..2_500).for_each(|_| counts[split.next().expect("a weight")] += 1);
             counts
         };
         let counts: Vec<Vec<u32>> = std::thread::scope(|scope| {
@@ -147,7 +152,7 @@ fn sticky_users_are_shared_out_by_weight_and_stay_in_every_gateway() {
 #[test]
 fn requests_without_what_they_would_stick_by_take_turns() {
     let route = sticky(&[1, 1]);
-    let chosen = |_| route.revision(&HeaderMap::new(), Instant::now()).name.to_string();
+    let chosen = |_| revision(&route, &HeaderMap::new()).name.to_string();
     let names: Vec<String> = (0..10).map(chosen).collect();
     assert!(
         names.contains(&"0".to_owned()) && names.contains(&"1".to_owned()),
@@ -162,15 +167,17 @@ async fn the_fallback_gets_requests_while_no_endpoint_can_be_used() {
         fallback,
         ..spec(&[1, 0])
     });
-    let chosen = || &*route.revision(&HeaderMap::new(), Instant::now()).name;
+    let chosen = || &*revision(&route, &HeaderMap::new()).name;
     let used = || route.fallback.as_ref().expect("a fallback").used.get();
     assert_eq!((chosen(), used()), ("0", 0));
-    route.revisions[0].endpoints[0].unreachable(Instant::now());
+    route.revisions[0].endpoints.of(Family::V2)[0].unreachable(Instant::now());
     assert_eq!((chosen(), used()), ("1", 1));
-    route.revisions[1].endpoints[0].unreachable(Instant::now());
+    route.revisions[1].endpoints.of(Family::V2)[0].unreachable(Instant::now());
     assert_eq!((chosen(), used()), ("0", 1), "the other is no better");
     assert!(
-        route.fall_back(&route.revisions[1], Instant::now()).is_none(),
+        route
+            .fall_back(&route.revisions[1], Family::V2, Instant::now())
+            .is_none(),
         "not of itself"
     );
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
@@ -181,7 +188,7 @@ fn counts(weights: &[u32], turns: usize) -> Vec<usize> {
     let split = Split::new(weights.iter().copied());
     let mut counts = vec![0; weights.len()];
     for _ in 0..turns {
-        counts[split.next()] += 1;
+        counts[split.next().expect("a weight")] += 1;
     }
     counts
 }
@@ -214,7 +221,20 @@ fn shares_are_exact_to_a_few_requests() {
 fn every_place_belongs_to_a_revision_with_a_weight() {
     let split = Split::new([0, 3, 0, 1, 0].into_iter());
     for place in [0, 1, u64::MAX / 2, u64::MAX / 4 * 3 + 8, u64::MAX - 1, u64::MAX] {
-        assert!([1, 3].contains(&split.at(place)), "{place}");
+        assert!([Some(1), Some(3)].contains(&split.at(place)), "{place}");
     }
-    assert_eq!((split.at(0), split.at(u64::MAX)), (1, 3));
+    assert_eq!((split.at(0), split.at(u64::MAX)), (Some(1), Some(3)));
+}
+
+#[test]
+fn without_a_weight_no_revision_is_chosen() {
+    for weights in [&[][..], &[0], &[0, 0, 0]] {
+        let split = Split::new(weights.iter().copied());
+        assert!((0..100).all(|_| split.next().is_none()), "{weights:?}");
+        assert_eq!(split.at(u64::MAX), None);
+        let route = sticky(weights);
+        for headers in [HeaderMap::new(), headers(&[("x-user", "somebody".to_owned())])] {
+            assert!(route.revision(&headers, Family::V2, Instant::now()).is_none());
+        }
+    }
 }

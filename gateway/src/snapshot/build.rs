@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use plumbline_service::upstream::{Options, Target};
+use plumbline_service::upstream::Target;
 
 use super::Snapshot;
-use crate::config::{MatchSpec, MirrorTo, RevisionSpec, RouteSpec};
-use crate::endpoint::Endpoint;
+use crate::config::{
+    Condition, MatchSpec, MirrorTo, RevisionSpec, RouteSpec, check_route, expected_of_model,
+};
+use crate::endpoint::{Endpoint, Endpoints, Means};
 use crate::host;
 use crate::metrics::Metrics;
 use crate::mirror::Mirror;
@@ -18,8 +20,7 @@ use crate::route::{Fallback, HeaderMatch, Revision, Route, Split, sticky};
 /// Builds one snapshot.
 pub(super) struct Build<'a> {
     old: &'a Snapshot,
-    metrics: &'a Metrics,
-    options: &'a Options,
+    means: &'a Arc<Means>,
     /// Those of the old snapshot, found when a route asks for one that it did not have itself.
     known: OnceCell<HashMap<&'a Target, &'a Arc<Endpoint>>>,
     /// Those that no snapshot had.
@@ -27,40 +28,65 @@ pub(super) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub(super) fn new(old: &'a Snapshot, metrics: &'a Metrics, options: &'a Options) -> Self {
+    pub(super) fn new(old: &'a Snapshot, means: &'a Arc<Means>) -> Self {
         Self {
             old,
-            metrics,
-            options,
+            means,
             known: OnceCell::new(),
             new: HashMap::new(),
         }
     }
 
-    pub(super) fn snapshot(mut self, specs: &[RouteSpec]) -> Snapshot {
-        let mut routes = HashMap::with_capacity(specs.len());
+    /// The snapshot of `specs`, of which the first has a name that two want, and what of them could not be honoured.
+    pub(super) fn snapshot<'s>(
+        mut self,
+        specs: impl Iterator<Item = &'s Arc<RouteSpec>>,
+    ) -> (Snapshot, Vec<Condition>) {
+        let (at_least, _) = specs.size_hint();
+        let mut routes: HashMap<Box<str>, Arc<Route>> = HashMap::with_capacity(at_least);
         let mut hosts: HashMap<Box<str>, Arc<Route>> = HashMap::new();
+        let mut conditions = Vec::new();
         for spec in specs {
-            let Entry::Vacant(place) = routes.entry(Box::from(spec.model.as_str())) else {
+            if expected_of_model(&spec.model).is_some() {
+                conditions.extend(check_route(spec));
                 continue;
+            }
+            let place = match routes.entry(Box::from(spec.model.as_str())) {
+                Entry::Vacant(place) => place,
+                Entry::Occupied(first) => {
+                    conditions.push(Condition::model_taken(spec, &first.get().spec));
+                    continue;
+                }
             };
             let route = match self.old.route(&spec.model) {
-                Some(old) if is_as(old, spec) => Arc::clone(old),
+                Some(old) if Arc::ptr_eq(&old.spec, spec) => Arc::clone(old),
                 old => Arc::new(self.route(old.map(|old| &**old), spec)),
             };
+            conditions.extend(route.conditions.iter().cloned());
             for host in &route.hosts {
-                hosts.entry(host.clone()).or_insert_with(|| Arc::clone(&route));
+                match hosts.entry(host.clone()) {
+                    Entry::Vacant(place) => {
+                        place.insert(Arc::clone(&route));
+                    }
+                    Entry::Occupied(first) => {
+                        conditions.push(Condition::host_taken(spec, host, &first.get().model));
+                    }
+                }
             }
             place.insert(route);
         }
-        Snapshot { routes, hosts }
+        (Snapshot { routes, hosts }, conditions)
     }
 
-    fn route(&mut self, old: Option<&'a Route>, spec: &RouteSpec) -> Route {
+    fn metrics(&self) -> &'a Metrics {
+        &self.means.metrics
+    }
+
+    fn route(&mut self, old: Option<&'a Route>, spec: &Arc<RouteSpec>) -> Route {
         // First: the handles below belong to the model's series, which this keeps.
         let metrics = match old {
             Some(old) => Arc::clone(&old.metrics),
-            None => self.metrics.model(&spec.model),
+            None => self.metrics().model(&spec.model),
         };
         let revisions: Box<[Revision]> = spec
             .revisions
@@ -77,48 +103,52 @@ impl<'a> Build<'a> {
         };
         let weights = spec.revisions.iter().map(|revision| revision.weight);
         let mirror = spec.mirror.as_ref().and_then(|mirror| {
-            let endpoints: Box<[_]> = match &mirror.to {
+            let endpoints = match &mirror.to {
                 MirrorTo::Revision(name) => revisions[index(name)?].endpoints.clone(),
-                MirrorTo::Endpoints(targets) => {
-                    targets.iter().map(|target| self.endpoint(old, target)).collect()
-                }
+                MirrorTo::Endpoints(targets) => self.endpoints(old, targets, &[]),
             };
             Some(Arc::new(Mirror::new(
                 mirror.clone(),
                 endpoints,
-                self.metrics.mirror(&spec.model),
+                self.metrics().mirror(&spec.model),
             )))
         });
+        let hosts = spec.hosts.iter().filter_map(|host| host::normal(host));
         Route {
             model: spec.model.as_str().into(),
-            hosts: normal_hosts(spec).map(String::into_boxed_str).collect(),
+            hosts: hosts.map(String::into_boxed_str).collect(),
             split: match old {
                 Some(old) => old.split.with_weights(weights),
                 None => Split::new(weights),
             },
             matches: spec.matches.iter().filter_map(header_match).collect(),
-            sticky: spec.sticky.clone(),
             fallback: spec.fallback.as_ref().and_then(index).map(|revision| Fallback {
                 revision,
-                used: self.metrics.fallbacks(&spec.model),
+                used: self.metrics().fallbacks(&spec.model),
             }),
             mirror,
-            timeout: spec.timeout,
-            max_body: spec.max_body.0,
             metrics,
             revisions,
+            conditions: check_route(spec).into(),
+            spec: Arc::clone(spec),
         }
     }
 
     fn revision(&mut self, old: Option<&'a Route>, model: &str, spec: &RevisionSpec) -> Revision {
-        let endpoints = spec.endpoints.iter().map(|target| self.endpoint(old, target));
         Revision {
-            endpoints: endpoints.collect(),
+            endpoints: self.endpoints(old, &spec.endpoints, &spec.grpc_endpoints),
             name: spec.name.as_str().into(),
             weight: spec.weight,
+            headers: spec.headers.as_slice().into(),
             seed: sticky::seed(&spec.name),
-            metrics: self.metrics.revision(model, &spec.name),
+            metrics: self.metrics().revision(model, &spec.name),
         }
+    }
+
+    fn endpoints(&mut self, old: Option<&'a Route>, all: &[Target], grpc: &[Target]) -> Endpoints {
+        let mut these =
+            |targets: &[Target]| targets.iter().map(|target| self.endpoint(old, target)).collect();
+        Endpoints::new(these(all), these(grpc))
     }
 
     /// The endpoint that is there already, most likely at the same route; a new one otherwise.
@@ -134,54 +164,16 @@ impl<'a> Build<'a> {
         if let Some(endpoint) = known.get(target) {
             return Arc::clone(endpoint);
         }
-        let endpoint = self.new.entry(target.clone()).or_insert_with(|| {
-            let metrics = self.metrics.endpoint(&target.to_string());
-            let mut options = self.options.clone();
-            options.metrics = metrics.connections.clone();
-            Arc::new(Endpoint::new(target.clone(), options, metrics))
-        });
-        Arc::clone(endpoint)
+        let make = || Arc::new(Endpoint::new(target.clone(), Arc::clone(self.means)));
+        Arc::clone(self.new.entry(target.clone()).or_insert_with(make))
     }
-}
-
-fn normal_hosts(spec: &RouteSpec) -> impl Iterator<Item = String> {
-    spec.hosts.iter().filter_map(|host| host::normal(host))
 }
 
 /// Those of its revisions, then of its mirror.
 fn endpoints(route: &Route) -> impl Iterator<Item = &Arc<Endpoint>> {
-    let revisions = route.revisions.iter().flat_map(|revision| &revision.endpoints);
-    revisions.chain(route.mirror.iter().flat_map(|mirror| mirror.endpoints()))
-}
-
-/// Whether a route is what `spec` asks for.
-fn is_as(route: &Route, spec: &RouteSpec) -> bool {
-    let revision_is = |(revision, spec): (&Revision, &RevisionSpec)| {
-        *revision.name == *spec.name
-            && revision.weight == spec.weight
-            && revision
-                .endpoints
-                .iter()
-                .map(|endpoint| endpoint.target())
-                .eq(&spec.endpoints)
-    };
-    let match_is = |(matched, spec): (&HeaderMatch, &MatchSpec)| {
-        matched.header == spec.header
-            && matched.value == spec.value
-            && *route.revisions[matched.revision].name == *spec.revision
-    };
-    let fallback = route
-        .fallback
-        .as_ref()
-        .map(|fallback| &*route.revisions[fallback.revision].name);
-    route.timeout == spec.timeout
-        && route.max_body == spec.max_body.0
-        && route.hosts.iter().map(ToString::to_string).eq(normal_hosts(spec))
-        && route.revisions.len() == spec.revisions.len()
-        && route.revisions.iter().zip(&spec.revisions).all(revision_is)
-        && route.matches.len() == spec.matches.len()
-        && route.matches.iter().zip(&spec.matches).all(match_is)
-        && route.sticky == spec.sticky
-        && fallback == spec.fallback.as_deref()
-        && route.mirror.as_ref().map(|mirror| &mirror.spec) == spec.mirror.as_ref()
+    let revisions = route
+        .revisions
+        .iter()
+        .flat_map(|revision| revision.endpoints.all());
+    revisions.chain(route.mirror.iter().flat_map(|mirror| mirror.endpoints.all()))
 }

@@ -3,6 +3,8 @@ use plumbline_service::metrics::Metrics as Registry;
 use plumbline_service::upstream::Target;
 
 use super::*;
+use crate::call::Family;
+use crate::config::Reason;
 use crate::endpoint::Endpoint;
 
 fn spec(model: &str, urls: &[&str]) -> RouteSpec {
@@ -11,14 +13,16 @@ fn spec(model: &str, urls: &[&str]) -> RouteSpec {
 }
 
 fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
-    &snapshot.route(model).expect("routed").revisions[0].endpoints
+    snapshot.route(model).expect("routed").revisions[0]
+        .endpoints
+        .of(Family::V2)
 }
 
 #[tokio::test]
 async fn an_endpoint_keeps_its_state_when_routes_change() {
     let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
     assert!(routes.load().route("churn").is_none());
-    routes.replace(
+    routes.configure(
         &[
             spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
             spec("iris", &["http://127.0.0.1:2"]),
@@ -29,7 +33,7 @@ async fn an_endpoint_keeps_its_state_when_routes_change() {
     let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
     assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
     let pending = churn[1].begin();
-    routes.replace(
+    routes.configure(
         &[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])],
         Vec::new(),
     );
@@ -56,7 +60,7 @@ async fn the_first_route_keeps_a_host_and_hosts_are_compared_without_case_and_po
         hosts: hosts.iter().map(ToString::to_string).collect(),
         ..spec(model, &["http://127.0.0.1:1"])
     };
-    routes.replace(
+    routes.configure(
         &[
             with_hosts("churn", &["Churn.example.com", "bad:80"]),
             with_hosts("iris", &["churn.example.com.", "iris.example.com"]),
@@ -82,7 +86,7 @@ async fn the_first_route_keeps_a_host_and_hosts_are_compared_without_case_and_po
     let told: Vec<String> = routes.conditions().iter().map(ToString::to_string).collect();
     for expected in [
         "model `churn` has host `bad:80`; expected",
-        "model `iris` has host `churn.example.com.`, which is taken already",
+        "model `iris` has host `churn.example.com`, which is taken already, by model `churn`",
         "model `churn` has more than one route",
     ] {
         assert!(told.iter().any(|text| text.contains(expected)), "{told:?}");
@@ -96,11 +100,11 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
         spec("churn", &["http://127.0.0.1:1"]),
         spec("iris", &["http://127.0.0.1:2"]),
     );
-    routes.replace(&[churn.clone(), iris.clone()], Vec::new());
+    routes.configure(&[churn.clone(), iris.clone()], Vec::new());
     let old = Arc::downgrade(&routes.load());
     let before = Arc::clone(routes.load().route("churn").expect("routed"));
     let gone = Arc::downgrade(&endpoints(&routes.load(), "iris")[0]);
-    routes.replace(std::slice::from_ref(&churn), Vec::new());
+    routes.configure(std::slice::from_ref(&churn), Vec::new());
     assert!(Arc::ptr_eq(
         &before,
         routes.load().route("churn").expect("routed")
@@ -116,9 +120,9 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
     let mut moved = churn.clone();
     moved.revisions = iris.revisions;
     for changed in [other, hosted, sticky, moved] {
-        routes.replace(std::slice::from_ref(&churn), Vec::new());
+        routes.configure(std::slice::from_ref(&churn), Vec::new());
         let before = Arc::clone(routes.load().route("churn").expect("routed"));
-        routes.replace(std::slice::from_ref(&changed), Vec::new());
+        routes.configure(std::slice::from_ref(&changed), Vec::new());
         assert!(
             !Arc::ptr_eq(&before, routes.load().route("churn").expect("routed")),
             "{changed:?}"
@@ -144,7 +148,19 @@ async fn series_of_what_is_gone_are_removed() {
     let series = || rendered(&registry).lines().count();
     let took = std::time::Duration::from_millis(1);
     let ok = crate::metrics::Ending::Http(http::StatusCode::OK);
-    routes.replace(&specs(0), Vec::new());
+    routes.configure(&specs(0), Vec::new());
+    let use_endpoints = || {
+        let snapshot = routes.load();
+        for route in snapshot.sorted() {
+            let mirrored = route.mirror.iter().flat_map(|mirror| mirror.endpoints.all());
+            let own = route
+                .revisions
+                .iter()
+                .flat_map(|revision| revision.endpoints.all());
+            own.chain(mirrored).for_each(|endpoint| drop(endpoint.begin()));
+        }
+    };
+    use_endpoints();
     let first = series();
     for swap in 1..100 {
         // A request that is still on its way when its route goes.
@@ -154,17 +170,99 @@ async fn series_of_what_is_gone_are_removed() {
                 .route(&format!("model-{}", swap - 1))
                 .expect("routed"),
         );
-        routes.replace(&specs(swap), Vec::new());
-        late.metrics.record(crate::call::Family::V2, ok, took);
+        routes.configure(&specs(swap), Vec::new());
+        use_endpoints();
+        late.metrics.record(Family::V2, ok, took);
         drop(late);
     }
     assert_eq!(series(), first, "{}", rendered(&registry));
     // Gone and back while a request still counts: what it counted stays.
     let late = Arc::clone(routes.load().route("model-99").expect("routed"));
-    late.metrics.record(crate::call::Family::V2, ok, took);
-    routes.replace(&specs(1), Vec::new());
-    routes.replace(&specs(99), Vec::new());
+    late.metrics.record(Family::V2, ok, took);
+    routes.configure(&specs(1), Vec::new());
+    routes.configure(&specs(99), Vec::new());
     drop(late);
     let back = r#"plumbline_gateway_requests_total{code="200",model="model-99",protocol="v2"} 1"#;
     assert!(rendered(&registry).contains(back));
+}
+
+#[tokio::test]
+async fn the_configuration_and_discovery_do_not_overwrite_each_other_and_the_configuration_wins() {
+    let registry = Registry::default();
+    let routes = Routes::new(Metrics::declare(&registry), Options::default());
+    let discovered = |model: &str, url: &str| {
+        let object = Some(format!("models/{model}"));
+        let hosts = vec![format!("{model}.example.com")];
+        Arc::new(RouteSpec {
+            object,
+            hosts,
+            ..spec(model, &[url])
+        })
+    };
+    let url = |model: &str| endpoints(&routes.load(), model)[0].target().to_string();
+    let reasons = || -> Vec<(Reason, Option<String>)> {
+        let conditions = routes.conditions();
+        let reason = |condition: &Condition| (condition.reason, condition.object.clone());
+        conditions.iter().map(reason).collect()
+    };
+    let found = vec![
+        discovered("churn", "http://127.0.0.1:2"),
+        discovered("iris", "http://127.0.0.1:3"),
+    ];
+    routes.discover(found.clone(), Vec::new());
+    assert_eq!(
+        (url("churn"), reasons()),
+        ("http://127.0.0.1:2".to_owned(), Vec::new())
+    );
+    let mut configured = spec("churn", &["http://127.0.0.1:1"]);
+    configured.hosts = vec!["iris.example.com".to_owned()];
+    routes.configure(std::slice::from_ref(&configured), Vec::new());
+    assert_eq!(
+        (&*url("churn"), &*url("iris")),
+        ("http://127.0.0.1:1", "http://127.0.0.1:3")
+    );
+    let expected = vec![
+        (Reason::ModelNameTaken, Some("models/churn".to_owned())),
+        (Reason::HostTaken, Some("models/iris".to_owned())),
+    ];
+    assert_eq!(reasons(), expected);
+    let iris = Arc::clone(routes.load().route("iris").expect("routed"));
+    // Each writer again: what the other one wants stays.
+    routes.discover(found.clone(), Vec::new());
+    assert_eq!((&*url("churn"), reasons()), ("http://127.0.0.1:1", expected));
+    let told = Condition::general(Reason::FileInvalid, "expected something else".to_owned());
+    routes.keep_configured(vec![told]);
+    assert_eq!(reasons()[0], (Reason::FileInvalid, None));
+    let taken = r#"plumbline_gateway_route_conditions{reason="model_name_taken"}"#;
+    assert!(rendered(&registry).contains(&format!("{taken} 1")));
+    routes.configure(&[], Vec::new());
+    assert_eq!(
+        (url("churn"), reasons()),
+        ("http://127.0.0.1:2".to_owned(), Vec::new())
+    );
+    assert!(rendered(&registry).contains(&format!("{taken} 0")));
+    assert!(
+        Arc::ptr_eq(&iris, routes.load().route("iris").expect("routed")),
+        "one that is as it was stays"
+    );
+    routes.discover(Vec::new(), Vec::new());
+    assert!(routes.load().sorted().is_empty());
+}
+
+#[tokio::test]
+async fn a_route_that_no_request_can_ask_for_is_left_out() {
+    let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
+    let url = ["http://127.0.0.1:1"];
+    let found = ["unknown", "", "a\nb", "churn"].map(|model| Arc::new(spec(model, &url)));
+    routes.discover(found.to_vec(), Vec::new());
+    let snapshot = routes.load();
+    let models: Vec<&str> = snapshot.sorted().iter().map(|route| &*route.model).collect();
+    assert_eq!(models, ["churn"]);
+    let conditions = routes.conditions();
+    assert_eq!(conditions.len(), 3);
+    assert!(
+        conditions
+            .iter()
+            .all(|told| told.reason == Reason::ModelNameInvalid)
+    );
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod certificates;
+mod kubernetes;
 mod limits;
 mod malformed;
 mod observe;

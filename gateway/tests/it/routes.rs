@@ -176,8 +176,7 @@ async fn the_fallback_answers_when_nothing_of_the_revision_can_be_reached() {
     let (refusing, fallback) = (RefusingPort::new(), FakePredictor::echo().await);
     let unreachable = RevisionSpec {
         name: "canary".to_owned(),
-        weight: 1,
-        endpoints: vec![Target::parse_setting(&refusing.url()).expect("an endpoint")],
+        ..RevisionSpec::only(vec![Target::parse_setting(&refusing.url()).expect("an endpoint")])
     };
     let route = RouteSpec {
         revisions: vec![unreachable, revision("stable", 0, &fallback)],
@@ -415,7 +414,10 @@ async fn the_pages_show_all_of_a_route() {
     );
     assert_eq!(route["mirror"]["revision"], "canary");
     let condition = &page["conditions"][0];
-    assert_eq!(condition["route"], "churn");
+    assert_eq!(
+        (&condition["route"], &condition["reason"]),
+        (&"churn".into(), &"host_invalid".into())
+    );
     assert!(
         condition["problem"]
             .as_str()

@@ -1,30 +1,11 @@
-//! What no route can see by itself, and what its parts say of each other.
+//! What a route's parts say of each other, and routes of each other.
 //!
 //! The file is refused for any of it. A source that cannot be refused goes on without the part that cannot be honoured.
 
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{HashMap, HashSet};
 
-use super::{MirrorTo, RouteSpec};
+use super::{Condition, MirrorTo, Reason, RouteSpec};
 use crate::host;
-
-/// Something of the routes that could not be honoured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// The route's model; nothing when it is about all routes, such as a file that cannot be read.
-    pub route: Option<String>,
-    /// What is wrong and what was expected.
-    pub problem: String,
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.route {
-            Some(model) => write!(f, "model `{}` {}", model.escape_default(), self.problem),
-            None => f.write_str(&self.problem),
-        }
-    }
-}
 
 /// A name that is used as a label for requests to models that nobody routes.
 const RESERVED: &str = "unknown";
@@ -32,76 +13,124 @@ const RESERVED: &str = "unknown";
 /// Every problem of these routes.
 pub(crate) fn check(routes: &[RouteSpec]) -> Vec<Condition> {
     let mut conditions = Vec::new();
-    let (mut models, mut hosts) = (HashSet::new(), HashSet::new());
+    let mut models: HashMap<&str, &RouteSpec> = HashMap::new();
+    let mut hosts: HashMap<String, &str> = HashMap::new();
     for route in routes {
-        let mut problem = |problem: String| {
-            conditions.push(Condition {
-                route: Some(route.model.clone()),
-                problem,
-            });
-        };
-        let model = route.model.as_str();
-        if model.is_empty() || model.chars().any(char::is_control) {
-            problem("is not a name; expected visible characters".to_owned());
-        } else if model == RESERVED {
-            problem("has a name that is reserved for requests to unknown models".to_owned());
-        } else if !models.insert(model) {
-            problem("has more than one route".to_owned());
+        match models.get(&*route.model) {
+            Some(first) => conditions.push(Condition::model_taken(route, first)),
+            None => {
+                models.insert(&route.model, route);
+            }
         }
         for text in &route.hosts {
-            match host::normal(text) {
-                None => problem(format!(
-                    "has host `{}`; expected a name such as churn.example.com, without a port",
-                    text.escape_default()
-                )),
-                Some(host) => {
-                    if !hosts.insert(host) {
-                        problem(format!("has host `{text}`, which is taken already"));
-                    }
+            let Some(host) = host::normal(text) else { continue };
+            match hosts.get(&host) {
+                Some(first) => conditions.push(Condition::host_taken(route, text, first)),
+                None => {
+                    hosts.insert(host, &route.model);
                 }
             }
         }
-        check_revisions(route, &mut problem);
-        check_references(route, &mut problem);
+        conditions.extend(check_route(route));
     }
     conditions
 }
 
-fn check_revisions(route: &RouteSpec, problem: &mut impl FnMut(String)) {
-    let (mut names, mut urls) = (HashSet::new(), HashSet::new());
+/// Every problem that a route has by itself.
+pub(crate) fn check_route(route: &RouteSpec) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    let mut problem = |reason, problem| conditions.push(Condition::of(route, reason, problem));
+    if let Some(expected) = expected_of_model(&route.model) {
+        problem(Reason::ModelNameInvalid, expected.to_owned());
+    }
+    for text in &route.hosts {
+        if host::normal(text).is_none() {
+            let text = text.escape_default();
+            problem(
+                Reason::HostInvalid,
+                format!("has host `{text}`; expected a name such as churn.example.com, without a port"),
+            );
+        }
+    }
+    check_revisions(route, &mut problem);
+    check_references(route, &mut problem);
+    // In a cluster they come and go, and a revision that is scaled to zero has those of the activator, as others have.
+    if route.object.is_none() {
+        check_endpoints(route, &mut problem);
+    }
+    conditions
+}
+
+/// What is wrong with a model's name, so that it cannot have a route.
+pub(crate) fn expected_of_model(model: &str) -> Option<&'static str> {
+    if model.is_empty() || model.chars().any(char::is_control) {
+        Some("is not a name; expected visible characters")
+    } else if model == RESERVED {
+        Some("has a name that is reserved for requests to unknown models")
+    } else {
+        None
+    }
+}
+
+fn check_revisions(route: &RouteSpec, problem: &mut impl FnMut(Reason, String)) {
+    let mut names = HashSet::new();
     for revision in &route.revisions {
         let name = &revision.name;
         if name.is_empty() || name.chars().any(char::is_control) {
-            problem("has a revision without a `name`".to_owned());
+            problem(
+                Reason::RevisionInvalid,
+                "has a revision without a `name`".to_owned(),
+            );
         } else if !names.insert(name) {
-            problem(format!("has more than one revision `{name}`"));
+            problem(
+                Reason::RevisionInvalid,
+                format!("has more than one revision `{name}`"),
+            );
         }
+    }
+    let weights = || route.revisions.iter().map(|revision| revision.weight);
+    if weights().count() > 0 && weights().all(|weight| weight == 0) {
+        let text = "has no revision with a weight above 0".to_owned();
+        problem(Reason::RevisionInvalid, text);
+    }
+}
+
+fn check_endpoints(route: &RouteSpec, problem: &mut impl FnMut(Reason, String)) {
+    let mut urls = HashSet::new();
+    for revision in &route.revisions {
         if revision.endpoints.is_empty() && route.revisions.len() > 1 {
-            problem(format!("has no endpoint in revision `{name}`"));
+            let text = format!("has no endpoint in revision `{}`", revision.name);
+            problem(Reason::EndpointInvalid, text);
         }
         for endpoint in &revision.endpoints {
             if !urls.insert(endpoint) {
-                problem(format!("has endpoint `{endpoint}` twice"));
+                let text = format!("has endpoint `{endpoint}` twice");
+                problem(Reason::EndpointInvalid, text);
             }
         }
     }
     if urls.is_empty() {
-        problem("has no endpoint".to_owned());
-    } else if route.revisions.iter().all(|revision| revision.weight == 0) {
-        problem("has no revision with a weight above 0".to_owned());
+        problem(Reason::EndpointInvalid, "has no endpoint".to_owned());
+    }
+    if let Some(MirrorTo::Endpoints(endpoints)) = route.mirror.as_ref().map(|mirror| &mirror.to)
+        && endpoints.is_empty()
+    {
+        let text = "has a `mirror` without an endpoint".to_owned();
+        problem(Reason::EndpointInvalid, text);
     }
 }
 
 /// Revisions that are named elsewhere.
-fn check_references(route: &RouteSpec, problem: &mut impl FnMut(String)) {
+fn check_references(route: &RouteSpec, problem: &mut impl FnMut(Reason, String)) {
     let mut refer = |what: &str, name: &str| {
         if !route.revisions.iter().any(|revision| revision.name == name) {
             let names: Vec<&str> = route.revisions.iter().map(|revision| &*revision.name).collect();
-            problem(format!(
+            let text = format!(
                 "has `{what}` with revision `{}`; there are {}",
                 name.escape_default(),
                 names.join(", ")
-            ));
+            );
+            problem(Reason::RevisionUnknown, text);
         }
     };
     for matched in &route.matches {
@@ -110,11 +139,7 @@ fn check_references(route: &RouteSpec, problem: &mut impl FnMut(String)) {
     if let Some(fallback) = &route.fallback {
         refer("fallback", fallback);
     }
-    match route.mirror.as_ref().map(|mirror| &mirror.to) {
-        Some(MirrorTo::Revision(name)) => refer("mirror", name),
-        Some(MirrorTo::Endpoints(endpoints)) if endpoints.is_empty() => {
-            problem("has a `mirror` without an endpoint".to_owned());
-        }
-        Some(MirrorTo::Endpoints(_)) | None => {}
+    if let Some(MirrorTo::Revision(name)) = route.mirror.as_ref().map(|mirror| &mirror.to) {
+        refer("mirror", name);
     }
 }
