@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plumbline_drift::profile::{
-    DataInfo, FORMAT, FORMAT_VERSION, Generator, Importance, Kind, ModelInfo, Profile, Role, Seasonality,
-    Subject,
-};
+use plumbline_drift::profile::{Generator, Importance, Kind, Profile, Role, Seasonality, Subject};
 use plumbline_drift::{Settings, SubjectBuilder};
 use season::Times;
 use sha2::{Digest as _, Sha256};
@@ -109,31 +106,27 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         seasonality,
     } = subjects(args, &table, times.as_ref())?;
     let truth = truth::describe(args, &table, &outputs, &columns)?;
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
+    let mut profile = Profile {
         created_at: now(),
         generator: Generator {
             name: "plumbline".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        model: ModelInfo {
-            name: args.model_name.clone(),
-            version: args.model_version.clone(),
-            digest: args.model_file.as_deref().map(file_digest).transpose()?,
-        },
-        data: DataInfo {
-            rows: table.len() as u64,
-            digest: Some(digest(&bytes)),
-        },
-        features,
-        outputs,
         target: truth.target,
         training: truth.training,
         importances: args.importances.as_deref().map(importances).transpose()?,
         calibration: truth.calibration,
         seasonality,
+        ..Profile::new(
+            &args.model_name,
+            &args.model_version,
+            table.len() as u64,
+            features,
+            outputs,
+        )
     };
+    profile.model.digest = args.model_file.as_deref().map(file_digest).transpose()?;
+    profile.data.digest = Some(digest(&bytes));
     profile.validate()?;
     if table.len() < ENOUGH_ROWS {
         let settings = Settings::default();

@@ -4,9 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile};
 use plumbline_drift::sequential::{Bets, ConformalDetector};
 use plumbline_drift::{SplitMix64, SubjectBuilder, Window, numeric};
 
@@ -182,31 +180,8 @@ fn example() -> Monitor {
 }
 
 fn monitor(features: Vec<plumbline_drift::profile::Subject>) -> Monitor {
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "bench".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "m".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: features[0].count + features[0].missing,
-            digest: None,
-        },
-        features,
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let rows = features[0].count + features[0].missing;
+    let profile = Profile::new("m", "1", rows, features, Vec::new());
     Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
 }
 

@@ -350,6 +350,33 @@ pub struct Boolean {
 }
 
 impl Profile {
+    /// A profile with what every profile has: the subjects of `rows` rows of a model. The other members are not known, and the caller adds
+    /// those that are; until then it was made by this crate, at the beginning of 1970.
+    pub fn new(model: &str, version: &str, rows: u64, features: Vec<Subject>, outputs: Vec<Subject>) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            created_at: "1970-01-01T00:00:00Z".to_owned(),
+            generator: Generator {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            model: ModelInfo {
+                name: model.to_owned(),
+                version: version.to_owned(),
+                digest: None,
+            },
+            data: DataInfo { rows, digest: None },
+            features,
+            outputs,
+            target: None,
+            training: None,
+            importances: None,
+            calibration: None,
+            seasonality: None,
+        }
+    }
+
     /// Reads and validates a profile.
     ///
     /// # Errors

@@ -2,8 +2,7 @@
 
 use plumbline_drift::performance::calibration_bins;
 use plumbline_drift::profile::{
-    Answers, Calibration, DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Numeric,
-    Profile, Role, SeasonalCounts, Seasonality,
+    Answers, Calibration, Datatype, Kind, Numeric, Profile, Role, SeasonalCounts, Seasonality,
 };
 use plumbline_drift::{SubjectBuilder, is_usable, numeric_on};
 use proptest::prelude::*;
@@ -46,27 +45,6 @@ fn profile(rows: &[Row], edges: Option<(&[f64], &[f64])>) -> Profile {
     }
     let bins = calibration_bins(&[], 1);
     Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "m".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: rows.len() as u64,
-            digest: None,
-        },
-        features,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
         calibration: Some(vec![Calibration {
             output: "p".to_owned(),
             bins: bins
@@ -83,7 +61,7 @@ fn profile(rows: &[Row], edges: Option<(&[f64], &[f64])>) -> Profile {
                 })
                 .collect(),
         }]),
-        seasonality: None,
+        ..Profile::new("m", "1", rows.len() as u64, features, outputs)
     }
 }
 

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use plumbline_drift::SubjectBuilder;
 use plumbline_drift::monitor::Settings;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Role};
 use plumbline_inference_protocol::grpc::{self, Contents};
 use plumbline_inference_protocol::{
     InferRequest, InferResponse, ModelRef, NanPolicy, RequestedOutputs, StringData, Tensor, TensorData, rest,
@@ -42,32 +40,7 @@ fn observing() -> Arc<Observing> {
         (0..1_000).for_each(|row| output.push_number(f64::from(row) / 1_000.0));
         outputs.push(output.finish());
     }
-    let name = || "churn".to_owned();
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-        },
-        model: ModelInfo {
-            name: name(),
-            version: "3".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: 1_000,
-            digest: None,
-        },
-        features,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let profile = Profile::new("churn", "3", 1_000, features, outputs);
     let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
     // No window closes here: a report is made for each.
     let settings = Settings {
@@ -75,7 +48,7 @@ fn observing() -> Arc<Observing> {
         ..Settings::default()
     };
     let analysis = Analysis::new(&profile, settings, &metrics, ["churn", "3"]).expect("a usable profile");
-    observing_with(&metrics, vec![(name(), "3".to_owned(), analysis)])
+    observing_with(&metrics, vec![("churn".to_owned(), "3".to_owned(), analysis)])
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Role};
 use plumbline_drift::{Profile, SplitMix64, SubjectBuilder};
 use plumbline_inference_protocol::grpc::{self, Contents, Method};
 use plumbline_inference_protocol::{
@@ -77,31 +75,13 @@ pub(crate) fn profile() -> Profile {
         stays.push_number(f64::from(1.0 - p));
         leaves.push_number(f64::from(p));
     }
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-        },
-        model: ModelInfo {
-            name: "churn".to_owned(),
-            version: "3".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: rows.len() as u64,
-            digest: None,
-        },
-        features: vec![tenure.finish(), contract.finish()],
-        outputs: vec![label.finish(), stays.finish(), leaves.finish()],
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let profile = Profile::new(
+        "churn",
+        "3",
+        rows.len() as u64,
+        vec![tenure.finish(), contract.finish()],
+        vec![label.finish(), stays.finish(), leaves.finish()],
+    );
     profile.validate().expect("a valid profile");
     profile
 }
