@@ -59,7 +59,7 @@ async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<A
     let mut again = SendAgain::new(&request);
     let chosen = route.revision(request.headers(), family, Instant::now());
     let mut revision = chosen.ok_or_else(|| no_endpoint(&route))?;
-    revision.metrics.requests.inc();
+    revision.metrics.request(&route.model, &revision.name);
     let mut capture = mirror(&mut request, family, &route, kind);
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     loop {
@@ -91,7 +91,7 @@ async fn forward(call: Call, route: Arc<Route>, kind: Kind) -> Result<Response<A
                     unsent.headers_mut().remove(name);
                 }
                 revision = fallback;
-                revision.metrics.requests.inc();
+                revision.metrics.request(&route.model, &revision.name);
                 tried.clear();
                 unsent
             }

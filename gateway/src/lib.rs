@@ -2,7 +2,8 @@
 //!
 //! A connection's requests become calls in `call`, pass the layers of `stack` from the outside in, and leave through
 //! `forward`, which chooses an `endpoint` with `balance`. Which model goes where is a `snapshot`: immutable, replaced
-//! whole, read once by each request; `reload` writes it when the file changes, `kubernetes` as models come and go. Who may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
+//! whole, read once by each request; `reload` writes it when the file changes, `kubernetes` as models come and go. Who
+//! may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
 
 mod access;
 mod app;

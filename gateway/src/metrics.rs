@@ -197,20 +197,18 @@ impl Metrics {
     /// The handles of a model; `unknown` and the empty name stand for requests without a route.
     pub(crate) fn model(&self, model: &str) -> Arc<ModelMetrics> {
         Arc::new(ModelMetrics {
-            _lease: Lease::new(self, Subject::Model(model.into())),
+            lease: Lease::new(self, Subject::Model(model.into())),
             model: model.into(),
-            overhead: self.overhead.with_label_values(&[model]),
-            by_family: Family::ALL.map(|_| FamilyMetrics::default()),
-            requests: self.requests.clone(),
-            duration: self.duration.clone(),
+            overhead: OnceLock::new(),
+            by_family: Default::default(),
         })
     }
 
     /// The handles of a model's revision.
     pub(crate) fn revision(&self, model: &str, revision: &str) -> RevisionMetrics {
         RevisionMetrics {
-            _lease: Lease::new(self, Subject::Revision(model.into(), revision.into())),
-            requests: self.revision_requests.with_label_values(&[model, revision]),
+            lease: Lease::new(self, Subject::Revision(model.into(), revision.into())),
+            requests: OnceLock::new(),
         }
     }
 
@@ -263,12 +261,10 @@ pub(crate) enum Ending {
 /// see one protocol and two or three codes, and a series that nobody will ever move is a cost in every scrape.
 #[derive(Debug)]
 pub(crate) struct ModelMetrics {
-    _lease: Lease,
+    lease: Lease,
     pub(crate) model: Box<str>,
-    pub(crate) overhead: Histogram,
-    by_family: [FamilyMetrics; Family::ALL.len()],
-    requests: IntCounterVec,
-    duration: HistogramVec,
+    overhead: OnceLock<Histogram>,
+    by_family: [OnceLock<Box<FamilyMetrics>>; Family::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -282,10 +278,13 @@ struct FamilyMetrics {
 impl ModelMetrics {
     /// Counts a request that took `duration`.
     pub(crate) fn record(&self, family: Family, ending: Ending, duration: Duration) {
-        let metrics = &self.by_family[family as usize];
-        let histogram = metrics
-            .duration
-            .get_or_init(|| self.duration.with_label_values(&[&self.model, family.label()]));
+        let metrics = self.by_family[family as usize].get_or_init(Box::default);
+        let histogram = metrics.duration.get_or_init(|| {
+            self.lease
+                .metrics
+                .duration
+                .with_label_values(&[&self.model, family.label()])
+        });
         histogram.observe(duration.as_secs_f64());
         let (slot, code) = match ending {
             Ending::Http(status) => {
@@ -301,10 +300,18 @@ impl ModelMetrics {
         slot.get_or_init(|| self.counter(family, &code)).inc();
     }
 
+    /// Counts the gateway's own share of a request.
+    pub(crate) fn observe_overhead(&self, overhead: Duration) {
+        let histogram = self
+            .overhead
+            .get_or_init(|| self.lease.metrics.overhead.with_label_values(&[&self.model]));
+        histogram.observe(overhead.as_secs_f64());
+    }
+
     fn counter(&self, family: Family, code: &Code) -> IntCounter {
         let labels = |code: &str| {
-            self.requests
-                .with_label_values(&[&*self.model, family.label(), code])
+            let requests = &self.lease.metrics.requests;
+            requests.with_label_values(&[&*self.model, family.label(), code])
         };
         match code {
             Code::Number(status) => labels(status.as_str()),
@@ -318,11 +325,20 @@ enum Code {
     Text(&'static str),
 }
 
-/// The series of one revision.
+/// The series of one revision, which begins with its first request.
 #[derive(Debug)]
 pub(crate) struct RevisionMetrics {
-    _lease: Lease,
-    pub(crate) requests: IntCounter,
+    lease: Lease,
+    requests: OnceLock<IntCounter>,
+}
+
+impl RevisionMetrics {
+    /// Counts a request that the revision is given.
+    pub(crate) fn request(&self, model: &str, revision: &str) {
+        let series = &self.lease.metrics.revision_requests;
+        let requests = || series.with_label_values(&[model, revision]);
+        self.requests.get_or_init(requests).inc();
+    }
 }
 
 /// The series of one endpoint.

@@ -71,7 +71,7 @@ fn shown_route(route: &Route, now: Instant) -> Value {
     json!({
         "model": route.model,
         "object": route.spec.object,
-        "hosts": route.hosts,
+        "hosts": route.hosts.iter().map(|host| &**host).collect::<Vec<_>>(),
         "timeout_ms": route.spec.timeout.as_secs_f64() * 1e3,
         "max_body_bytes": route.spec.max_body.0,
         "matches": route.matches.iter().map(header_match).collect::<Vec<_>>(),

@@ -24,7 +24,7 @@ pub(crate) struct Route {
     /// What of it could not be honoured.
     pub(crate) conditions: Box<[Condition]>,
     /// In the form of [`crate::host::normal`].
-    pub(crate) hosts: Box<[Box<str>]>,
+    pub(crate) hosts: Box<[Arc<str>]>,
     pub(crate) revisions: Box<[Revision]>,
     pub(crate) split: Split,
     pub(crate) matches: Box<[HeaderMatch]>,

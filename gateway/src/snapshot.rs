@@ -1,6 +1,7 @@
 //! Which model goes where: immutable, replaced whole, read once by each request.
 
 mod build;
+mod known;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +16,13 @@ use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::route::Route;
 use build::Build;
+use known::Known;
 
 /// All routes at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     routes: HashMap<Box<str>, Arc<Route>>,
-    hosts: HashMap<Box<str>, Arc<Route>>,
+    hosts: HashMap<Arc<str>, Arc<Route>>,
 }
 
 impl Snapshot {
@@ -53,7 +55,7 @@ pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
     conditions: ArcSwap<Vec<Condition>>,
     /// One writer at a time: a snapshot is built from the one that it replaces.
-    sources: Mutex<Sources>,
+    writing: Mutex<Writing>,
     means: Arc<Means>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
@@ -61,11 +63,12 @@ pub(crate) struct Routes {
     pub(crate) server: Arc<ModelMetrics>,
 }
 
-/// What each writer wants. A model or a host that two want is the configuration's.
+/// What each writer wants, and the endpoints of all. A model or a host that two want is the configuration's.
 #[derive(Debug, Default)]
-struct Sources {
+struct Writing {
     configured: Wanted,
     discovered: Wanted,
+    known: Known,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +85,7 @@ impl Routes {
         Self {
             current: ArcSwap::default(),
             conditions: ArcSwap::default(),
-            sources: Mutex::default(),
+            writing: Mutex::default(),
             means: Arc::new(Means { metrics, options }),
             unknown,
             server,
@@ -109,39 +112,40 @@ impl Routes {
     /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
     /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
     pub(crate) fn configure(&self, specs: &[RouteSpec], conditions: Vec<Condition>) {
-        self.write(|sources, old| {
+        self.write(|writing, old| {
             let spec = |spec: &RouteSpec| match old.route(&spec.model) {
                 Some(route) if *route.spec == *spec => Arc::clone(&route.spec),
                 _ => Arc::new(spec.clone()),
             };
             let specs = specs.iter().map(spec).collect();
-            sources.configured = Wanted { specs, conditions };
+            writing.configured = Wanted { specs, conditions };
         });
     }
 
     /// Keeps the routes of the configuration, since those that should replace them cannot be used; whoever read them
     /// logs why.
     pub(crate) fn keep_configured(&self, conditions: Vec<Condition>) {
-        self.write(|sources, _| sources.configured.conditions = conditions);
+        self.write(|writing, _| writing.configured.conditions = conditions);
     }
 
     /// Replaces the routes that were discovered, as [`Self::configure`] does those of the configuration. A route stays
     /// whose spec is the very one that it was built from.
     pub(crate) fn discover(&self, specs: Vec<Arc<RouteSpec>>, conditions: Vec<Condition>) {
-        self.write(|sources, _| sources.discovered = Wanted { specs, conditions });
+        self.write(|writing, _| writing.discovered = Wanted { specs, conditions });
     }
 
-    fn write(&self, change: impl FnOnce(&mut Sources, &Snapshot)) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+    fn write(&self, change: impl FnOnce(&mut Writing, &Snapshot)) {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = std::time::Instant::now();
         let old = self.current.load_full();
-        change(&mut sources, &old);
-        let Sources {
+        change(&mut writing, &old);
+        let Writing {
             configured,
             discovered,
-        } = &*sources;
+            known,
+        } = &mut *writing;
         let specs = configured.specs.iter().chain(&discovered.specs);
-        let (snapshot, found) = Build::new(&old, &self.means).snapshot(specs);
+        let (snapshot, found) = Build::new(&old, known, &self.means).snapshot(specs);
         let routes = snapshot.routes.len();
         self.current.store(Arc::new(snapshot));
         tracing::debug!(routes, took = ?began.elapsed(), "routes replaced");

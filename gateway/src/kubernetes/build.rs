@@ -297,6 +297,9 @@ impl<S: Slices> Builder<'_, S> {
                 .grpc_endpoints
                 .extend(ports.grpc.filter(|_| ports.rest.is_some()).map(target));
         }
+        // They stay as long as the route does.
+        revision.endpoints.shrink_to_fit();
+        revision.grpc_endpoints.shrink_to_fit();
         self.services.push(key);
         revision
     }

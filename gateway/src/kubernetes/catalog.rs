@@ -63,22 +63,21 @@ impl<T> Kept<T> {
     }
 }
 
+/// A slice's name, and the slice.
+type Named = (Box<str>, Kept<EndpointSlice>);
+
 /// The slices of each Service, by name.
 #[derive(Debug, Default)]
 struct SlicesByService {
-    by_service: HashMap<Key, BTreeMap<Box<str>, Kept<EndpointSlice>>>,
+    by_service: HashMap<Key, Vec<Named>>,
     /// Which Service a slice belongs to.
     services: HashMap<Key, Box<str>>,
 }
 
 impl Slices for SlicesByService {
     fn of(&self, service: &Key) -> impl Iterator<Item = &EndpointSlice> {
-        let slices = self
-            .by_service
-            .get(service)
-            .into_iter()
-            .flat_map(BTreeMap::values);
-        slices.filter_map(|slice| slice.content.as_ref().ok())
+        let slices = self.by_service.get(service).map_or(&[][..], Vec::as_slice).iter();
+        slices.filter_map(|(_, slice)| slice.content.as_ref().ok())
     }
 }
 
@@ -86,7 +85,7 @@ impl SlicesByService {
     fn remove(&mut self, slice: &Key) -> Option<Key> {
         let service = Key::new(&slice.namespace, &self.services.remove(slice)?);
         if let Some(slices) = self.by_service.get_mut(&service) {
-            slices.remove(&slice.name);
+            slices.retain(|(name, _)| *name != slice.name);
             if slices.is_empty() {
                 self.by_service.remove(&service);
             }
@@ -96,7 +95,25 @@ impl SlicesByService {
 
     fn get(&self, slice: &Key) -> Option<&Kept<EndpointSlice>> {
         let service = Key::new(&slice.namespace, self.services.get(slice)?);
-        self.by_service.get(&service)?.get(&slice.name)
+        let (_, kept) = self
+            .by_service
+            .get(&service)?
+            .iter()
+            .find(|(name, _)| *name == slice.name)?;
+        Some(kept)
+    }
+
+    /// Most Services have one: a list of just that many is smaller than a map.
+    fn put(&mut self, key: Key, service: Key, kept: Kept<EndpointSlice>) {
+        let slices = self.by_service.entry(service.clone()).or_default();
+        match slices.binary_search_by(|(name, _)| name.cmp(&key.name)) {
+            Ok(index) => slices[index].1 = kept,
+            Err(index) => {
+                slices.reserve_exact(1);
+                slices.insert(index, (key.name.clone(), kept));
+            }
+        }
+        self.services.insert(key, service.name);
     }
 }
 
@@ -108,7 +125,7 @@ pub(super) struct Catalog {
     slices: SlicesByService,
     built: BTreeMap<Key, Arc<Built>>,
     /// InferenceServices that looked for a Service's slices.
-    interested: HashMap<Key, BTreeSet<Key>>,
+    interested: HashMap<Key, Vec<Key>>,
     dirty: BTreeSet<Key>,
     /// Something besides `dirty` changed that conditions tell of.
     touched: bool,
@@ -224,9 +241,7 @@ impl Catalog {
             self.remove_slice(&key);
         }
         let service_key = Key::new(&key.namespace, &service);
-        let slices = self.slices.by_service.entry(service_key.clone()).or_default();
-        slices.insert(key.name.clone(), kept);
-        self.slices.services.insert(key, service);
+        self.slices.put(key, service_key.clone(), kept);
         if !same {
             self.touch(&service_key);
         }
@@ -276,7 +291,7 @@ impl Catalog {
         let old = self.built.remove(&key);
         for service in old.iter().flat_map(|old| &old.services) {
             if let Some(interested) = self.interested.get_mut(service) {
-                interested.remove(&key);
+                interested.retain(|other| *other != key);
                 if interested.is_empty() {
                     self.interested.remove(service);
                 }
@@ -300,10 +315,9 @@ impl Catalog {
             *new = Arc::clone(old);
         }
         for service in &built.services {
-            self.interested
-                .entry(service.clone())
-                .or_default()
-                .insert(key.clone());
+            let interested = self.interested.entry(service.clone()).or_default();
+            interested.reserve_exact(1);
+            interested.push(key.clone());
         }
         self.built.insert(key, Arc::new(built));
     }

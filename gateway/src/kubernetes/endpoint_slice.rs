@@ -61,6 +61,7 @@ impl From<Wire> for EndpointSlice {
             let pod = endpoint.target_ref.name;
             ready.extend(ip.map(|ip| Address { ip, pod }));
         }
+        ready.shrink_to_fit();
         Self {
             service: wire.metadata.labels.service,
             has_names,

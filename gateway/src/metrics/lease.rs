@@ -23,7 +23,7 @@ pub(super) struct Users(Mutex<HashMap<Subject, usize>>);
 /// Keeps a subject's series. The last one that is dropped removes them.
 #[derive(Debug)]
 pub(super) struct Lease {
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     subject: Subject,
 }
 

@@ -152,6 +152,9 @@ async fn series_of_what_is_gone_are_removed() {
     let use_endpoints = || {
         let snapshot = routes.load();
         for route in snapshot.sorted() {
+            for revision in &route.revisions {
+                revision.metrics.request(&route.model, &revision.name);
+            }
             let mirrored = route.mirror.iter().flat_map(|mirror| mirror.endpoints.all());
             let own = route
                 .revisions
@@ -176,6 +179,8 @@ async fn series_of_what_is_gone_are_removed() {
         drop(late);
     }
     assert_eq!(series(), first, "{}", rendered(&registry));
+    let known = routes.writing.lock().expect("no panic").known.len();
+    assert!(known <= 64, "{known} endpoints known, of which 3 are there");
     // Gone and back while a request still counts: what it counted stays.
     let late = Arc::clone(routes.load().route("model-99").expect("routed"));
     late.metrics.record(Family::V2, ok, took);
