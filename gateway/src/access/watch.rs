@@ -1,33 +1,20 @@
 //! Files that may be replaced while the gateway runs.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use plumbline_service::Shutdown;
+use plumbline_service::{Settling, Shutdown, Stamp};
 
 /// Time between two looks.
 const POLL: Duration = Duration::from_secs(1);
 /// Largest file that is read: more than 100,000 keys.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// What tells one content from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    /// Seconds and nanoseconds since 1970.
-    modified: (i64, i64),
-}
-
 /// A file, and what it was when it was last read.
 #[derive(Debug)]
 pub(crate) struct WatchedFile {
     path: PathBuf,
-    read: Option<Stamp>,
-    /// What it was at the last look, if that was something else.
-    looked: Option<Stamp>,
+    stamp: Settling<Option<Stamp>>,
 }
 
 impl WatchedFile {
@@ -36,29 +23,16 @@ impl WatchedFile {
     /// # Errors
     /// What keeps it from being read, for a person.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), String> {
-        let read = stamp(path);
+        let stamp = Settling::new(Stamp::of(path));
         let content = content(path)?;
-        let file = Self {
-            path: path.to_owned(),
-            read,
-            looked: None,
-        };
-        Ok((file, content))
+        let path = path.to_owned();
+        Ok((Self { path, stamp }, content))
     }
 
-    /// The new content, if the file is another than the one that was read and was the same at the last look: one that
-    /// is being written is left alone. Each is given once, good or bad.
+    /// The new content, once two looks in a row have found the same; of each, once, good or bad. A file that is gone is waited for.
     fn look(&mut self) -> Option<Result<Vec<u8>, String>> {
-        let now = stamp(&self.path);
-        if now == self.read {
-            self.looked = None;
-            return None;
-        }
-        if now.is_none() || self.looked.replace(now?) != now {
-            return None;
-        }
-        (self.read, self.looked) = (now, None);
-        Some(content(&self.path))
+        self.stamp.changed(Stamp::of(&self.path))?;
+        self.stamp.seen().is_some().then(|| content(&self.path))
     }
 
     /// Gives `changed` each new content until listeners close.
@@ -83,16 +57,6 @@ impl WatchedFile {
             }
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        bytes: metadata.len(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-    })
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, String> {

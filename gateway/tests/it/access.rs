@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -285,37 +284,26 @@ async fn keys_change_while_the_gateway_serves() {
     let gateway = start(&predictor, files.access(""));
     let status = async |key: &str| gateway.send(with_key(infer("churn"), key)).await.status();
     assert_eq!(status("ann-key").await, StatusCode::OK);
-    let becomes = async |key: &str, expected: StatusCode| {
-        // Two looks, a second apart; bounded far above that.
-        for _ in 0..300 {
-            if status(key).await == expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{key} does not become {expected}");
+    let replaced = async |times: u32| {
+        let series = format!("keys_reloads_total{{outcome=\"replaced\"}} {times}");
+        gateway.until_counted(&series).await;
     };
     files.put_keys(&[("eve", "eve-key", "")]);
-    becomes("eve-key", StatusCode::OK).await;
+    replaced(1).await;
+    assert_eq!(status("eve-key").await, StatusCode::OK);
     assert_eq!(status("ann-key").await, StatusCode::UNAUTHORIZED);
     std::fs::write(files.path("keys.toml"), "[[key]").expect("written");
-    for _ in 0..300 {
-        if gateway
-            .admin("/metrics")
-            .await
-            .contains("keys_reloads_total{outcome=\"refused\"} 1")
-        {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    gateway
+        .until_counted("keys_reloads_total{outcome=\"refused\"} 1")
+        .await;
     assert_eq!(
         status("eve-key").await,
         StatusCode::OK,
         "a broken file changes nothing"
     );
     files.put_keys(&[("ann", "ann-key", "")]);
-    becomes("ann-key", StatusCode::OK).await;
+    replaced(2).await;
+    assert_eq!(status("ann-key").await, StatusCode::OK);
     assert_eq!(status("eve-key").await, StatusCode::UNAUTHORIZED);
 }
 

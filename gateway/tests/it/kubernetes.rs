@@ -54,28 +54,10 @@ impl Discovering {
         }
     }
 
-    async fn ready(server: &FakeApiServer) -> Self {
+    async fn when_ready(server: &FakeApiServer) -> Self {
         let gateway = Self::start(server);
-        gateway.until_ready().await;
+        gateway.ready().await;
         gateway
-    }
-
-    async fn until_ready(&self) {
-        let mut changes = self.readiness().watch();
-        while !self.readiness().is_ready() {
-            changes.changed().await.expect("the process lives");
-        }
-    }
-
-    /// Waits until a page of the admin port says so: the routes are replaced beside us.
-    async fn until(&self, path: &str, holds: impl Fn(&str) -> bool) {
-        loop {
-            let page = self.admin(path).await;
-            if holds(&page) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
     }
 
     /// Waits until these are all the endpoints there are.

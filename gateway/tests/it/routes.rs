@@ -11,6 +11,7 @@ use plumbline_inference_protocol::coding::Coding;
 use plumbline_inference_protocol::grpc::{compress_frame, proto};
 use plumbline_service::config::{ByteSize, Common, Outcome, ParseSetting as _, load};
 use plumbline_service::upstream::Target;
+use tokio::time::Instant;
 
 use crate::revisions::revision;
 use crate::support::*;
@@ -209,13 +210,6 @@ fn mirrored(
     }
 }
 
-/// Asks for the metrics until a series has this value: what happens off the request's path has no other event.
-async fn counted(gateway: &TestGateway, series: &str) {
-    while !gateway.admin("/metrics").await.contains(series) {
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn a_mirror_gets_the_same_request_and_nobody_its_answer() {
     let primary = FakePredictor::answering(|_| Reply::json(r#"{"predictions":[1]}"#)).await;
@@ -232,11 +226,9 @@ async fn a_mirror_gets_the_same_request_and_nobody_its_answer() {
     assert_eq!(copied[0].header("x-request-id"), sent[0].header("x-request-id"));
     // What only reads is not copied.
     gateway.send(get("/v2/models/churn/ready")).await;
-    counted(
-        &gateway,
-        r#"plumbline_gateway_mirror_requests_total{model="churn",outcome="answered"} 1"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"plumbline_gateway_mirror_requests_total{model="churn",outcome="answered"} 1"#)
+        .await;
     assert_eq!(mirror.received_so_far(), 1);
 }
 
@@ -253,11 +245,9 @@ async fn a_mirror_that_hangs_delays_nobody_and_holds_only_its_budget() {
     let dropped = r#"plumbline_gateway_mirror_dropped_total{model="churn",reason="in_flight"} 2"#;
     assert!(gateway.admin("/metrics").await.contains(dropped));
     mirror.release();
-    counted(
-        &gateway,
-        r#"mirror_requests_total{model="churn",outcome="answered"} 1"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"mirror_requests_total{model="churn",outcome="answered"} 1"#)
+        .await;
 }
 
 #[tokio::test]
@@ -312,23 +302,17 @@ async fn predictions_of_both_answers_are_compared_row_by_row() {
         |_| {},
     );
     text(gateway.infer("churn").await).await;
-    counted(
-        &gateway,
-        r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 2"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 2"#)
+        .await;
     text(gateway.send(post("/v1/models/churn:predict", ROW)).await).await;
-    counted(
-        &gateway,
-        r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 3"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 3"#)
+        .await;
     assert_eq!(gateway.grpc(grpc_infer("churn")).await.status(), "0");
-    counted(
-        &gateway,
-        r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 4"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="agree"} 4"#)
+        .await;
     let metrics = gateway.admin("/metrics").await;
     for expected in [
         r#"plumbline_gateway_mirror_rows_total{model="churn",verdict="disagree"} 3"#,
@@ -338,11 +322,9 @@ async fn predictions_of_both_answers_are_compared_row_by_row() {
     }
     mirror.script(|_| Reply::status(StatusCode::INTERNAL_SERVER_ERROR));
     text(gateway.infer("churn").await).await;
-    counted(
-        &gateway,
-        r#"plumbline_gateway_mirror_uncompared_total{model="churn"} 1"#,
-    )
-    .await;
+    gateway
+        .until_counted(r#"plumbline_gateway_mirror_uncompared_total{model="churn"} 1"#)
+        .await;
 }
 
 #[tokio::test]
@@ -371,7 +353,9 @@ async fn a_changed_file_is_taken_up_while_requests_go_on() {
         tempfile::NamedTempFile::new_in(file.path().parent().expect("a directory")).expect("a file");
     write!(next, "config_poll = \"5ms\"\n{}", route(&after)).expect("written");
     next.persist(file.path()).expect("swapped");
+    let began = Instant::now();
     while after.received_so_far() == 0 {
+        assert!(began.elapsed() < PATIENCE, "the change is not taken up");
         assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     }
     let metrics = gateway.admin("/metrics").await;

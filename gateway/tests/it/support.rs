@@ -15,8 +15,12 @@ use plumbline_service::upstream::Target;
 use plumbline_service::{Process, Readiness, Shutdown};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
 
 pub(crate) use plumbline_testkit::predictor::{Cut, FakePredictor, RefusingPort, Reply, grpc_message};
+
+/// Time for what happens beside a test; far more than it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
@@ -64,9 +68,32 @@ impl TestGateway {
     /// Waits until what the gateway needs for a start is there.
     pub(crate) async fn ready(&self) {
         let mut changes = self.readiness().watch();
-        while !self.readiness().is_ready() {
-            changes.changed().await.expect("the gateway is there");
+        let ready = changes.wait_for(|()| self.readiness().is_ready());
+        let waited = tokio::time::timeout(PATIENCE, ready).await;
+        waited
+            .expect("the gateway does not become ready")
+            .expect("the gateway is there");
+    }
+
+    /// Waits until a page of the admin port says so: it shows what happens beside the test.
+    pub(crate) async fn until(&self, path: &str, holds: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        loop {
+            let page = self.admin(path).await;
+            if holds(&page) {
+                return;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{path} does not come to say what is waited for:\n{page}"
+            );
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Waits until this is among the series.
+    pub(crate) async fn until_counted(&self, series: &str) {
+        self.until("/metrics", |page| page.contains(series)).await;
     }
 
     pub(crate) fn shutdown(&self) -> Shutdown {

@@ -11,7 +11,7 @@ use crate::support::churn;
 async fn a_service_without_endpoints_keeps_its_route() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.apply(slice("churn-predictor", 0, &predictor, json!({"ready": false})));
     gateway.until_endpoints(&[]).await;
     assert_eq!(
@@ -70,7 +70,7 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     let mut named = slice("explained-predictor", 0, &predictor, json!({}));
     named["addressType"] = "FQDN".into();
     server.apply(named);
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     let page = gateway.admin("/routes").await;
     for (name, reason) in [
         ("malformed", "malformed"),
@@ -111,7 +111,7 @@ async fn the_configuration_wins_over_an_object() {
     let (of_file, of_object) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &of_object).await;
     let gateway = Discovering::start_with(&server, vec![churn(&[of_file.url()])], |_| {});
-    gateway.until_ready().await;
+    gateway.ready().await;
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     assert_eq!((of_file.received_so_far(), of_object.received_so_far()), (1, 0));
     assert!(has_condition(

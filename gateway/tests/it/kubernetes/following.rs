@@ -9,7 +9,7 @@ use plumbline_testkit::predictor::{FakePredictor, RefusingPort};
 use serde_json::json;
 
 use super::{Discovering, SERVICES, SLICES, apply_all, service, serving, slice, slices};
-use crate::support::{TestGateway, infer};
+use crate::support::{PATIENCE, TestGateway, infer};
 
 /// Requests one after the other, until told to stop; how many failed.
 struct Load {
@@ -45,9 +45,13 @@ impl Load {
     /// Waits for that many more requests.
     async fn more(&self, count: usize) {
         let until = self.sent.load(Ordering::Relaxed) + count;
-        while self.sent.load(Ordering::Relaxed) < until {
-            tokio::task::yield_now().await;
-        }
+        let sent = async {
+            while self.sent.load(Ordering::Relaxed) < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, sent).await;
+        waited.expect("requests are answered");
     }
 
     async fn failed(self) -> Vec<StatusCode> {
@@ -69,7 +73,7 @@ async fn it_is_ready_when_every_kind_has_been_listed_and_not_before() {
             .contains("plumbline_gateway_discovery_up 0")
     );
     server.come_back();
-    gateway.until_ready().await;
+    gateway.ready().await;
     assert_eq!((server.lists(SERVICES), server.lists(SLICES)), (1, 1));
 }
 
@@ -84,7 +88,7 @@ async fn only_the_namespaces_and_labels_that_were_asked_for_are_looked_at() {
         kubernetes.namespaces = vec!["models".to_owned(), "other".to_owned()];
         kubernetes.selector = Some("tier=gold".to_owned());
     });
-    gateway.until_ready().await;
+    gateway.ready().await;
     assert_eq!((server.lists(SERVICES), server.lists(SLICES)), (2, 2));
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(
@@ -97,7 +101,7 @@ async fn only_the_namespaces_and_labels_that_were_asked_for_are_looked_at() {
 async fn history_that_is_forgotten_is_listed_again() {
     let (first, second) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &first).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.watched(SERVICES, 1).await;
     server.watched(SLICES, 1).await;
     let load = Load::start(&gateway, "churn").await;
@@ -115,7 +119,7 @@ async fn history_that_is_forgotten_is_listed_again() {
 async fn a_connection_that_breaks_within_an_event_goes_on_from_the_one_before() {
     let (first, second) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &first).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.watched(SLICES, 1).await;
     server.cut(slice("churn-predictor", 1, &second, json!({})));
     server.watched(SLICES, 2).await;
@@ -127,7 +131,7 @@ async fn a_connection_that_breaks_within_an_event_goes_on_from_the_one_before() 
 async fn after_a_bookmark_a_watch_goes_on_from_it() {
     let (first, second) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &first).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.watched(SLICES, 1).await;
     server.apply(slice("churn-predictor", 1, &second, json!({})));
     gateway.until_endpoints(&[&first, &second]).await;
@@ -144,7 +148,7 @@ async fn after_a_bookmark_a_watch_goes_on_from_it() {
 async fn repeated_events_change_nothing_and_late_ones_do_not_undo() {
     let (first, second) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &first).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.watched(SLICES, 1).await;
     let mut late = slice("churn-predictor", 0, &first, json!({}));
     late["metadata"]["resourceVersion"] = "1".into();
@@ -165,7 +169,7 @@ async fn repeated_events_change_nothing_and_late_ones_do_not_undo() {
 async fn requests_do_not_notice_that_the_api_server_is_gone() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     server.watched(SERVICES, 1).await;
     server.watched(SLICES, 1).await;
     gateway
@@ -215,7 +219,7 @@ async fn requests_do_not_notice_that_endpoints_change() {
     let predictors = [FakePredictor::echo().await, FakePredictor::echo().await];
     let gone = RefusingPort::new();
     let server = serving("churn", &predictors[0]).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     let load = Load::start(&gateway, "churn").await;
     for round in 0..100 {
         let mut slice = slice("churn-predictor", 0, &predictors[round % 2], json!({}));
@@ -241,7 +245,7 @@ async fn a_list_comes_in_pages_and_a_burst_is_followed_to_its_end() {
         server.apply(service(&format!("m{model}")));
         apply_all(&server, slices(&format!("m{model}-predictor"), &[&predictor]));
     }
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     assert_eq!(gateway.metric("plumbline_gateway_routes").await, 600.0);
     assert_eq!(server.lists(SERVICES), 1);
     server.watched(SERVICES, 1).await;

@@ -12,7 +12,7 @@ use crate::support::{Grpc, grpc_infer, infer};
 async fn a_model_is_served_where_its_endpoint_slices_say() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     assert_eq!(gateway.infer("iris").await.status(), StatusCode::NOT_FOUND);
     assert_eq!(predictor.received_so_far(), 1);
@@ -39,7 +39,7 @@ async fn the_hosts_of_its_urls_lead_to_a_model_but_not_the_predictors_behind_a_t
         json!({"url": "http://iris-transformer-models.example.com"});
     server.apply(transformed);
     apply_all(&server, slices("iris-transformer", &[&predictor]));
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     for (host, expected) in [
         ("churn-models.example.com", StatusCode::OK),
         ("churn-predictor-models.example.com", StatusCode::OK),
@@ -65,7 +65,7 @@ async fn a_terminating_or_unready_endpoint_gets_no_new_requests() {
         &leaving,
         json!({"ready": true, "serving": true}),
     ));
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     gateway.until_endpoints(&[&good, &leaving]).await;
     let terminating = json!({"ready": false, "serving": true, "terminating": true});
     server.apply(slice("churn-predictor", 1, &leaving, terminating));
@@ -93,7 +93,7 @@ async fn knative_shares_of_revisions_are_kept_and_each_is_named_to_the_activator
     server.apply(churn);
     apply_all(&server, slices("churn-predictor-00001", &[&old]));
     apply_all(&server, slices("churn-predictor-00002", &[&new]));
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     for _ in 0..100 {
         assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     }
@@ -117,7 +117,7 @@ async fn canaries_of_standard_mode_have_services_and_shares_of_their_own() {
     let mut churn = service("churn");
     churn["spec"]["canary"] = json!([{"predictor": {"name": "v2"}, "trafficPercent": 20}]);
     server.apply(churn);
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     gateway.until_condition("models/churn", "canary_not_ready").await;
     for _ in 0..10 {
         assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
@@ -145,7 +145,7 @@ async fn grpc_goes_to_the_port_that_says_so() {
         {"name": "h2c", "port": grpc.address().port(), "protocol": "TCP", "appProtocol": "kubernetes.io/h2c"},
     ]);
     server.apply(slice);
-    let gateway = Discovering::ready(&server).await;
+    let gateway = Discovering::when_ready(&server).await;
     assert_eq!(gateway.infer("churn").await.status(), StatusCode::OK);
     let answer = gateway
         .http2()
