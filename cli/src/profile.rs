@@ -121,6 +121,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         importances: args.importances.as_deref().map(importances).transpose()?,
         calibration: truth.calibration,
         seasonality: None,
+        segments: None,
     };
     profile.validate()?;
     if table.len() < ENOUGH_ROWS {

@@ -229,6 +229,7 @@ fn profile(cell: Cell, rows: &[Input]) -> anyhow::Result<Profile> {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     };
     profile.validate()?;
     Ok(profile)

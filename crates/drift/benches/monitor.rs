@@ -206,6 +206,7 @@ fn monitor(features: Vec<plumbline_drift::profile::Subject>) -> Monitor {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     };
     Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
 }

@@ -321,5 +321,6 @@ fn profile(features: Vec<Subject>, rows: u64) -> Profile {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     }
 }

@@ -119,6 +119,7 @@ fn profile() -> Profile {
             bins: calibration_bins(&scores, 10),
         }]),
         seasonality: None,
+        segments: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn monitor(before: fn(&mut SplitMix64) -> f64, rng: &mut SplitMix64) -> Monitor 
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     };
     let settings = Settings {
         seed: rng.next_u64(),

@@ -250,5 +250,6 @@ fn profile(numbers: &[f64], texts: &[String]) -> Profile {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     }
 }

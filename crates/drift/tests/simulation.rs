@@ -112,6 +112,7 @@ fn profile(rows: u64, seed: u64) -> Profile {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     }
 }
 

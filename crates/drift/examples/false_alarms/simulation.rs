@@ -237,6 +237,7 @@ impl Rows<'_> {
             importances: None,
             calibration: None,
             seasonality: None,
+            segments: None,
         }
     }
 }

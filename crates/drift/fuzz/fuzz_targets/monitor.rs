@@ -55,6 +55,7 @@ fuzz_target!(|input: &[u8]| {
         importances: None,
         calibration: None,
         seasonality: None,
+        segments: None,
     };
     profile.validate().expect("what the builder makes is valid");
     operations::run(&profile, operations);

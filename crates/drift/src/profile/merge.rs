@@ -2,7 +2,7 @@
 
 use super::{
     Boolean, Calibration, CalibrationBin, Categorical, Category, DataInfo, Kind, MAX_CATEGORIES, Numeric,
-    Problem, Profile, ProfileError, Quantile, Role, Seasonality, Subject,
+    Problem, Profile, ProfileError, Quantile, Role, Seasonality, Segment, Segmentation, Subject,
 };
 use crate::build::too_many;
 
@@ -41,7 +41,13 @@ impl Profile {
             features: subjects(&mut d, "features", &self.features, &other.features),
             outputs: subjects(&mut d, "outputs", &self.outputs, &other.outputs),
             calibration: calibrations(&mut d, self.calibration.as_deref(), other.calibration.as_deref()),
-            seasonality: seasonality(&mut d, self, other),
+            seasonality: seasonality(
+                &mut d,
+                "seasonality",
+                (self.seasonality.as_ref(), &self.subjects().collect::<Vec<_>>()),
+                (other.seasonality.as_ref(), &other.subjects().collect::<Vec<_>>()),
+            ),
+            segments: segments(&mut d, self.segments.as_ref(), other.segments.as_ref()),
             ..self.clone()
         };
         if !d.0.is_empty() {
@@ -354,18 +360,24 @@ fn calibration_bin((a, b): (&CalibrationBin, &CalibrationBin)) -> CalibrationBin
     }
 }
 
-fn seasonality(d: &mut Differences, first: &Profile, second: &Profile) -> Option<Seasonality> {
-    let shape = |profile: &Profile| {
-        profile.seasonality.as_ref().map(|seasonality| {
+/// Seasons, each with the subjects that they are of.
+fn seasonality(
+    d: &mut Differences,
+    path: &str,
+    first: (Option<&Seasonality>, &[&Subject]),
+    second: (Option<&Seasonality>, &[&Subject]),
+) -> Option<Seasonality> {
+    let shape = |(seasonality, subjects): (Option<&Seasonality>, &[&Subject])| {
+        seasonality.map(|seasonality| {
             let named = seasonality.hour_of_week.iter().map(|season| {
-                let subject = profile.subjects().find(|s| s.name == season.subject);
-                (season.subject.clone(), subject.map(Subject::bin_names))
+                let subject = subjects.iter().find(|s| s.name == season.subject);
+                (season.subject.clone(), subject.map(|s| s.bin_names()))
             });
             named.collect::<Vec<_>>()
         })
     };
-    d.same("seasonality", &shape(first), &shape(second));
-    let (mut merged, other) = (first.seasonality.clone()?, second.seasonality.as_ref()?);
+    d.same(path, &shape(first), &shape(second));
+    let (mut merged, other) = (first.0.cloned()?, second.0?);
     let seasons = merged.hour_of_week.iter_mut().zip(&other.hour_of_week);
     for (a, b) in seasons.flat_map(|(a, b)| a.counts.iter_mut().zip(&b.counts)) {
         for (a, b) in a.iter_mut().zip(b) {
@@ -373,4 +385,44 @@ fn seasonality(d: &mut Differences, first: &Profile, second: &Profile) -> Option
         }
     }
     Some(merged)
+}
+
+fn segments(
+    d: &mut Differences,
+    first: Option<&Segmentation>,
+    second: Option<&Segmentation>,
+) -> Option<Segmentation> {
+    let shape = |segmentation: Option<&Segmentation>| {
+        let names = |s: &Segmentation| s.parts.iter().map(|p| p.name().to_owned()).collect::<Vec<_>>();
+        segmentation.map(|segmentation| (segmentation.feature.clone(), names(segmentation)))
+    };
+    if shape(first) != shape(second) {
+        d.same("segments", &shape(first), &shape(second));
+        return None;
+    }
+    let (first, second) = (first?, second?);
+    let parts = first.parts.iter().zip(&second.parts).enumerate();
+    Some(Segmentation {
+        feature: first.feature.clone(),
+        parts: parts
+            .map(|(i, (a, b))| segment(d, &format!("segments.parts[{i}]"), a, b))
+            .collect(),
+    })
+}
+
+fn segment(d: &mut Differences, path: &str, a: &Segment, b: &Segment) -> Segment {
+    let of_a: Vec<&Subject> = a.features.iter().chain(&a.outputs).collect();
+    let of_b: Vec<&Subject> = b.features.iter().chain(&b.outputs).collect();
+    Segment {
+        value: a.value.clone(),
+        rows: a.rows + b.rows,
+        features: subjects(d, &format!("{path}.features"), &a.features, &b.features),
+        outputs: subjects(d, &format!("{path}.outputs"), &a.outputs, &b.outputs),
+        seasonality: seasonality(
+            d,
+            &format!("{path}.seasonality"),
+            (a.seasonality.as_ref(), &of_a),
+            (b.seasonality.as_ref(), &of_b),
+        ),
+    }
 }

@@ -22,13 +22,14 @@ pub struct DriftEvent {
     pub episode: String,
     /// [`State::Drift`] or [`State::Recovered`].
     pub state: State,
-    /// When the episode began: when the first subject left [`State::Stable`]. Milliseconds since 1970.
+    /// When the episode began: when the first subject, of all rows or of a segment, left [`State::Stable`]. Milliseconds since 1970.
     pub started_at_unix_ms: i64,
     /// When the state was entered, milliseconds since 1970.
     pub at_unix_ms: i64,
     /// Rows observed since the episode began.
     pub rows: u64,
-    /// The comparison at that moment, with both histograms.
+    /// The comparison that brought the state about, with both histograms: of all rows, or of one
+    /// [segment](DriftReport::segment). Its `segments` name every segment that drifts.
     pub report: DriftReport,
 }
 
