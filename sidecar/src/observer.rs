@@ -294,8 +294,8 @@ impl Work {
                 })
             }));
             match looked {
-                Ok(change) => {
-                    if let Some(change) = change.flatten() {
+                Ok(changes) => {
+                    for change in changes.into_iter().flatten() {
                         self.tell(&model, change);
                     }
                 }

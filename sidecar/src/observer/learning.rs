@@ -155,6 +155,7 @@ impl Learner {
             importances: None,
             calibration: None,
             seasonality: None,
+            segments: None,
         }
     }
 }

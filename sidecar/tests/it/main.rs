@@ -12,5 +12,6 @@ mod malformed;
 mod model;
 mod observing;
 mod program;
+mod segments;
 mod state;
 mod tls;
