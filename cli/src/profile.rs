@@ -1,5 +1,6 @@
 //! `plumbline profile`: a reference profile from rows.
 
+mod segments;
 mod selftest;
 mod truth;
 
@@ -74,6 +75,14 @@ pub(crate) struct Args {
     /// Columns to leave out: row numbers, timestamps.
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// A feature by whose values the rows are watched in parts too, such as country or tenant. Its most frequent values are segments with
+    /// a reference of their own; all other rows share one, `other`. Each needs at least 500 rows.
+    #[arg(long, value_name = "COL")]
+    segment_column: Option<String>,
+    /// Values of the segment column that become segments, at most; 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "segment_column",
+        value_parser = clap::value_parser!(u8).range(1..=plumbline_drift::profile::MAX_SEGMENTS as i64))]
+    segments: u8,
 }
 
 const EXAMPLES: &str = "\
@@ -97,6 +106,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         columns,
     } = subjects(args, &table)?;
     let truth = truth::describe(args, &table, &outputs, &columns)?;
+    let segments = segments::describe(args, &table, (&features, &outputs), &columns)?;
     let profile = Profile {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
@@ -121,7 +131,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         importances: args.importances.as_deref().map(importances).transpose()?,
         calibration: truth.calibration,
         seasonality: None,
-        segments: None,
+        segments: segments.segmentation,
     };
     profile.validate()?;
     if table.len() < ENOUGH_ROWS {
@@ -134,6 +144,9 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
             settings.drift_effect,
         ));
     }
+    for warning in &segments.warnings {
+        terminal.complain(&format!("warning: {warning}"));
+    }
     if let Some(change) = selftest::check(&profile, &columns, &table)? {
         terminal.complain(&format!("warning: {change}"));
     }
@@ -142,8 +155,15 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         None => terminal.raw(&json),
         Some(path) => {
             std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+            let segments = profile
+                .segments
+                .as_ref()
+                .map_or_else(String::new, |segmentation| {
+                    let named = segmentation.parts.iter().filter(|part| part.value.is_some());
+                    format!(", {} segments of `{}`", named.count(), segmentation.feature)
+                });
             terminal.line(&format!(
-                "{}: {} rows, {} features, {} outputs",
+                "{}: {} rows, {} features, {} outputs{segments}",
                 path.display(),
                 table.len(),
                 profile.features.len(),

@@ -166,6 +166,7 @@ fn title(model: &str, drift: &Drift, status: Status) -> String {
         let subjects = subjects.filter(|subject| role.is_none_or(|role| subject.role == role));
         subjects.map(|subject| subject.name.as_str()).collect()
     };
+    let model = format!("{model}{}", drift.of_segment());
     let mut names = worst(Some(Role::Feature));
     if names.is_empty() {
         names = worst(None);
