@@ -183,3 +183,20 @@ fn title(model: &str, drift: &Drift, status: Status) -> String {
     };
     one_line(&text, 200)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drift::tests::contract_shift;
+
+    #[test]
+    fn the_title_names_the_segment_that_drifted() {
+        let mut drift = contract_shift();
+        assert_eq!(title("churn", &drift, Status::Firing), "churn: Contract drifted");
+        drift.segment = Some("north".to_owned());
+        assert_eq!(
+            title("churn", &drift, Status::Firing),
+            "churn, segment north: Contract drifted"
+        );
+    }
+}
