@@ -3,7 +3,7 @@
 use plumbline_drift::performance::calibration_bins;
 use plumbline_drift::profile::{
     Answers, Calibration, DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Numeric,
-    Profile, Role, SeasonalCounts, Seasonality, Segment, Segmentation,
+    Profile, Role, SeasonalCounts, Seasonality, Segment, Segmentation, Subject,
 };
 use plumbline_drift::{SubjectBuilder, is_usable, numeric_on};
 use proptest::prelude::*;
@@ -338,10 +338,10 @@ fn segmented(rows: &[Row], edges: (&[f64], &[f64])) -> Profile {
 #[test]
 fn segments_of_shards_merge_when_they_are_the_same() {
     let texts = [Some("a"), Some("b"), None];
-    let row = |i: usize| (Some((i % 7) as f64), texts[i % 3], Some(i % 2 == 0), 0.5);
+    let row = |i: usize| (Some((i % 7) as f64), texts[i % 3], Some(i.is_multiple_of(2)), 0.5);
     let rows: Vec<Row> = (0..90).map(row).collect();
     let whole = profile(&rows, None);
-    let edges = |subject: &plumbline_drift::profile::Subject| {
+    let edges = |subject: &Subject| {
         let numeric = subject.numeric.as_ref().expect("a number");
         numeric.edges.clone()
     };
@@ -357,7 +357,7 @@ fn segments_of_shards_merge_when_they_are_the_same() {
             let subjects = part.features.iter().chain(&part.outputs);
             (
                 part.rows,
-                subjects.map(|s| s.reference_counts()).collect::<Vec<_>>(),
+                subjects.map(Subject::reference_counts).collect::<Vec<_>>(),
             )
         };
         parts.iter().map(counts).collect::<Vec<_>>()

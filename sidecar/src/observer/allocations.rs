@@ -25,24 +25,23 @@ use crate::observation::Observing;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Two numbers and a text in, two probabilities out: as features and outputs, over these rows.
-fn subjects(rows: impl Iterator<Item = u32> + Clone) -> [Vec<Subject>; 2] {
+/// Two numbers and a text in, two probabilities out: as features and outputs, over every so many rows from the first on.
+fn subjects(first: u32, step: usize) -> [Vec<Subject>; 2] {
+    let rows = || (first..1_000).step_by(step);
     let mut features = Vec::new();
     for name in ["a", "b"] {
         let mut feature = SubjectBuilder::new(name, name, 0, Datatype::Fp32, Kind::Numeric);
-        rows.clone().for_each(|row| feature.push_number(f64::from(row)));
+        rows().for_each(|row| feature.push_number(f64::from(row)));
         features.push(feature.finish());
     }
     let mut text = SubjectBuilder::new("c", "c", 0, Datatype::Bytes, Kind::Categorical);
-    rows.clone()
-        .for_each(|row| text.push_text(if row % 2 == 0 { "even" } else { "odd" }));
+    rows().for_each(|row| text.push_text(if row % 2 == 0 { "even" } else { "odd" }));
     features.push(text.finish());
     let mut outputs = Vec::new();
     for (column, class) in ["no", "yes"].into_iter().enumerate() {
         let output = SubjectBuilder::new(class, "p", column as u32, Datatype::Fp32, Kind::Numeric);
         let mut output = output.role(Role::Probability, Some(class));
-        rows.clone()
-            .for_each(|row| output.push_number(f64::from(row) / 1_000.0));
+        rows().for_each(|row| output.push_number(f64::from(row) / 1_000.0));
         outputs.push(output.finish());
     }
     [features, outputs]
@@ -50,9 +49,9 @@ fn subjects(rows: impl Iterator<Item = u32> + Clone) -> [Vec<Subject>; 2] {
 
 /// Even rows are a segment, odd ones the others.
 fn observing() -> Arc<Observing> {
-    let [features, outputs] = subjects(0..1_000);
+    let [features, outputs] = subjects(0, 1);
     let segment = |value: Option<&str>, first: u32| {
-        let [features, outputs] = subjects((first..1_000).step_by(2));
+        let [features, outputs] = subjects(first, 2);
         Segment {
             value: value.map(str::to_owned),
             rows: 500,

@@ -14,6 +14,7 @@ use crate::harness::{TestSidecar, exposition, h1, soon};
 use crate::model::{CONTRACTS, Row, Rows, Wire, answer, profile_of, request};
 
 const STATE: &str = r#"plumbline_drift_state{model="churn",subject="model",version="3"}"#;
+const LOADED: &str = r#"plumbline_sidecar_profile_reloads_total{outcome="loaded"}"#;
 const OBSERVED: &str = r#"plumbline_rows_observed_total{model="churn",version="3"}"#;
 
 fn state_of(segment: &str) -> String {
@@ -221,7 +222,6 @@ async fn segments_come_and_go_with_the_profile() {
     let line = |segment: &str| format!("{{model=\"churn\",segment=\"{segment}\",version=\"3\"}} 0");
     assert_eq!(shown(), [line("monthly"), line("two years")]);
     put(directory.path(), &profile(&["one year"]));
-    const LOADED: &str = r#"plumbline_sidecar_profile_reloads_total{outcome="loaded"}"#;
     sidecar.metric_is(LOADED, 1.0).await;
     assert_eq!(shown(), [line("one year")]);
     let rows = usual(&mut Rows::seeded(5), 100);

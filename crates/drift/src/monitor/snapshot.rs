@@ -28,7 +28,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Monitor(#[from] MonitorError),
     /// These bytes are something else.
-    #[error("not the state of a monitor: expected bytes that begin with {expected:?}, found {found:?}")]
+    #[error("not a monitor's state: expected bytes that begin with {expected:?}, found {found:?}")]
     Format {
         /// How its bytes begin.
         expected: String,

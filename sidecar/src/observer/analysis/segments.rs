@@ -35,9 +35,10 @@ impl Segments {
         let names = monitors.iter().flat_map(Monitors::names);
         let states = metrics.segments(labels, names);
         Ok(monitors.map(|monitors| {
-            let is_named = |subject: &plumbline_drift::profile::Subject| subject.name == monitors.feature();
+            let mut features = profile.features.iter();
+            let subject = features.position(|subject| subject.name == monitors.feature());
             Self {
-                subject: profile.features.iter().position(is_named).unwrap_or(usize::MAX),
+                subject: subject.expect("a feature, as validated"),
                 opened: vec![None; states.len()],
                 states,
                 monitors,
