@@ -162,15 +162,18 @@ impl Column {
         &'a self,
         table: &'a Table,
     ) -> impl Iterator<Item = Result<Value<'a>, ColumnError>> + 'a {
-        (0..table.len()).map(|row| {
-            let cell = table.cell(row, self.position);
-            self.value(cell).map_err(|expected| ColumnError::Cell {
-                file: table.path().display().to_string(),
-                line: table.line(row),
-                column: self.name.clone(),
-                cell: cell.to_owned(),
-                expected,
-            })
+        (0..table.len()).map(|row| self.value_at(table, row))
+    }
+
+    /// The value of a row.
+    pub(crate) fn value_at<'a>(&self, table: &'a Table, row: usize) -> Result<Value<'a>, ColumnError> {
+        let cell = table.cell(row, self.position);
+        self.value(cell).map_err(|expected| ColumnError::Cell {
+            file: table.path().display().to_string(),
+            line: table.line(row),
+            column: self.name.clone(),
+            cell: cell.to_owned(),
+            expected,
         })
     }
 

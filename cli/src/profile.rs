@@ -1,6 +1,7 @@
 //! `plumbline profile`: a reference profile from rows.
 
 mod season;
+mod segments;
 mod selftest;
 mod truth;
 
@@ -8,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use plumbline_drift::profile::{Generator, Importance, Kind, Profile, Role, Seasonality, Subject};
+use plumbline_drift::profile::{
+    Generator, Importance, Kind, Profile, Role, SeasonalCounts, Seasonality, Subject,
+};
 use plumbline_drift::{Settings, SubjectBuilder};
 use season::Times;
 use sha2::{Digest as _, Sha256};
 
-use crate::column::{Assigned, ChosenDatatype, ChosenKind, Column, columns, known};
+use crate::column::{Assigned, ChosenDatatype, ChosenKind, Column, ColumnError, columns, known};
 use crate::table::Table;
 use crate::terminal::Terminal;
 
@@ -80,6 +83,14 @@ pub(crate) struct Args {
     /// Columns to leave out: row numbers, timestamps.
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// A feature by whose values the rows are watched in parts too, such as country or tenant. Its most frequent values are segments with
+    /// a reference of their own; all other rows share one, `other`. Each needs at least 500 rows.
+    #[arg(long, value_name = "COL")]
+    segment_column: Option<String>,
+    /// Values of the segment column that become segments, at most; 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "segment_column",
+        value_parser = clap::value_parser!(u8).range(1..=plumbline_drift::profile::MAX_SEGMENTS as i64))]
+    segments: u8,
 }
 
 const EXAMPLES: &str = "\
@@ -106,6 +117,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         seasonality,
     } = subjects(args, &table, times.as_ref())?;
     let truth = truth::describe(args, &table, &outputs, &columns)?;
+    let segments = segments::describe(args, &table, (&features, &outputs), &columns, times.as_ref())?;
     let mut profile = Profile {
         created_at: now(),
         generator: Generator {
@@ -117,6 +129,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         importances: args.importances.as_deref().map(importances).transpose()?,
         calibration: truth.calibration,
         seasonality,
+        segments: segments.segmentation,
         ..Profile::new(
             &args.model_name,
             &args.model_version,
@@ -140,7 +153,7 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
     }
     let weak = times.iter().flat_map(Times::warnings);
     let change = selftest::check(&profile, &columns, &table, times.as_ref())?;
-    for warning in weak.chain(change) {
+    for warning in weak.chain(segments.warnings).chain(change) {
         terminal.complain(&format!("warning: {warning}"));
     }
     let json = profile.to_json();
@@ -148,8 +161,15 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
         None => terminal.raw(&json),
         Some(path) => {
             std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+            let segments = profile
+                .segments
+                .as_ref()
+                .map_or_else(String::new, |segmentation| {
+                    let named = segmentation.parts.iter().filter(|part| part.value.is_some());
+                    format!(", {} segments of `{}`", named.count(), segmentation.feature)
+                });
             terminal.line(&format!(
-                "{}: {} rows, {} features, {} outputs",
+                "{}: {} rows, {} features, {} outputs{segments}",
                 path.display(),
                 table.len(),
                 profile.features.len(),
@@ -246,17 +266,9 @@ fn subjects(args: &Args, table: &Table, times: Option<&Times>) -> anyhow::Result
             };
             builder = builder.role(role, class.map(|class| class.value.as_str()));
         }
-        let (subject, season) = if let Some(times) = times {
-            let (subject, season) = times.describe(builder, &column, table)?;
-            (subject, Some(season))
-        } else {
-            for value in column.values(table) {
-                column.push(&mut builder, value?);
-            }
-            (builder.finish(), None)
-        };
+        let described = describe(builder, &column, table, times, 0..table.len())?;
         let list = if is_output { &mut outputs } else { &mut features };
-        list.push(((subject, season), column));
+        list.push((described, column));
     }
     anyhow::ensure!(
         !features.is_empty(),
@@ -273,10 +285,33 @@ fn subjects(args: &Args, table: &Table, times: Option<&Times>) -> anyhow::Result
         features,
         outputs,
         columns,
-        seasonality: times.map(|_| Seasonality {
-            hour_of_week: seasons.into_iter().flatten().collect(),
-        }),
+        seasonality: seasonality(times, seasons),
     })
+}
+
+/// What the subjects hold at each hour of the week, where rows have times.
+fn seasonality(times: Option<&Times>, seasons: Vec<Option<SeasonalCounts>>) -> Option<Seasonality> {
+    times.map(|_| Seasonality {
+        hour_of_week: seasons.into_iter().flatten().collect(),
+    })
+}
+
+/// A column over some of the rows, and its counts per hour of the week where rows have times.
+fn describe(
+    mut empty: SubjectBuilder,
+    column: &Column,
+    table: &Table,
+    times: Option<&Times>,
+    rows: impl Iterator<Item = usize>,
+) -> Result<(Subject, Option<SeasonalCounts>), ColumnError> {
+    if let Some(times) = times {
+        let (subject, season) = times.describe(empty, column, table, rows)?;
+        return Ok((subject, Some(season)));
+    }
+    for row in rows {
+        column.push(&mut empty, column.value_at(table, row)?);
+    }
+    Ok((empty.finish(), None))
 }
 
 /// The importances of a file, in its order.

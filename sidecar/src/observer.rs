@@ -292,8 +292,7 @@ impl Work {
             let looked = catch_unwind(AssertUnwindSafe(|| {
                 model.with_analysis(|analysis| {
                     analysis.publish();
-                    let change = analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms());
-                    if let Some(change) = change {
+                    for change in analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms()) {
                         self.tell(&model, change);
                     }
                 })

@@ -170,6 +170,7 @@ fn title(model: &str, drift: &Drift, status: Status, reason: Option<EndReason>) 
         let subjects = subjects.filter(|subject| role.is_none_or(|role| subject.role == role));
         subjects.map(|subject| subject.name.as_str()).collect()
     };
+    let model = format!("{model}{}", drift.of_segment());
     let mut names = worst(Some(Role::Feature));
     if names.is_empty() {
         names = worst(None);
@@ -190,6 +191,7 @@ fn title(model: &str, drift: &Drift, status: Status, reason: Option<EndReason>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drift::tests::contract_shift;
 
     #[test]
     fn the_end_of_an_episode_says_why() {
@@ -210,5 +212,19 @@ mod tests {
             };
             assert_eq!((signal.title.as_str(), signal.status), (title, Status::Resolved));
         }
+    }
+
+    #[test]
+    fn the_title_names_the_segment_that_drifted() {
+        let mut drift = contract_shift();
+        assert_eq!(
+            title("churn", &drift, Status::Firing, None),
+            "churn: Contract drifted"
+        );
+        drift.segment = Some("north".to_owned());
+        assert_eq!(
+            title("churn", &drift, Status::Firing, None),
+            "churn, segment north: Contract drifted"
+        );
     }
 }

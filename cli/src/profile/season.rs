@@ -59,20 +59,22 @@ impl Times {
         &self.0
     }
 
-    /// The subject of a column, and its counts per hour of the week. Rows without a time count for the subject alone.
+    /// The subject of a column over some rows, and its counts per hour of the week. Rows without a time count for the subject
+    /// alone.
     pub(super) fn describe(
         &self,
         empty: SubjectBuilder,
         column: &Column,
         table: &Table,
+        rows: impl Iterator<Item = usize>,
     ) -> Result<(Subject, SeasonalCounts), ColumnError> {
         let mut season = SeasonBuilder::new(empty);
-        for (value, time) in column.values(table).zip(&self.0) {
-            let builder = match time {
-                Some(time) => season.hour(HourOfWeek::at_unix_ms(*time)),
+        for row in rows {
+            let builder = match self.0[row] {
+                Some(time) => season.hour(HourOfWeek::at_unix_ms(time)),
                 None => season.without_hour(),
             };
-            column.push(builder, value?);
+            column.push(builder, column.value_at(table, row)?);
         }
         Ok(season.finish())
     }

@@ -2,6 +2,7 @@
 
 use plumbline_drift::profile::Profile;
 use plumbline_drift::report::DriftReport;
+use plumbline_drift::segments::Segments;
 use plumbline_drift::{Monitor, Settings};
 
 use super::season::Times;
@@ -30,32 +31,25 @@ pub(super) fn check(
         ..Settings::default()
     };
     // With a season, the reference is that of the window's hours.
-    let of_all = Profile {
-        seasonality: None,
-        ..profile.clone()
-    };
+    let mut of_all = profile.clone();
+    of_all.seasonality = None;
+    let segments = of_all.segments.iter_mut();
+    for part in segments.flat_map(|segments| &mut segments.parts) {
+        part.seasonality = None;
+    }
     let mut whole = Monitor::new(&of_all, settings, 0)?;
     for row in 0..table.len() {
         observe(&mut whole, &rows, row);
     }
     let report = whole.close_window(0);
-    for subject in &report.subjects {
-        if let Some(bin) = subject.bins.iter().find(|bin| bin.window != bin.reference) {
-            anyhow::bail!(
-                "the profile does not hold for its own rows: `{}`, bin `{}`: {} rows in the profile, {} as the sidecar \
-                 would see them; give the column another --kind, or leave it out with --exclude",
-                subject.name,
-                bin.name,
-                bin.reference,
-                bin.window
-            );
-        }
-    }
+    holds(&report, "")?;
     anyhow::ensure!(
         report.state.level() == 0,
         "the profile raises an alarm on its own rows: {}",
         worst(&report)
     );
+
+    check_segments(&of_all, &rows, settings)?;
 
     let settings = Settings::default();
     let mut windows = Monitor::new(profile, settings, 0)?;
@@ -88,6 +82,52 @@ pub(super) fn check(
         }
     }
     Ok(None)
+}
+
+/// That all rows are the reference; `of`: which of them, for the text.
+fn holds(report: &DriftReport, of: &str) -> anyhow::Result<()> {
+    for subject in &report.subjects {
+        if let Some(bin) = subject.bins.iter().find(|bin| bin.window != bin.reference) {
+            anyhow::bail!(
+                "the profile does not hold for its own rows{of}: `{}`, bin `{}`: {} rows in the profile, {} as the sidecar \
+                 would see them; give the column another --kind, or leave it out with --exclude",
+                subject.name,
+                bin.name,
+                bin.reference,
+                bin.window
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The same of the rows that the sidecar would take for those of each segment.
+fn check_segments(profile: &Profile, rows: &[Vec<Value<'_>>], settings: Settings) -> anyhow::Result<()> {
+    let Some(mut segments) = Segments::new(profile, settings, 0)? else {
+        return Ok(());
+    };
+    let mut features = profile.features.iter();
+    let feature = features.position(|subject| subject.name == segments.feature());
+    let feature = feature.expect("a feature, as validated");
+    for (row, value) in rows[feature].iter().enumerate() {
+        let segment = match *value {
+            Value::Missing => segments.of_text(b""),
+            Value::Number(number) => segments.of_number(number),
+            Value::Integer(integer) => segments.of_number(integer as f64),
+            Value::Truth(truth) => segments.of_boolean(truth),
+            Value::Text(text) => segments.of_text(text.as_bytes()),
+        };
+        if let Some(monitor) = segment.and_then(|segment| segments.monitor_mut(segment)) {
+            observe(monitor, rows, row);
+        }
+    }
+    let names: Vec<String> = segments.names().map(str::to_owned).collect();
+    for (segment, name) in names.iter().enumerate() {
+        if let Some(monitor) = segments.monitor_mut(segment) {
+            holds(&monitor.report(0), &format!(" of segment `{name}`"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Values by subject, then by row.

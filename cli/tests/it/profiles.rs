@@ -288,6 +288,65 @@ fn few_rows_are_warned_about_with_what_they_can_show() {
 }
 
 #[test]
+fn segments_have_the_rows_of_their_value_and_hold_for_them() {
+    let (model, rows) = (Model::new(), Rows::new(1_200));
+    std::fs::write(model.path("scored.csv"), rows.csv()).expect("written");
+    let by = |column: &str| vec![format!("--segment-column={column}"), "--segments=3".to_owned()];
+    let with = |flags: &[String]| {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        profile(&model.text("scored.csv"), &flags)
+    };
+    let (made, said) = with(&by("paid"));
+    let paid = rows.0.iter().filter(|row| row.paid).count();
+    let mut expected = [("true", paid), ("false", 1_200 - paid)];
+    expected.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+    assert_eq!(
+        (made["segments"]["feature"].as_str(), said.as_str()),
+        (Some("paid"), TIMELESS)
+    );
+    let parts = made["segments"]["parts"].as_array().expect("parts");
+    let found: Vec<_> = parts
+        .iter()
+        .map(|part| (part["value"].as_str(), part["rows"].as_u64()))
+        .collect();
+    assert_eq!(
+        found,
+        expected.map(|(value, rows)| (Some(value), Some(rows as u64)))
+    );
+    for part in parts {
+        let names = |list: &Value| {
+            list.as_array()
+                .map(|l| l.iter().map(|s| s["name"].clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&part["features"]), names(&made["features"]));
+        assert_eq!(names(&part["outputs"]), names(&made["outputs"]));
+    }
+    let monday_noon = |whole: &Value| {
+        let seasons = whole["seasonality"]["hour_of_week"].as_array().expect("seasons");
+        let rows = |season: &Value| -> u64 {
+            let bins = season["counts"][12].as_array().expect("bins");
+            bins.iter().filter_map(Value::as_u64).sum()
+        };
+        (seasons.len(), seasons.iter().map(rows).sum::<u64>())
+    };
+    let ((subjects, rows), parts) = (monday_noon(&made), [&parts[0], &parts[1]].map(monday_noon));
+    assert!(rows > 0);
+    assert_eq!([parts[0].0, parts[1].0], [subjects; 2]);
+    assert_eq!(parts[0].1 + parts[1].1, rows);
+    assert!(with(&[]).0.get("segments").is_none());
+
+    let refused = run(&["profile", &model.text("scored.csv"), "--segment-column=plan"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(
+        refused
+            .err
+            .contains("--segment-column plan: expected a value with 500 rows, found `"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
 fn measures_come_from_the_held_out_rows_and_importances_from_their_file() {
     let model = Model::new();
     std::fs::write(model.path("scored.csv"), Rows::new(1_200).csv()).expect("written");

@@ -8,12 +8,14 @@ mod json;
 mod measure;
 mod merge;
 mod power;
+mod segments;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, ProfileError};
 pub use measure::Answers;
+pub use segments::{MAX_SEGMENTS, OTHER, Segment, Segmentation};
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";
@@ -63,6 +65,9 @@ pub struct Profile {
     /// Bin counts per hour of the week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seasonality: Option<Seasonality>,
+    /// Parts of the rows that have a reference of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Segmentation>,
 }
 
 /// The program that wrote a profile.
@@ -374,6 +379,7 @@ impl Profile {
             importances: None,
             calibration: None,
             seasonality: None,
+            segments: None,
         }
     }
 

@@ -2,7 +2,8 @@
 
 use plumbline_drift::performance::calibration_bins;
 use plumbline_drift::profile::{
-    Answers, Calibration, Datatype, Kind, Numeric, Profile, Role, SeasonalCounts, Seasonality,
+    Answers, Calibration, Datatype, Kind, Numeric, Profile, Role, SeasonalCounts, Seasonality, Segment,
+    Segmentation, Subject,
 };
 use plumbline_drift::{SubjectBuilder, is_usable, numeric_on};
 use proptest::prelude::*;
@@ -315,5 +316,84 @@ fn measures_of_different_rows_do_not_merge() {
             .expect_err("different")
             .to_string()
             .contains("`training`")
+    );
+}
+
+/// A profile whose segments of `t` are the rows with "a" and all others.
+fn segmented(rows: &[Row], edges: (&[f64], &[f64])) -> Profile {
+    let segment = |value: Option<&str>| {
+        let own = rows.iter().filter(|row| (row.1 == Some("a")) == value.is_some());
+        let own: Vec<Row> = own.copied().collect();
+        let part = profile(&own, Some(edges));
+        Segment {
+            value: value.map(str::to_owned),
+            rows: part.data.rows,
+            features: part.features,
+            outputs: part.outputs,
+            seasonality: None,
+        }
+    };
+    Profile {
+        segments: Some(Segmentation {
+            feature: "t".to_owned(),
+            parts: vec![segment(Some("a")), segment(None)],
+        }),
+        ..profile(rows, Some(edges))
+    }
+}
+
+#[test]
+fn segments_of_shards_merge_when_they_are_the_same() {
+    let texts = [Some("a"), Some("b"), None];
+    let row = |i: usize| (Some((i % 7) as f64), texts[i % 3], Some(i.is_multiple_of(2)), 0.5);
+    let rows: Vec<Row> = (0..90).map(row).collect();
+    let whole = profile(&rows, None);
+    let edges = |subject: &Subject| {
+        let numeric = subject.numeric.as_ref().expect("a number");
+        numeric.edges.clone()
+    };
+    let (x, p) = (edges(&whole.features[0]), edges(&whole.outputs[0]));
+    let segmented = |rows: &[Row]| segmented(rows, (&x, &p));
+    let (first, second) = rows.split_at(30);
+    let merged = segmented(first)
+        .merge(&segmented(second))
+        .expect("the same segments");
+    let of = |profile: &Profile| {
+        let parts = &profile.segments.as_ref().expect("segments").parts;
+        let counts = |part: &Segment| {
+            let subjects = part.features.iter().chain(&part.outputs);
+            (
+                part.rows,
+                subjects.map(Subject::reference_counts).collect::<Vec<_>>(),
+            )
+        };
+        parts.iter().map(counts).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&merged), of(&segmented(&rows)));
+
+    let mut other = segmented(second);
+    other.segments.as_mut().expect("segments").parts[0].value = Some("b".to_owned());
+    let error = segmented(first)
+        .merge(&other)
+        .expect_err("other segments")
+        .to_string();
+    assert!(
+        error.contains(r#"`segments`: Some(("t", ["a", "other"])) in the first, Some(("t", ["b", "other"])) in the second"#),
+        "{error}"
+    );
+    other.segments = None;
+    let error = segmented(first).merge(&other).expect_err("none").to_string();
+    assert!(error.contains("None in the second"), "{error}");
+    let mut other = segmented(second);
+    let parts = &mut other.segments.as_mut().expect("segments").parts;
+    let numeric = parts[1].features[0].numeric.as_mut().expect("a number");
+    numeric.edges[0] -= 1.0;
+    let error = segmented(first)
+        .merge(&other)
+        .expect_err("other bins")
+        .to_string();
+    assert!(
+        error.contains("`segments.parts[1].features[0].numeric.edges`"),
+        "{error}"
     );
 }

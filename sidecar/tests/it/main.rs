@@ -15,5 +15,6 @@ mod observing;
 mod program;
 mod replaced;
 mod seasons;
+mod segments;
 mod state;
 mod tls;

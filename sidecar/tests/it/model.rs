@@ -57,7 +57,11 @@ fn probability(row: Row) -> f32 {
 
 /// What 2,000 usual rows look like.
 pub(crate) fn profile() -> Profile {
-    let rows = Rows::seeded(1).usual(2_000);
+    profile_of(&Rows::seeded(1).usual(2_000))
+}
+
+/// What these rows look like.
+pub(crate) fn profile_of(rows: &[Row]) -> Profile {
     let mut tenure = SubjectBuilder::new("tenure", "tenure", 0, Datatype::Fp32, Kind::Numeric);
     let mut contract = SubjectBuilder::new("contract", "contract", 0, Datatype::Bytes, Kind::Categorical);
     let label = SubjectBuilder::new("churn", "output_label", 0, Datatype::Bytes, Kind::Categorical);
@@ -67,7 +71,7 @@ pub(crate) fn profile() -> Profile {
             .role(Role::Probability, Some(class))
     };
     let (mut stays, mut leaves) = (chance("stays", 0, "no"), chance("leaves", 1, "yes"));
-    for row in &rows {
+    for row in rows {
         let p = probability(*row);
         tenure.push_number(f64::from(row.tenure));
         contract.push_text(CONTRACTS[row.contract]);

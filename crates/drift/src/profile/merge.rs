@@ -2,7 +2,8 @@
 
 use super::{
     Boolean, Calibration, CalibrationBin, Categorical, Category, DataInfo, Kind, MAX_CATEGORIES, Numeric,
-    Problem, Profile, ProfileError, Quantile, Role, SeasonalCounts, Seasonality, Subject,
+    Problem, Profile, ProfileError, Quantile, Role, SeasonalCounts, Seasonality, Segment, Segmentation,
+    Subject,
 };
 use crate::build::too_many;
 use crate::season::HOURS;
@@ -42,9 +43,12 @@ impl Profile {
             features: subjects(&mut d, "features", &self.features, &other.features),
             outputs: subjects(&mut d, "outputs", &self.outputs, &other.outputs),
             calibration: calibrations(&mut d, self.calibration.as_deref(), other.calibration.as_deref()),
+            segments: segments(&mut d, self.segments.as_ref(), other.segments.as_ref()),
             ..self.clone()
         };
-        merged.seasonality = seasonality(&mut d, self, other, &merged);
+        let seasons = [self, other].map(|part| (part.seasonality.as_ref(), part.subjects().collect()));
+        let subjects: Vec<&Subject> = merged.subjects().collect();
+        merged.seasonality = seasonality(&mut d, "seasonality", &seasons, &subjects);
         if !d.0.is_empty() {
             return Err(ProfileError::Merge(d.0));
         }
@@ -355,36 +359,32 @@ fn calibration_bin((a, b): (&CalibrationBin, &CalibrationBin)) -> CalibrationBin
     }
 }
 
-/// `merged`: both profiles but for the season.
+/// Seasons of two parts, each with its subjects, over the `merged` subjects.
 fn seasonality(
     d: &mut Differences,
-    first: &Profile,
-    second: &Profile,
-    merged: &Profile,
+    path: &str,
+    parts: &[(Option<&Seasonality>, Vec<&Subject>); 2],
+    merged: &[&Subject],
 ) -> Option<Seasonality> {
-    let names = |profile: &Profile| {
-        let seasonality = profile.seasonality.as_ref();
-        seasonality.map(|s| {
-            s.hour_of_week
-                .iter()
-                .map(|season| season.subject.clone())
-                .collect::<Vec<_>>()
-        })
-    };
-    let names = (names(first), names(second));
-    d.same("seasonality", &names.0, &names.1);
+    let [names, others] = parts.each_ref().map(|(seasonality, _)| {
+        let seasons = seasonality.map(|s| s.hour_of_week.iter());
+        seasons.map(|seasons| seasons.map(|season| season.subject.clone()).collect::<Vec<_>>())
+    });
+    d.same(path, &names, &others);
     if !d.0.is_empty() {
         return None;
     }
     let season = |subject: String| {
-        let subjects = [first, second].map(|part| (part, part.subjects().find(|s| s.name == subject)));
-        let bins = merged.subjects().find(|s| s.name == subject)?.bin_names();
+        let bins = merged.iter().find(|s| s.name == subject)?.bin_names();
         let mut counts = vec![vec![0; bins.len()]; HOURS];
-        for (part, known) in subjects {
+        for (seasonality, subjects) in parts {
+            let known = subjects.iter().find(|s| s.name == subject)?.bin_names();
+            let seasons = &seasonality.as_ref()?.hour_of_week;
+            let season = seasons.iter().find(|season| season.subject == subject)?;
             // The order of categories is that of their counts, which differs from part to part.
             let place = |name: &String| bins.iter().position(|bin| bin == name).unwrap_or(bins.len() - 2);
-            let places: Vec<usize> = known?.bin_names().iter().map(place).collect();
-            for (sums, hour) in counts.iter_mut().zip(&part.season(&subject)?.counts) {
+            let places: Vec<usize> = known.iter().map(place).collect();
+            for (sums, hour) in counts.iter_mut().zip(&season.counts) {
                 for (place, rows) in places.iter().zip(hour) {
                     sums[*place] += rows;
                 }
@@ -393,6 +393,50 @@ fn seasonality(
         Some(SeasonalCounts { subject, counts })
     };
     Some(Seasonality {
-        hour_of_week: names.0?.into_iter().filter_map(season).collect(),
+        hour_of_week: names?.into_iter().filter_map(season).collect(),
     })
+}
+
+fn segments(
+    d: &mut Differences,
+    first: Option<&Segmentation>,
+    second: Option<&Segmentation>,
+) -> Option<Segmentation> {
+    let shape = |segmentation: Option<&Segmentation>| {
+        let names = |s: &Segmentation| s.parts.iter().map(|p| p.name().to_owned()).collect::<Vec<_>>();
+        segmentation.map(|segmentation| (segmentation.feature.clone(), names(segmentation)))
+    };
+    if shape(first) != shape(second) {
+        d.same("segments", &shape(first), &shape(second));
+        return None;
+    }
+    let (first, second) = (first?, second?);
+    let parts = first.parts.iter().zip(&second.parts).enumerate();
+    Some(Segmentation {
+        feature: first.feature.clone(),
+        parts: parts
+            .map(|(i, (a, b))| segment(d, &format!("segments.parts[{i}]"), a, b))
+            .collect(),
+    })
+}
+
+fn segment(d: &mut Differences, path: &str, a: &Segment, b: &Segment) -> Segment {
+    let mut merged = Segment {
+        value: a.value.clone(),
+        rows: a.rows + b.rows,
+        features: subjects(d, &format!("{path}.features"), &a.features, &b.features),
+        outputs: subjects(d, &format!("{path}.outputs"), &a.outputs, &b.outputs),
+        seasonality: None,
+    };
+    merged.seasonality = seasonality(
+        d,
+        &format!("{path}.seasonality"),
+        &[a, b].map(|part| (part.seasonality.as_ref(), subjects_of(part))),
+        &subjects_of(&merged),
+    );
+    merged
+}
+
+fn subjects_of(segment: &Segment) -> Vec<&Subject> {
+    segment.features.iter().chain(&segment.outputs).collect()
 }

@@ -25,14 +25,15 @@ pub struct DriftEvent {
     /// Why it is over; none when the rows are like the reference again, and while it is not over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<EndReason>,
-    /// When the episode began: when the first subject left [`State::Stable`]. Milliseconds since 1970.
+    /// When the episode began: when the first subject, of all rows or of a segment, left [`State::Stable`]. Milliseconds since 1970.
     pub started_at_unix_ms: i64,
     /// When the state was entered, milliseconds since 1970.
     pub at_unix_ms: i64,
     /// Rows observed since the episode began, as far as that is known.
     pub rows: u64,
-    /// The comparison at that moment, with both histograms. When the reference was replaced: the last one with the old reference, or
-    /// the first with the new one where nothing else is known.
+    /// The comparison that brought the state about, with both histograms: of all rows, or of one
+    /// [segment](DriftReport::segment); its `segments` name every segment that drifts. When the reference was replaced: the last
+    /// one with the old reference, or the first with the new one where nothing else is known.
     pub report: DriftReport,
 }
 
