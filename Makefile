@@ -135,6 +135,14 @@ test-prometheus: ## The demo with real Prometheus and Alertmanager between sidec
 	@scripts/require-prometheus.sh
 	@$(MAKE) --no-print-directory demo DEMO_ONCE=1 PROMETHEUS=1 ANY_PORT=1
 
+# etcd and kube-apiserver come from the folders that K8S_UP asks for (KUBE_BIN, ETCD_BIN); kubectl, openssl and curl are on the PATH.
+K8S_UP ?= ../shared/tools/k8s-up.sh
+
+.PHONY: test-kubernetes
+test-kubernetes: ## Discovery against a real kube-apiserver, which K8S_UP brings up from binaries that are there; not in CI
+	@$(CARGO) build --locked -p plumbline-gateway
+	tests/kubernetes/run.sh target/debug/plumbline-gateway "$(K8S_UP)"
+
 # --- Lint, bench ---------------------------------------------------------------------------------------------------
 
 LINT := .setup/venv-lint/bin

@@ -22,7 +22,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cdebuginfo=line-tables-only --cfg=fuzzing"
 
 status=0
-for folder in crates/drift/fuzz crates/inference-protocol/fuzz model-server/fuzz; do
+for folder in crates/drift/fuzz crates/inference-protocol/fuzz gateway/fuzz model-server/fuzz; do
   targets=()
   for source in "$folder"/fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)

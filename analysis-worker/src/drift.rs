@@ -13,6 +13,9 @@ pub struct Drift {
     pub model: String,
     /// Its version.
     pub version: String,
+    /// The segment whose rows alone were compared; none for all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
     /// The worst state among the subjects.
     pub state: State,
     /// Id of the episode; the same in its detected and recovered events.
@@ -209,6 +212,12 @@ impl Drift {
             .filter(|subject| subject.state > State::Stable)
     }
 
+    /// `, segment NAME` where only a segment was compared, for after the model's name.
+    pub(crate) fn of_segment(&self) -> String {
+        let segment = self.segment.as_ref();
+        segment.map_or_else(String::new, |segment| format!(", segment {segment}"))
+    }
+
     /// Worst first: by state, then by contribution, then by strength.
     pub(crate) fn rank(&mut self) {
         let share = |subject: &DriftSubject| subject.contribution.unwrap_or(0.0);
@@ -222,9 +231,10 @@ impl Drift {
     /// The comparison in a few lines: the content of its fact.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!(
-            "model `{}` version {}: {}\n{} rows compared with {} of the reference\n",
+            "model `{}` version {}{}: {}\n{} rows compared with {} of the reference\n",
             self.model,
             self.version,
+            self.of_segment(),
             self.state.as_str(),
             self.rows,
             self.reference_rows
@@ -318,6 +328,7 @@ pub(crate) mod tests {
         Drift {
             model: "churn".to_owned(),
             version: "1".to_owned(),
+            segment: None,
             state: State::Drift,
             episode: Some("ep-1".to_owned()),
             started_at: Some("2026-11-22T22:00:00Z".to_owned()),

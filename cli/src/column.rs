@@ -162,33 +162,33 @@ impl Column {
         &'a self,
         table: &'a Table,
     ) -> impl Iterator<Item = Result<Value<'a>, ColumnError>> + 'a {
-        (0..table.len()).map(|row| {
-            let cell = table.cell(row, self.position);
-            self.value(cell).map_err(|expected| ColumnError::Cell {
-                file: table.path().display().to_string(),
-                line: table.line(row),
-                column: self.name.clone(),
-                cell: cell.to_owned(),
-                expected,
-            })
+        (0..table.len()).map(|row| self.value_at(table, row))
+    }
+
+    /// The value of a row.
+    pub(crate) fn value_at<'a>(&self, table: &'a Table, row: usize) -> Result<Value<'a>, ColumnError> {
+        let cell = table.cell(row, self.position);
+        self.value(cell).map_err(|expected| ColumnError::Cell {
+            file: table.path().display().to_string(),
+            line: table.line(row),
+            column: self.name.clone(),
+            cell: cell.to_owned(),
+            expected,
         })
     }
 
-    /// Adds the column's values to its subject.
-    pub(crate) fn push_to(&self, builder: &mut SubjectBuilder, table: &Table) -> Result<(), ColumnError> {
-        for value in self.values(table) {
-            match value? {
-                Value::Missing => builder.push_missing(),
-                Value::Number(number) => builder.push_number(number),
-                Value::Integer(integer) if self.kind == Kind::Categorical => {
-                    builder.push_text(&integer.to_string());
-                }
-                Value::Integer(integer) => builder.push_number(integer as f64),
-                Value::Truth(truth) => builder.push_boolean(truth),
-                Value::Text(text) => builder.push_text(text),
+    /// Adds one of the column's values to its subject.
+    pub(crate) fn push(&self, builder: &mut SubjectBuilder, value: Value<'_>) {
+        match value {
+            Value::Missing => builder.push_missing(),
+            Value::Number(number) => builder.push_number(number),
+            Value::Integer(integer) if self.kind == Kind::Categorical => {
+                builder.push_text(&integer.to_string());
             }
+            Value::Integer(integer) => builder.push_number(integer as f64),
+            Value::Truth(truth) => builder.push_boolean(truth),
+            Value::Text(text) => builder.push_text(text),
         }
-        Ok(())
     }
 
     fn value<'a>(&self, cell: &'a str) -> Result<Value<'a>, &'static str> {

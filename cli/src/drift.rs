@@ -10,8 +10,9 @@ use crate::column::known;
 use crate::table::Table;
 use crate::terminal::{Format, Style, Terminal, columns, printable};
 
-/// Compare the rows of two CSV files, column by column.
+/// Compare the rows of two files, column by column.
 ///
+/// Rows are CSV with a header, NDJSON or Parquet with flat columns, also one with the other.
 /// A column has drifted when the difference is both certain (a p-value below --alpha, split over columns and tests) and
 /// large enough to matter (an effect on the scale of the PSI, with the part that sampling alone explains taken off).
 /// Exit status: 0 without drift (warnings are not drift), 1 with drift, 2 after an error.
@@ -19,10 +20,10 @@ use crate::terminal::{Format, Style, Terminal, columns, printable};
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The reference.
-    #[arg(value_name = "A.csv")]
+    #[arg(value_name = "A")]
     reference: PathBuf,
     /// The rows on trial.
-    #[arg(value_name = "B.csv")]
+    #[arg(value_name = "B")]
     detection: PathBuf,
     /// How to write the result.
     #[arg(long, default_value = "text")]
@@ -45,6 +46,7 @@ const EXAMPLES: &str = "\
 Examples:
   plumbline drift reference.csv october.csv
   plumbline drift reference.csv october.csv --exclude id,timestamp --format json | jq '.columns[] | {name, verdict}'
+  plumbline drift reference.parquet october.ndjson
   plumbline drift reference.csv october.csv || echo 'drift, or an error'";
 
 fn probability(text: &str) -> Result<f64, &'static str> {

@@ -48,7 +48,7 @@ enum Command {
     Up(up::Args),
     Demo(demo::Args),
     Replay(replay::Args),
-    Profile(profile::Args),
+    Profile(Box<profile::Args>),
     Drift(drift::Args),
     Feedback(feedback::Args),
     Check(check::Args),

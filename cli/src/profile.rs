@@ -1,5 +1,7 @@
 //! `plumbline profile`: a reference profile from rows.
 
+mod season;
+mod segments;
 mod selftest;
 mod truth;
 
@@ -8,12 +10,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use plumbline_drift::profile::{
-    DataInfo, FORMAT, FORMAT_VERSION, Generator, Importance, Kind, ModelInfo, Profile, Role, Subject,
+    Generator, Importance, Kind, Profile, Role, SeasonalCounts, Seasonality, Subject,
 };
 use plumbline_drift::{Settings, SubjectBuilder};
+use season::Times;
 use sha2::{Digest as _, Sha256};
 
-use crate::column::{Assigned, ChosenDatatype, ChosenKind, Column, columns, known};
+use crate::column::{Assigned, ChosenDatatype, ChosenKind, Column, ColumnError, columns, known};
 use crate::table::Table;
 use crate::terminal::Terminal;
 
@@ -22,7 +25,7 @@ use crate::terminal::Terminal;
 /// The profile goes beside the model file; the sidecar compares live traffic with it. Rows are CSV with a header, NDJSON
 /// or Parquet with flat columns; an empty cell, null and NaN are missing values. Columns of numbers are FP32, truth values
 /// BOOL and all others BYTES unless told otherwise; every column is an input of the model unless it is named in
-/// --output-columns, --target or --exclude. Before it is written, the profile is compared with its own rows.
+/// --output-columns, --target, --time-column or --exclude. Before it is written, the profile is compared with its own rows.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -71,14 +74,29 @@ pub(crate) struct Args {
     /// Datatype of a column's tensor: FP32, FP64, INT64, BOOL, BYTES, ….
     #[arg(long, value_name = "COL=DATATYPE")]
     datatype: Vec<Assigned<ChosenDatatype>>,
+    /// Column with the time of the row: the profile says what each hour of the week (UTC) looks like, and the sidecar
+    /// compares live rows with their own hour. A date with a time of day (RFC 3339; without a zone it is UTC), or seconds
+    /// (below 1e11) or milliseconds (below 1e14) since 1970. A row without a time counts for no hour. The column is no
+    /// feature unless --tensor, --datatype or --kind names it too.
+    #[arg(long, value_name = "COL")]
+    time_column: Option<String>,
     /// Columns to leave out: row numbers, timestamps.
     #[arg(long, value_name = "COL,…", value_delimiter = ',')]
     exclude: Vec<String>,
+    /// A feature by whose values the rows are watched in parts too, such as country or tenant. Its most frequent values are segments with
+    /// a reference of their own; all other rows share one, `other`. Each needs at least 500 rows.
+    #[arg(long, value_name = "COL")]
+    segment_column: Option<String>,
+    /// Values of the segment column that become segments, at most; 1 to 16.
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "segment_column",
+        value_parser = clap::value_parser!(u8).range(1..=plumbline_drift::profile::MAX_SEGMENTS as i64))]
+    segments: u8,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   plumbline profile reference.csv --model-name churn -o profile.json
+  plumbline profile october.parquet --time-column requested_at --model-name churn -o profile.json
   plumbline profile scored.parquet --exclude customerID --target Churn \\
       --output-columns label,p_yes --class p_yes=Yes --tensor p_yes=output_probability:1 \\
       --kind region_code=categorical --held-out test.parquet --importances importances.csv \\
@@ -91,37 +109,37 @@ const ENOUGH_ROWS: usize = 1_000;
 pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let bytes = std::fs::read(&args.rows).with_context(|| format!("cannot read {}", args.rows.display()))?;
     let table = Table::parse(&args.rows, &bytes)?;
+    let times = times(args, &table)?;
     let Described {
         features,
         outputs,
         columns,
-    } = subjects(args, &table)?;
+        seasonality,
+    } = subjects(args, &table, times.as_ref())?;
     let truth = truth::describe(args, &table, &outputs, &columns)?;
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
+    let segments = segments::describe(args, &table, (&features, &outputs), &columns, times.as_ref())?;
+    let mut profile = Profile {
         created_at: now(),
         generator: Generator {
             name: "plumbline".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        model: ModelInfo {
-            name: args.model_name.clone(),
-            version: args.model_version.clone(),
-            digest: args.model_file.as_deref().map(file_digest).transpose()?,
-        },
-        data: DataInfo {
-            rows: table.len() as u64,
-            digest: Some(digest(&bytes)),
-        },
-        features,
-        outputs,
         target: truth.target,
         training: truth.training,
         importances: args.importances.as_deref().map(importances).transpose()?,
         calibration: truth.calibration,
-        seasonality: None,
+        seasonality,
+        segments: segments.segmentation,
+        ..Profile::new(
+            &args.model_name,
+            &args.model_version,
+            table.len() as u64,
+            features,
+            outputs,
+        )
     };
+    profile.model.digest = args.model_file.as_deref().map(file_digest).transpose()?;
+    profile.data.digest = Some(digest(&bytes));
     profile.validate()?;
     if table.len() < ENOUGH_ROWS {
         let settings = Settings::default();
@@ -133,16 +151,25 @@ pub(crate) fn run(args: &Args, terminal: &Terminal) -> anyhow::Result<ExitCode> 
             settings.drift_effect,
         ));
     }
-    if let Some(change) = selftest::check(&profile, &columns, &table)? {
-        terminal.complain(&format!("warning: {change}"));
+    let weak = times.iter().flat_map(Times::warnings);
+    let change = selftest::check(&profile, &columns, &table, times.as_ref())?;
+    for warning in weak.chain(segments.warnings).chain(change) {
+        terminal.complain(&format!("warning: {warning}"));
     }
     let json = profile.to_json();
     match &args.output {
         None => terminal.raw(&json),
         Some(path) => {
             std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+            let segments = profile
+                .segments
+                .as_ref()
+                .map_or_else(String::new, |segmentation| {
+                    let named = segmentation.parts.iter().filter(|part| part.value.is_some());
+                    format!(", {} segments of `{}`", named.count(), segmentation.feature)
+                });
             terminal.line(&format!(
-                "{}: {} rows, {} features, {} outputs",
+                "{}: {} rows, {} features, {} outputs{segments}",
                 path.display(),
                 table.len(),
                 profile.features.len(),
@@ -160,10 +187,39 @@ struct Described {
     outputs: Vec<Subject>,
     /// The column of each feature, then of each output.
     columns: Vec<Column>,
+    /// Of every feature and output, where rows have times.
+    seasonality: Option<Seasonality>,
+}
+
+/// The time of each row, where a column has it.
+fn times(args: &Args, table: &Table) -> anyhow::Result<Option<Times>> {
+    let Some(column) = &args.time_column else {
+        return Ok(None);
+    };
+    known(table, "--time-column", std::iter::once(column.as_str()))?;
+    anyhow::ensure!(
+        !args.output_columns.contains(column),
+        "--time-column {column}: also one of --output-columns; the time of a row is no answer of the model"
+    );
+    anyhow::ensure!(
+        args.target.as_ref() != Some(column),
+        "--time-column {column}: also --target; the time of a row is not the truth about it"
+    );
+    Times::read(table, column).map(Some)
+}
+
+/// Whether a column is neither input nor output of the model.
+fn is_left_out(args: &Args, name: &String) -> bool {
+    let is_described = args.tensor.iter().any(|given| given.column == *name)
+        || args.datatype.iter().any(|given| given.column == *name)
+        || args.kind.iter().any(|given| given.column == *name);
+    args.exclude.contains(name)
+        || args.target.as_ref() == Some(name)
+        || (args.time_column.as_ref() == Some(name) && !is_described)
 }
 
 /// Describes every column that is a feature or an output.
-fn subjects(args: &Args, table: &Table) -> anyhow::Result<Described> {
+fn subjects(args: &Args, table: &Table, times: Option<&Times>) -> anyhow::Result<Described> {
     known(
         table,
         "--output-columns",
@@ -195,7 +251,7 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<Described> {
     }
     let (mut features, mut outputs) = (Vec::new(), Vec::new());
     for column in columns(table, &args.kind, &args.datatype)? {
-        if args.exclude.contains(&column.name) || args.target.as_ref() == Some(&column.name) {
+        if is_left_out(args, &column.name) {
             continue;
         }
         let (tensor, index) = tensor(args, &column)?;
@@ -210,9 +266,9 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<Described> {
             };
             builder = builder.role(role, class.map(|class| class.value.as_str()));
         }
-        column.push_to(&mut builder, table)?;
+        let described = describe(builder, &column, table, times, 0..table.len())?;
         let list = if is_output { &mut outputs } else { &mut features };
-        list.push((builder.finish(), column));
+        list.push((described, column));
     }
     anyhow::ensure!(
         !features.is_empty(),
@@ -222,11 +278,40 @@ fn subjects(args: &Args, table: &Table) -> anyhow::Result<Described> {
     let (features, mut columns): (Vec<_>, Vec<_>) = features.into_iter().unzip();
     let (outputs, output_columns): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
     columns.extend(output_columns);
+    let (features, mut seasons): (Vec<_>, Vec<_>) = features.into_iter().unzip();
+    let (outputs, output_seasons): (Vec<_>, Vec<_>) = outputs.into_iter().unzip();
+    seasons.extend(output_seasons);
     Ok(Described {
         features,
         outputs,
         columns,
+        seasonality: seasonality(times, seasons),
     })
+}
+
+/// What the subjects hold at each hour of the week, where rows have times.
+fn seasonality(times: Option<&Times>, seasons: Vec<Option<SeasonalCounts>>) -> Option<Seasonality> {
+    times.map(|_| Seasonality {
+        hour_of_week: seasons.into_iter().flatten().collect(),
+    })
+}
+
+/// A column over some of the rows, and its counts per hour of the week where rows have times.
+fn describe(
+    mut empty: SubjectBuilder,
+    column: &Column,
+    table: &Table,
+    times: Option<&Times>,
+    rows: impl Iterator<Item = usize>,
+) -> Result<(Subject, Option<SeasonalCounts>), ColumnError> {
+    if let Some(times) = times {
+        let (subject, season) = times.describe(empty, column, table, rows)?;
+        return Ok((subject, Some(season)));
+    }
+    for row in rows {
+        column.push(&mut empty, column.value_at(table, row)?);
+    }
+    Ok((empty.finish(), None))
 }
 
 /// The importances of a file, in its order.
@@ -336,7 +421,9 @@ pub(crate) mod tests {
             features,
             outputs,
             columns,
-        } = subjects(&args, &table).expect("subjects");
+            seasonality,
+        } = subjects(&args, &table, None).expect("subjects");
+        assert_eq!(seasonality, None);
         let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
         assert_eq!(names, ["tenure", "region", "label", "p_no", "p_yes", "score"]);
         let names: Vec<_> = features
@@ -369,7 +456,7 @@ pub(crate) mod tests {
     fn flags_that_name_no_column_are_refused() {
         let table = table("tenure,label\n1,No\n");
         let problem = |arguments: &[&str]| {
-            let refused = subjects(&args(arguments), &table).err();
+            let refused = subjects(&args(arguments), &table, None).err();
             refused.expect("refused").to_string()
         };
         assert!(problem(&["--exclude=Label"]).starts_with("--exclude: rows.csv has no column `Label`"));

@@ -1,22 +1,23 @@
 //! From a configuration to a gateway that serves.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::Request;
-use http::header::HeaderValue;
 use hyper::body::Incoming;
 use plumbline_service::upstream::Options;
-use plumbline_service::{Listener, Process, ServeOptions};
+use plumbline_service::{Listener, Peer, Process, ReadinessToken, ServeOptions, Tls};
 use tower::Service;
 
-use crate::call::Call;
+use crate::access::Access;
+use crate::call::{Call, Client};
 use crate::config::Config;
+use crate::kubernetes::Discovery;
 use crate::layers::answer_server::Server;
-use crate::layers::check_head::MAX_HEADER_BYTES;
 use crate::metrics::Metrics;
 use crate::page;
+use crate::reload::Reload;
 use crate::snapshot::Routes;
 use crate::stack::{self, Parts};
 
@@ -24,37 +25,58 @@ use crate::stack::{self, Parts};
 #[derive(Debug)]
 pub struct App {
     listener: Listener,
+    tls_listener: Option<Listener>,
+    access: Arc<Access>,
     routes: Arc<Routes>,
+    reload: Option<Reload>,
     config: Config,
     process: Process,
+    /// Not ready until Kubernetes has told everything once.
+    discovering: Option<ReadinessToken>,
 }
 
 impl App {
-    /// Binds the data port and loads the routes; port 0 picks a free one. Needs a tokio runtime.
+    /// Binds the data ports and loads the routes; port 0 picks a free one. Needs a tokio runtime.
     ///
     /// # Errors
-    /// The data port cannot be bound.
+    /// A data port cannot be bound, or a file of certificates or keys cannot be used.
     pub fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let loading = process.readiness().wait_for("routes");
         let listener = Listener::bind(config.common.listen)?;
         let metrics = Metrics::declare(process.metrics());
+        let access = Access::start(&config.access, metrics.access.clone(), process)?;
+        let tls_listener = match &config.tls {
+            None => None,
+            Some(files) => {
+                let tls = Tls::load(files.clone(), process.metrics())?;
+                tokio::spawn(tls.clone().watch(process.shutdown().clone()));
+                let listener = Listener::bind_setting(config.tls_listen, "tls_listen")?;
+                Some(listener.with_tls(Some(tls)))
+            }
+        };
         let options = Options {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.upstream_idle_timeout,
             ..Options::default()
         };
         let routes = Arc::new(Routes::new(metrics, options));
-        routes.replace(&config.routes);
-        if config.routes.is_empty() {
+        routes.configure(&config.routes, Vec::new());
+        if config.routes.is_empty() && config.kubernetes.is_none() {
             tracing::warn!(
-                "no routes: every model is unknown; give --route or [[route]] in the --config file"
+                "no routes: every model is unknown; give --route, [[route]] in the --config file, or --kubernetes"
             );
         }
         page::add(process.admin(), Arc::clone(&routes));
         drop(loading);
+        let discovering = config.kubernetes.is_some();
+        let discovering = discovering.then(|| process.readiness().wait_for("first list of Kubernetes"));
         Ok(Self {
+            discovering,
             listener,
+            tls_listener,
+            reload: Reload::new(&config, &routes),
             routes,
+            access,
             config,
             process: process.clone(),
         })
@@ -65,52 +87,82 @@ impl App {
         self.listener.address()
     }
 
+    /// Where the data port under TLS listens, if there is one.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_listener.as_ref().map(Listener::address)
+    }
+
     /// Serves until the process shuts down and requests in flight have ended.
     ///
     /// # Errors
-    /// None at present; the type is that of every part.
+    /// Models are to be found in Kubernetes, and how to reach it is not known; a task that follows it or the
+    /// configuration file has panicked.
     pub async fn serve(self) -> anyhow::Result<()> {
         let Self {
             listener,
+            tls_listener,
             routes,
+            reload,
+            access,
             config,
             process,
+            discovering,
         } = self;
+        let discovery = match (&config.kubernetes, discovering) {
+            (Some(kubernetes), Some(waiting)) => {
+                let (routes, admin) = (Arc::clone(&routes), process.admin());
+                let discovery = Discovery::start(kubernetes, routes, admin, waiting).await?;
+                Some(tokio::spawn(discovery.run(process.shutdown().clone())))
+            }
+            _ => None,
+        };
         let stack = stack::build(&Parts {
             metrics: routes.metrics().clone(),
             server: Arc::new(Server {
                 name: config.server_name,
                 readiness: process.readiness().clone(),
+                access: Arc::clone(&access),
                 routes,
             }),
+            access,
+            head: config.head,
             max_in_flight: config.max_in_flight,
             trust_forwarded: config.trust_forwarded,
         });
         let shutdown = process.shutdown();
-        let service_for = |peer: SocketAddr| Connection {
-            peer: address_text(peer.ip()),
+        let reload = reload.map(|reload| tokio::spawn(reload.run(shutdown.clone())));
+        let service_for = move |peer: Peer| Connection {
+            client: peer.into(),
             stack: stack.clone(),
         };
+        let head = config.head;
         let options = ServeOptions {
-            max_header_bytes: MAX_HEADER_BYTES as u32,
+            // HTTP/2 counts 32 bytes more for a field (RFC 9113 §6.5.2); a few fields too many are still told of by name.
+            max_header_bytes: (head.header_bytes + 64 * head.headers) as u32,
+            max_headers: head.headers,
             ..ServeOptions::default()
         };
-        listener.serve_with(service_for, options, shutdown).await;
+        let plain = listener.serve_with(service_for.clone(), options.clone(), shutdown);
+        match tls_listener {
+            None => plain.await,
+            Some(tls) => {
+                tokio::join!(plain, tls.serve_with(service_for, options, shutdown));
+            }
+        }
+        if let Some(reload) = reload {
+            reload.await?;
+        }
+        if let Some(discovery) = discovery {
+            discovery.await?;
+        }
         Ok(())
     }
-}
-
-fn address_text(address: IpAddr) -> HeaderValue {
-    // A client that comes over IPv4 to a socket of both families is still an IPv4 client.
-    let text = address.to_canonical().to_string();
-    HeaderValue::try_from(text).expect("an address is visible ASCII text")
 }
 
 /// The stack as one connection sees it: requests become calls of its peer.
 #[derive(Clone, Debug)]
 struct Connection<S> {
-    /// Its client's address, written once.
-    peer: HeaderValue,
+    client: Client,
     stack: S,
 }
 
@@ -127,18 +179,6 @@ where
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        self.stack.call(Call::new(request, self.peer.clone()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mapped_address_is_written_as_what_it_is() {
-        let mapped: IpAddr = "::ffff:192.0.2.7".parse().expect("an address");
-        assert_eq!(address_text(mapped), "192.0.2.7");
-        assert_eq!(address_text(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])), "::1");
+        self.stack.call(Call::new(request, &self.client))
     }
 }

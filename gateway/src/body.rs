@@ -12,7 +12,8 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use crate::call::{Family, Ledger};
-use crate::replay::{Recorder, Tape};
+use crate::mirror::Tee;
+use crate::replay::{Left, Recorder, Tape};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,6 +30,8 @@ pub(crate) struct RequestBody {
     recorder: Option<Recorder>,
     meter: Meter,
     ledger: Arc<Ledger>,
+    /// Keeps a copy of what is given on.
+    tee: Option<Box<Tee>>,
 }
 
 /// Why a client's body broke off.
@@ -49,10 +52,11 @@ impl RequestBody {
             recorder: None,
             meter: Meter::new(family),
             ledger,
+            tee: None,
         }
     }
 
-    /// A body that is given again: what was given on, and what was not read yet.
+    /// A body that is given again, or its copy: what was given on, and what was not read yet.
     pub(crate) fn recorded(
         data: Vec<Bytes>,
         trailers: Option<HeaderMap>,
@@ -67,6 +71,7 @@ impl RequestBody {
             recorder: None,
             meter: Meter::new(family),
             ledger: Arc::clone(ledger),
+            tee: None,
         }
     }
 
@@ -77,6 +82,25 @@ impl RequestBody {
             recorder.complete();
         }
         self.recorder = Some(recorder);
+    }
+
+    /// Keeps a copy of what is given on from now. A body that has ended already is copied at once.
+    pub(crate) fn tee(&mut self, mut tee: Box<Tee>) {
+        if self.is_end_stream() {
+            tee.end();
+        } else {
+            self.tee = Some(tee);
+        }
+    }
+
+    fn ended(&mut self) {
+        self.ledger.body_ended();
+        if let Some(recorder) = &self.recorder {
+            recorder.complete();
+        }
+        if let Some(mut tee) = self.tee.take() {
+            tee.end();
+        }
     }
 
     fn poll_incoming(
@@ -131,15 +155,10 @@ impl Body for RequestBody {
             (None, Some(_)) => match ready!(this.poll_incoming(context)) {
                 Some(Ok(frame)) => frame,
                 end => {
-                    if end.is_none() {
-                        this.ledger.body_ended();
-                    }
-                    if let Some(recorder) = &this.recorder {
-                        if end.is_none() {
-                            recorder.complete();
-                        } else {
-                            recorder.broken();
-                        }
+                    match (&end, &this.recorder) {
+                        (None, _) => this.ended(),
+                        (Some(_), Some(recorder)) => recorder.broken(),
+                        (Some(_), None) => {}
                     }
                     return Poll::Ready(end);
                 }
@@ -156,20 +175,19 @@ impl Body for RequestBody {
             this.ledger.body_too_large();
             return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
         }
-        // Nobody asks for more once this is true.
-        let ended = frame.is_trailers() || this.is_end_stream();
-        if ended {
-            this.ledger.body_ended();
-        }
         if let Some(recorder) = &this.recorder {
             if let Some(data) = frame.data_ref() {
                 recorder.data(data);
             } else if let Some(trailers) = frame.trailers_ref() {
                 recorder.trailers(trailers);
             }
-            if ended {
-                recorder.complete();
-            }
+        }
+        if let (Some(tee), Some(data)) = (&mut this.tee, frame.data_ref()) {
+            tee.push(data);
+        }
+        // Nobody asks for more once this is true.
+        if frame.is_trailers() || this.is_end_stream() {
+            this.ended();
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -197,16 +215,14 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if let (Some(recorder), Some(rest)) = (&self.recorder, self.body.take()) {
+        if let (Some(recorder), Some(body)) = (&self.recorder, self.body.take()) {
             // What lies here unsent comes before what nobody has read.
             for data in self.replay.drain(..) {
                 recorder.data(&data);
             }
-            if rest.is_end_stream() {
-                recorder.complete();
-            } else {
-                recorder.rest(rest);
-            }
+            let body = (!body.is_end_stream()).then_some(body);
+            let tee = self.tee.take();
+            recorder.leave(Left { body, tee });
         }
     }
 }

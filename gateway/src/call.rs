@@ -1,5 +1,6 @@
 //! One request on its way through the stack.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,8 +9,10 @@ use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use hyper::body::{Body as _, Incoming};
 use plumbline_inference_protocol::grpc;
+use plumbline_service::Peer;
 use tokio::time::Instant;
 
+use crate::access::{Principal, Verb};
 use crate::body::RequestBody;
 use crate::error::GatewayError;
 use crate::metrics::ModelMetrics;
@@ -56,12 +59,44 @@ impl Family {
     }
 }
 
+/// Who is at the other end of a connection; what requests need of it is written once.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    address: IpAddr,
+    text: HeaderValue,
+    principal: Option<Arc<Principal>>,
+    tls: bool,
+}
+
+impl From<Peer> for Client {
+    fn from(peer: Peer) -> Self {
+        // A client that comes over IPv4 to a socket of both families is still an IPv4 client.
+        let address = peer.address.ip().to_canonical();
+        let text = HeaderValue::try_from(address.to_string());
+        let named = peer.certificate_name.and_then(|name| Principal::new(&name, []));
+        Self {
+            address,
+            text: text.expect("an address is visible ASCII text"),
+            principal: named.map(Arc::new),
+            tls: peer.tls,
+        }
+    }
+}
+
 /// A request with what the layers know about it.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) request: Request<RequestBody>,
     /// The client's address, as `x-forwarded-for` has it.
     pub(crate) peer: HeaderValue,
+    /// The client's address: the connection's, or what a trusted proxy says.
+    pub(crate) address: IpAddr,
+    /// Whether the client's connection is under TLS.
+    pub(crate) tls: bool,
+    /// Who asks: by the connection's certificate, until a credential says otherwise.
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// What it does with its model, for the policy.
+    pub(crate) verb: Verb,
     pub(crate) family: Family,
     /// What the client asked for, measured from arrival.
     pub(crate) client_timeout: Option<Duration>,
@@ -69,24 +104,20 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(request: Request<Incoming>, peer: HeaderValue) -> Self {
+    pub(crate) fn new(request: Request<Incoming>, client: &Client) -> Self {
         let family = Family::of(&request);
-        let ledger = Arc::new(Ledger {
-            arrived: Instant::now(),
-            model: OnceLock::new(),
-            waited: AtomicU64::new(0),
-            fault: AtomicU8::new(NO_FAULT),
-            limit: AtomicU64::new(u64::MAX),
-            deadline: OnceLock::new(),
-            whole_after: AtomicU64::new(0),
-        });
+        let ledger = Arc::new(Ledger::new());
         if request.body().is_end_stream() {
             ledger.body_ended();
         }
         let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
         Self {
             request,
-            peer,
+            peer: client.text.clone(),
+            address: client.address,
+            tls: client.tls,
+            principal: client.principal.clone(),
+            verb: Verb::Metadata,
             family,
             client_timeout: None,
             ledger,
@@ -117,6 +148,19 @@ const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
 
 impl Ledger {
+    /// Of a request that arrives now, without a limit yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            arrived: Instant::now(),
+            model: OnceLock::new(),
+            waited: AtomicU64::new(0),
+            fault: AtomicU8::new(NO_FAULT),
+            limit: AtomicU64::new(u64::MAX),
+            deadline: OnceLock::new(),
+            whole_after: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn add_wait(&self, wait: Duration) {
         let nanoseconds = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         self.waited.fetch_add(nanoseconds, Ordering::Relaxed);
@@ -171,6 +215,25 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_known_by_its_address_and_certificate() {
+        let client = |address: &str, name: Option<&str>| {
+            Client::from(Peer {
+                address: std::net::SocketAddr::new(address.parse().expect("an address"), 1),
+                certificate_name: name.map(ToOwned::to_owned),
+                tls: name.is_some(),
+            })
+        };
+        let mapped = client("::ffff:192.0.2.7", Some("client.example"));
+        assert_eq!(mapped.text, "192.0.2.7");
+        assert_eq!(
+            mapped.principal.as_deref(),
+            Principal::new("client.example", []).as_ref()
+        );
+        let local = client("::1", None);
+        assert_eq!((local.text.to_str().ok(), local.principal), (Some("::1"), None));
+    }
 
     #[test]
     fn the_family_follows_the_content_type_then_the_path() {

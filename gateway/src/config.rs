@@ -1,23 +1,35 @@
 //! Settings of the gateway.
 
+mod access;
 mod fields;
 mod protection;
 mod routes;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_service::config::{ByteSize, Common, Reader, Setting};
+use plumbline_service::config::{ByteSize, Common, Reader, Setting, Source};
+use plumbline_service::{NamedCertificate, TLS_SETTINGS, TlsFiles};
 
+pub use access::AccessSpec;
+pub(crate) use access::{IssuerSpec, KeySource};
+pub(crate) use fields::Fields;
 pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
-pub use routes::{RevisionSpec, RouteSpec};
+pub use routes::{
+    Condition, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, Share, Sticky,
+};
+pub(crate) use routes::{check_route, expected_of_model};
+
+use crate::kubernetes::Kubernetes;
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
     // The file's form stands first: `Reader` and the file look a setting up by name, flags skip tables.
     Setting::table(
         "route",
-        "A model and where it is served: model, endpoints or revision tables, and optionally timeout, max_body and how it is protected. One table for each model.",
+        "A model and where it is served: model, endpoints or revision tables, and optionally hosts, match tables, sticky, fallback, a mirror table, timeout, max_body and how it is protected. One table for each model.",
     ),
     Setting::repeated(
         "route",
@@ -42,6 +54,46 @@ pub const SETTINGS: &[Setting] = &[
         "Largest request body, or message of a gRPC stream, of a route that sets none.",
     )
     .default("64MiB"),
+    Setting::new(
+        "max_header_bytes",
+        "SIZE",
+        "Largest sum of a request's header names and values; a larger one is answered 431.",
+    )
+    .default("64KiB"),
+    Setting::new(
+        "max_headers",
+        "N",
+        "Header fields of a request; more are answered 431. Above 100, reading an HTTP/1.1 head costs an allocation.",
+    )
+    .default("100"),
+    Setting::new(
+        "max_target",
+        "SIZE",
+        "Longest path with query; a longer one is answered 414.",
+    )
+    .default("16KiB"),
+    Setting::table(
+        "access",
+        "Who may do what, and how often: keys, issuer, allow and limit; docs/gateway/access.md. In the file only.",
+    ),
+    Setting::new(
+        "tls_listen",
+        "ADDR",
+        "Data port under TLS, beside the plain one, when there is a certificate.",
+    )
+    .default("0.0.0.0:8443"),
+    Setting::new(
+        "tls_cert",
+        "FILE",
+        "Certificate of the TLS port with its chain (PEM), for clients that name no server with a certificate of its own.",
+    ),
+    TLS_SETTINGS[1],
+    TLS_SETTINGS[2],
+    TLS_SETTINGS[3],
+    Setting::table(
+        "tls_certificate",
+        "A certificate for the server names (SNI) in it, exact or with a wildcard: cert and key. One table for each.",
+    ),
     Setting::new("connect_timeout", "TIME", "Time to connect to an endpoint.").default("1s"),
     Setting::new(
         "upstream_idle_timeout",
@@ -49,6 +101,32 @@ pub const SETTINGS: &[Setting] = &[
         "Time that an idle HTTP/1.1 connection to an endpoint is kept; below the endpoint's own.",
     )
     .default("4s"),
+    Setting::switch(
+        "kubernetes",
+        "Finds models in Kubernetes: InferenceServices and the EndpointSlices of their Services.",
+    ),
+    Setting::new(
+        "kubeconfig",
+        "FILE",
+        "How to reach the API server; without it, the pod's service account.",
+    )
+    .shared_variable("KUBECONFIG"),
+    Setting::repeated(
+        "kubernetes_namespace",
+        "NAMESPACE",
+        "A namespace to look in; all of them when none is given.",
+    ),
+    Setting::new(
+        "kubernetes_selector",
+        "LABELS",
+        "Labels that InferenceServices must have, as in kubectl --selector.",
+    ),
+    Setting::new(
+        "config_poll",
+        "TIME",
+        "How often the --config file is looked at; a change of its routes is taken up by the second look that sees it. SIGHUP does so at once.",
+    )
+    .default("1s"),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::switch(
         "trust_forwarded",
@@ -63,8 +141,22 @@ pub struct Config {
     pub common: Common,
     /// Models and where they are served.
     pub routes: Vec<RouteSpec>,
+    /// Where in Kubernetes more routes are found, if they are.
+    pub kubernetes: Option<Kubernetes>,
+    /// Where all of this comes from; nothing for a configuration that was made in the program.
+    pub source: Option<Arc<Source>>,
+    /// How often the file is looked at.
+    pub config_poll: Duration,
     /// Requests in flight before new ones are shed with 503 / `UNAVAILABLE`.
     pub max_in_flight: NonZeroUsize,
+    /// What a request's head may have.
+    pub head: HeadLimits,
+    /// Who may do what, and how often.
+    pub access: AccessSpec,
+    /// The data port under TLS.
+    pub tls_listen: SocketAddr,
+    /// Its certificates; without them there is no such port.
+    pub tls: Option<TlsFiles>,
     /// Time to connect to an endpoint.
     pub connect_timeout: Duration,
     /// Time that an idle HTTP/1.1 connection to an endpoint is kept.
@@ -73,6 +165,72 @@ pub struct Config {
     pub server_name: String,
     /// Whether clients' `x-forwarded-*` headers are kept.
     pub trust_forwarded: bool,
+}
+
+/// What a request's head may have.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes of header names and values together.
+    pub header_bytes: usize,
+    /// Header fields.
+    pub headers: usize,
+    /// Bytes of path and query.
+    pub target: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 64 << 10,
+            headers: 100,
+            target: 16 << 10,
+        }
+    }
+}
+
+impl HeadLimits {
+    fn read(reader: &mut Reader) -> Self {
+        let header_bytes: ByteSize = reader.value("max_header_bytes");
+        let target: ByteSize = reader.value("max_target");
+        let headers: NonZeroUsize = reader.value("max_headers");
+        // Hyper's read buffer has 400 KiB for all of a head.
+        let fits = |size: ByteSize, most: u64| (256..=most).contains(&size.0);
+        reader.check(
+            "max_header_bytes",
+            fits(header_bytes, 256 << 10),
+            "must be between 256 and 256KiB",
+        );
+        reader.check(
+            "max_target",
+            fits(target, 64 << 10),
+            "must be between 256 and 64KiB",
+        );
+        reader.check("max_headers", headers.get() <= 1_000, "must be at most 1000");
+        Self {
+            header_bytes: header_bytes.as_usize(),
+            headers: headers.get(),
+            target: target.as_usize(),
+        }
+    }
+}
+
+/// The certificates of `[[tls_certificate]]`.
+fn named_certificates(reader: &mut Reader) -> Vec<NamedCertificate> {
+    let tables: Vec<toml::Table> = reader.table("tls_certificate");
+    let mut problems = Vec::new();
+    let mut certificates = Vec::new();
+    for (index, table) in tables.iter().enumerate() {
+        let mut fields = Fields::new(format!("certificate {}", index + 1), table, &mut problems);
+        let (cert, key) = (fields.required_setting("cert"), fields.required_setting("key"));
+        fields.end();
+        if let (Some(cert), Some(key)) = (cert, key) {
+            certificates.push(NamedCertificate { cert, key });
+        }
+    }
+    for problem in problems {
+        reader.reject("tls_certificate", problem);
+    }
+    certificates
 }
 
 impl Config {
@@ -92,9 +250,19 @@ impl Config {
             !connect_timeout.is_zero(),
             "must be longer than 0",
         );
+        let config_poll: Duration = reader.value("config_poll");
+        reader.check("config_poll", !config_poll.is_zero(), "must be longer than 0");
+        let named = named_certificates(reader);
         let config = Self {
+            head: HeadLimits::read(reader),
+            access: access::read(reader),
+            tls_listen: reader.value("tls_listen"),
+            tls: TlsFiles::read_with_named(reader, named),
             common: common.clone(),
             routes: routes::read(reader, request_timeout, max_body),
+            kubernetes: kubernetes(reader, request_timeout, max_body),
+            source: Some(Arc::clone(reader.source())),
+            config_poll,
             max_in_flight: reader.value("max_in_flight"),
             connect_timeout,
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
@@ -107,8 +275,15 @@ impl Config {
     /// Defaults with these routes, on free ports of loopback: for tests and for several parts in one process.
     pub fn on_loopback(routes: Vec<RouteSpec>) -> Self {
         Self {
+            head: HeadLimits::default(),
+            access: AccessSpec::default(),
+            tls_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls: None,
             common: Common::on_loopback(),
             routes,
+            kubernetes: None,
+            source: None,
+            config_poll: Duration::from_secs(1),
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
             connect_timeout: Duration::from_secs(1),
             upstream_idle_timeout: Duration::from_secs(4),
@@ -116,6 +291,45 @@ impl Config {
             trust_forwarded: false,
         }
     }
+}
+
+fn kubernetes(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Option<Kubernetes> {
+    let kubernetes = Kubernetes {
+        kubeconfig: reader.optional("kubeconfig"),
+        namespaces: reader.list("kubernetes_namespace"),
+        selector: reader.optional("kubernetes_selector"),
+        defaults: RouteSpec {
+            timeout,
+            max_body,
+            ..RouteSpec::new("", Vec::new())
+        },
+    };
+    let is_name = |name: &String| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !name.is_empty()
+            && name.len() <= 63
+            && name.bytes().all(is_inner)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+    };
+    for name in kubernetes.namespaces.iter().filter(|name| !is_name(name)) {
+        reader.reject(
+            "kubernetes_namespace",
+            format!("`{name}` is not a namespace; expected at most 63 of a-z, 0-9 and -"),
+        );
+    }
+    let on = reader.switch("kubernetes");
+    reader.check(
+        "kubernetes_namespace",
+        on || kubernetes.namespaces.is_empty(),
+        "has no effect without `kubernetes`",
+    );
+    reader.check(
+        "kubernetes_selector",
+        on || kubernetes.selector.is_none(),
+        "has no effect without `kubernetes`",
+    );
+    on.then_some(kubernetes)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 mod health;
 mod latency;
 
-use std::sync::Arc;
 use std::sync::atomic::{self, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use plumbline_service::upstream::{Options, Target, Upstream};
@@ -13,25 +13,28 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
-use crate::metrics::EndpointMetrics;
+use crate::call::Family;
+use crate::metrics::{EndpointMetrics, Metrics};
 use health::Health;
 use latency::PeakEwma;
 
 pub(crate) use health::{Cause, Standing, Suspicion};
 
 /// One endpoint.
+///
+/// What is [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway,
+/// and each would cost some 10 kB and 40 lines of every scrape.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) upstream: Upstream<RequestBody>,
-    pub(crate) metrics: EndpointMetrics,
+    target: Target,
+    means: Arc<Means>,
+    used: OnceLock<Box<Used>>,
     /// Requests at it, and in the upper half those that wait for the head of their answer.
     load: AtomicU64,
     /// Since when those that wait have seen no answer.
     silent_since: AtomicU64,
     latency: PeakEwma,
     health: Health,
-    /// Told when it comes back and when a probe has ended.
-    changes: Arc<Notify>,
     /// All times are nanoseconds after this.
     born: Instant,
 }
@@ -39,28 +42,64 @@ pub(crate) struct Endpoint {
 const PENDING: u64 = 1;
 const WAITING: u64 = 1 << 32;
 
-impl Endpoint {
-    /// `changes` is told when the endpoint comes back and when a probe has ended.
-    pub(crate) fn new(
-        target: Target,
-        options: Options,
-        metrics: EndpointMetrics,
-        changes: Arc<Notify>,
-    ) -> Self {
+/// What requests to an endpoint need.
+#[derive(Debug)]
+pub(crate) struct Used {
+    pub(crate) upstream: Upstream<RequestBody>,
+    pub(crate) metrics: EndpointMetrics,
+}
+
+/// What every endpoint is made with.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) metrics: Metrics,
+    pub(crate) options: Options,
+    /// Told when routes are replaced, when an endpoint comes back and when a probe has ended.
+    pub(crate) changes: Notify,
+}
+
+impl Means {
+    pub(crate) fn new(metrics: Metrics, options: Options) -> Self {
         Self {
-            upstream: Upstream::new(target, options),
             metrics,
+            options,
+            changes: Notify::new(),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn new(target: Target, means: Arc<Means>) -> Self {
+        Self {
+            target,
+            means,
+            used: OnceLock::new(),
             load: AtomicU64::new(0),
             silent_since: AtomicU64::new(0),
             latency: PeakEwma::default(),
             health: Health::default(),
-            changes,
             born: Instant::now(),
         }
     }
 
     pub(crate) fn target(&self) -> &Target {
-        self.upstream.target()
+        &self.target
+    }
+
+    /// Made now if there was no request before.
+    pub(crate) fn used(&self) -> &Used {
+        self.used.get_or_init(|| {
+            let metrics = self.means.metrics.endpoint(&self.target.to_string());
+            let mut options = self.means.options.clone();
+            options.metrics = metrics.connections.clone();
+            let upstream = Upstream::new(self.target.clone(), options);
+            Box::new(Used { upstream, metrics })
+        })
+    }
+
+    /// Nothing before the first request.
+    pub(crate) fn used_before(&self) -> Option<&Used> {
+        self.used.get().map(|used| &**used)
     }
 
     /// Counts one request until the guard is dropped.
@@ -69,7 +108,7 @@ impl Endpoint {
         if before < WAITING {
             self.silent_since.store(self.age(now), Ordering::Relaxed);
         }
-        self.metrics.pending.inc();
+        self.used().metrics.pending.inc();
         Pending {
             endpoint: Arc::clone(self),
             waiting: true,
@@ -158,9 +197,9 @@ impl Endpoint {
     /// A request that began at `began` was answered well.
     pub(crate) fn succeeded(&self, began: Instant, now: Instant) {
         if self.health.succeeded(self.age(began), self.age(now)) {
-            self.metrics.ejected.set(0);
+            self.used().metrics.ejected.set(0);
             tracing::info!(endpoint = %self.target(), "endpoint is in use again");
-            self.changes.notify_waiters();
+            self.means.changes.notify_waiters();
         }
     }
 
@@ -174,8 +213,9 @@ impl Endpoint {
         let jitter = 0.75 + fastrand::f64() / 2.0;
         let out = self.health.put_out(cause, self.age(began), self.age(now), jitter);
         if let Some(out) = out {
-            self.metrics.ejected.set(1);
-            self.metrics.ejections.inc();
+            let metrics = &self.used().metrics;
+            metrics.ejected.set(1);
+            metrics.ejections.inc();
             let out = Duration::from_nanos(out);
             tracing::warn!(endpoint = %self.target(), ?cause, ?out, "endpoint put out of use");
         }
@@ -195,6 +235,33 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Where calls can go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    endpoints: Box<[Arc<Endpoint>]>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    grpc: Box<[Arc<Endpoint>]>,
+}
+
+impl Endpoints {
+    pub(crate) fn new(endpoints: Box<[Arc<Endpoint>]>, grpc: Box<[Arc<Endpoint>]>) -> Self {
+        Self { endpoints, grpc }
+    }
+
+    /// Where calls of a family go.
+    pub(crate) fn of(&self, family: Family) -> &[Arc<Endpoint>] {
+        match family {
+            Family::Grpc if !self.grpc.is_empty() => &self.grpc,
+            Family::Grpc | Family::V1 | Family::V2 | Family::Other => &self.endpoints,
+        }
+    }
+
+    /// Those of gRPC alone last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().chain(&self.grpc)
+    }
+}
+
 /// The place of a probe, until dropped: after its outcome was told, or when it came to nothing.
 #[derive(Debug)]
 pub(crate) struct Probe(Arc<Endpoint>);
@@ -202,7 +269,7 @@ pub(crate) struct Probe(Arc<Endpoint>);
 impl Drop for Probe {
     fn drop(&mut self) {
         self.0.health.probe_ended();
-        self.0.changes.notify_waiters();
+        self.0.means.changes.notify_waiters();
     }
 }
 
@@ -226,7 +293,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         self.waits_no_more();
         self.endpoint.load.fetch_sub(PENDING, Ordering::Relaxed);
-        self.endpoint.metrics.pending.dec();
+        self.endpoint.used().metrics.pending.dec();
     }
 }
 

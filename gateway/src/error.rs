@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode, Version};
 use plumbline_inference_protocol::{GrpcCode, ProtocolError, grpc, rest};
 use plumbline_service::upstream::UpstreamError;
 
 use plumbline_service::WholeBody;
+
+use crate::access::{Refusal, Standing};
 
 /// Why the gateway answers a request itself, with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +30,13 @@ pub(crate) enum GatewayError {
     UnknownModel { model: Box<str> },
     #[error("the health of service `{service}` is not known here")]
     UnknownService { service: Box<str> },
-    #[error("the request's first message does not name a model in its first {limit} bytes")]
+    #[error(
+        "the request's first message does not name a model in its first {limit} bytes; name it in `x-plumbline-model`"
+    )]
     UnreadableMessage { limit: usize },
-    #[error("the first message is compressed, and the gateway routes by its content; send it uncompressed")]
+    #[error(
+        "the first message is compressed, and the gateway routes by its content; send it uncompressed or name the model in `x-plumbline-model`"
+    )]
     CompressedMessage,
     #[error("the request is malformed: {reason}")]
     Malformed { reason: &'static str },
@@ -38,10 +46,23 @@ pub(crate) enum GatewayError {
     TargetTooLong { limit: usize },
     #[error("the request's header fields are larger than {limit} bytes")]
     HeadTooLarge { limit: usize },
+    #[error("the request has more than {limit} header fields")]
+    TooManyHeaders { limit: usize },
     #[error("the request's body is larger than {limit} bytes")]
     BodyTooLarge { limit: u64 },
     #[error("the request's body ended early")]
     BodyIncomplete,
+    #[error("{}", .refusal.message())]
+    Unauthenticated { refusal: Refusal },
+    #[error("tokens cannot be verified at present")]
+    Unverifiable,
+    #[error("not allowed: {verb} on model `{model}`")]
+    Forbidden { model: Box<str>, verb: &'static str },
+    #[error("too many requests; the next is allowed in {retry_after:?}")]
+    RateLimited {
+        retry_after: Duration,
+        standing: Box<Standing>,
+    },
     #[error("{limit} requests are in flight already")]
     Overloaded { limit: usize },
     #[error("model `{model}` has {limit} requests in flight, as many as it answers in time")]
@@ -110,7 +131,7 @@ pub(crate) const fn status(error: &GatewayError) -> Status {
             GrpcCode::InvalidArgument,
             "target_too_long",
         ),
-        GatewayError::HeadTooLarge { .. } => (
+        GatewayError::HeadTooLarge { .. } | GatewayError::TooManyHeaders { .. } => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             GrpcCode::ResourceExhausted,
             "head_too_large",
@@ -124,6 +145,22 @@ pub(crate) const fn status(error: &GatewayError) -> Status {
             StatusCode::BAD_REQUEST,
             GrpcCode::InvalidArgument,
             "body_incomplete",
+        ),
+        GatewayError::Unauthenticated { .. } => (
+            StatusCode::UNAUTHORIZED,
+            GrpcCode::Unauthenticated,
+            "unauthenticated",
+        ),
+        GatewayError::Unverifiable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            GrpcCode::Unavailable,
+            "unverifiable",
+        ),
+        GatewayError::Forbidden { .. } => (StatusCode::FORBIDDEN, GrpcCode::PermissionDenied, "forbidden"),
+        GatewayError::RateLimited { .. } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            GrpcCode::ResourceExhausted,
+            "rate_limited",
         ),
         GatewayError::Overloaded { .. }
         | GatewayError::AtConcurrencyLimit { .. }
@@ -163,6 +200,25 @@ impl GatewayError {
         }
     }
 
+    /// Why nobody is let in.
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::KeysUnavailable => Self::Unverifiable,
+            refusal => Self::Unauthenticated { refusal },
+        }
+    }
+
+    /// What a client of either kind can do about it.
+    fn advise(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Unauthenticated { refusal } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(refusal.challenge()));
+            }
+            Self::RateLimited { standing, .. } => standing.write(headers),
+            _ => {}
+        }
+    }
+
     /// Whether the connection must not carry another request: what follows on it may not be what it seems.
     fn ends_connection(&self) -> bool {
         matches!(
@@ -172,6 +228,7 @@ impl GatewayError {
                 | Self::BodyTooLarge { .. }
                 | Self::BodyIncomplete
                 | Self::HeadTooLarge { .. }
+                | Self::TooManyHeaders { .. }
                 | Self::TargetTooLong { .. }
         )
     }
@@ -190,6 +247,12 @@ impl GatewayError {
         if status.http == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if let Self::RateLimited { retry_after, .. } = self {
+            // Rounded up: a client that comes a little early is refused again.
+            let seconds = retry_after.as_millis().div_ceil(1_000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
+        }
+        self.advise(headers);
         if self.ends_connection() && version < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -202,15 +265,22 @@ impl GatewayError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
         write_grpc_status(headers, status(self).grpc, &self.to_string());
+        if let Self::RateLimited { retry_after, .. } = self {
+            let milliseconds = retry_after.as_micros().div_ceil(1_000).max(1);
+            headers.insert(GRPC_PUSHBACK, HeaderValue::from(milliseconds as u64));
+        }
+        self.advise(headers);
         response
     }
 }
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// When a client may try again (gRFC A6); not named among the trailers of a successful call.
+const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Writes a gRPC status into headers or trailers.
-pub(crate) fn write_grpc_status(headers: &mut http::HeaderMap, code: GrpcCode, message: &str) {
+pub(crate) fn write_grpc_status(headers: &mut HeaderMap, code: GrpcCode, message: &str) {
     headers.insert(GRPC_STATUS, HeaderValue::from_static(code.as_str()));
     if let Ok(message) = HeaderValue::from_str(&grpc::encode_status_message(message)) {
         headers.insert(GRPC_MESSAGE, message);

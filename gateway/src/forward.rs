@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::EXPECT;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use plumbline_service::upstream::{Protocol, SendError, UpstreamError, strip_hop_by_hop};
 use tokio::time::{Instant, sleep};
@@ -18,27 +18,33 @@ use crate::call::{Call, Family, Ledger};
 use crate::config::HedgeAfter;
 use crate::endpoint::Endpoint;
 use crate::error::GatewayError;
-use crate::hold::{NotHeld, is_reachable};
+use crate::hold::{NotHeld, Wanted, is_reachable};
 use crate::layers::BoxFuture;
 use crate::layers::deadline::tell;
-use crate::layers::resolve_model::RoutedCall;
+use crate::layers::resolve_model::{Kind, RoutedCall};
 use crate::limiter::{Bounds, Full, Permit};
+use crate::mirror::{Capture, Captured};
 use crate::outcome::{Outcome, forbids_retry};
-use crate::replay::Replay;
+use crate::replay::{Replay, copy_of_head};
 use crate::route::{Revision, Route};
-use attempt::Attempt;
+use crate::snapshot::Routes;
+use attempt::{AnswerBody, Attempted, protocol};
 
-pub(crate) use attempt::AnswerBody;
+pub(crate) use attempt::Attempt;
 
-/// Attempts at one request, hedges aside. Those of which nothing was processed are free, and bounded by this alone.
+/// Attempts of one request at a revision, hedges aside. Those of which nothing was processed are free, and bounded by
+/// this alone.
 const MAX_ATTEMPTS: usize = 3;
 
 /// The innermost service.
 #[derive(Clone, Debug)]
-pub(crate) struct Forward;
+pub(crate) struct Forward {
+    /// For requests that wait for what is not there yet.
+    pub(crate) routes: Arc<Routes>,
+}
 
 impl Service<RoutedCall> for Forward {
-    type Response = Response<AnswerBody>;
+    type Response = Response<Captured<AnswerBody>>;
     type Error = GatewayError;
     type Future = BoxFuture<Result<Self::Response, GatewayError>>;
 
@@ -47,15 +53,18 @@ impl Service<RoutedCall> for Forward {
     }
 
     fn call(&mut self, routed: RoutedCall) -> Self::Future {
-        Box::pin(forward(routed))
+        Box::pin(forward(Arc::clone(&self.routes), routed))
     }
 }
 
-async fn forward(routed: RoutedCall) -> Result<Response<AnswerBody>, GatewayError> {
+async fn forward(
+    routes: Arc<Routes>,
+    routed: RoutedCall,
+) -> Result<Response<Captured<AnswerBody>>, GatewayError> {
     let RoutedCall {
         call,
         mut route,
-        streaming,
+        kind,
     } = routed;
     let Call {
         mut request,
@@ -66,27 +75,65 @@ async fn forward(routed: RoutedCall) -> Result<Response<AnswerBody>, GatewayErro
     strip_hop_by_hop(request.headers_mut());
     // Answered by our own server when the body is first asked for.
     request.headers_mut().remove(EXPECT);
-    let sender = Sender::new(&mut request, &route, family, streaming, ledger);
-    let mut revision = Arc::clone(route.revision());
-    route.state.retries.deposit(route.protection.retry_budget);
+    let wanted = route.wanted(request.headers());
+    let mut wanted = Arc::clone(wanted.ok_or_else(|| no_endpoint(&route))?);
+    let mut revision = Arc::clone(route.or_fallback(&wanted, family, Instant::now()));
+    revision.state.requested();
+    route.state.retries.deposit(route.spec.protection.retry_budget);
+    let capture = mirror(&mut request, family, &route, kind);
+    let sender = Sender::new(&mut request, &route, (family, kind), ledger);
     loop {
-        match sender.send(&route, &revision, request).await {
-            Ok(response) => return Ok(response),
-            Err(Unsent::Failed(error)) => return Err(error),
-            Err(Unsent::Nowhere { request: back, error }) => {
-                (route, revision) = sender.hold(&route, &revision, error).await?;
-                request = *back;
-                sender.tell_time_left(&mut request);
+        let Unsent { error, request: back } = match sender.send(&route, &revision, request).await {
+            Ok(response) => return Ok(Captured::new(response, capture)),
+            Err(unsent) => unsent,
+        };
+        let Some(back) = back else { return Err(error) };
+        request = *back;
+        unset(request.headers_mut(), &revision);
+        let next = match route.fall_back(&revision, family, Instant::now()) {
+            Some(fallback) => Arc::clone(fallback),
+            None if is_reachable(&revision, family, Instant::now()) => return Err(error),
+            None => {
+                let headers = request.headers();
+                (route, wanted) = sender.hold(&routes, &route, &wanted, headers, error).await?;
+                Arc::clone(route.or_fallback(&wanted, family, Instant::now()))
             }
+        };
+        if !Arc::ptr_eq(&next.state, &revision.state) {
+            next.state.requested();
         }
+        revision = next;
+        sender.tell_time_left(&mut request);
+    }
+}
+
+/// Begins a copy of an inference request, if its route has a mirror. Streams may go on for hours and are not copied.
+fn mirror(request: &mut Request<RequestBody>, family: Family, route: &Route, kind: Kind) -> Option<Capture> {
+    let mirror = route.mirror.as_ref().filter(|_| kind == Kind::Infer)?;
+    let expected = request.body().size_hint().lower();
+    let head = || copy_of_head(request);
+    let (tee, capture) = mirror.begin(family, route.spec.timeout, expected, head)?;
+    request.body_mut().tee(tee);
+    capture
+}
+
+/// Sets the headers that a revision's endpoints ask for.
+fn set(headers: &mut HeaderMap, revision: &Revision) {
+    for (name, value) in &revision.headers {
+        headers.insert(name, value.clone());
+    }
+}
+
+fn unset(headers: &mut HeaderMap, revision: &Revision) {
+    for (name, _) in &revision.headers {
+        headers.remove(name);
     }
 }
 
 /// What stays the same over all attempts at a request.
 struct Sender {
     family: Family,
-    protocol: Protocol,
-    streaming: bool,
+    kind: Kind,
     /// It may be processed twice.
     idempotent: bool,
     replay: Option<Replay>,
@@ -94,23 +141,17 @@ struct Sender {
 }
 
 /// A request that was not answered.
-enum Unsent {
-    Failed(GatewayError),
-    /// There is no endpoint to send it to now, and nothing of it was sent; what to answer if none comes.
-    Nowhere {
-        request: Box<Request<RequestBody>>,
-        error: GatewayError,
-    },
+struct Unsent {
+    error: GatewayError,
+    /// It is as good as new, and may go elsewhere: nothing of it was sent.
+    request: Option<Box<Request<RequestBody>>>,
 }
 
 impl From<GatewayError> for Unsent {
     fn from(error: GatewayError) -> Self {
-        Self::Failed(error)
+        Self { error, request: None }
     }
 }
-
-/// An answer with what came of it, as far as its head tells, or none.
-type Attempted = Result<(Response<AnswerBody>, Option<Outcome>), Box<SendError<RequestBody>>>;
 
 /// Whether there is nothing better to wait for.
 fn is_good(attempted: &Attempted) -> bool {
@@ -121,23 +162,16 @@ impl Sender {
     fn new(
         request: &mut Request<RequestBody>,
         route: &Route,
-        family: Family,
-        streaming: bool,
+        (family, kind): (Family, Kind),
         ledger: Arc<Ledger>,
     ) -> Self {
-        let protocol = match family {
-            // gRPC needs HTTP/2; every server speaks HTTP/1.1.
-            Family::Grpc => Protocol::Http2,
-            Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
-        };
         let read = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
-        let idempotent = (route.protection.idempotent || read) && !streaming;
+        let idempotent = (route.spec.protection.idempotent || read) && kind != Kind::Stream;
         // An HTTP/2 server can say that it has not processed what it was sent.
-        let again = idempotent || protocol == Protocol::Http2;
+        let again = idempotent || protocol(family) == Protocol::Http2;
         Self {
             family,
-            protocol,
-            streaming,
+            kind,
             idempotent,
             replay: again.then(|| Replay::of(request)),
             ledger,
@@ -155,28 +189,25 @@ impl Sender {
         let mut permit = self.admit(route, revision, bounds).await?;
         let began = Instant::now();
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let slow_start = route.protection.slow_start;
-        let holds = !route.protection.hold.is_zero();
-        let mut choice = choose(&revision.endpoints, &tried, slow_start, began);
+        let endpoints = revision.endpoints.of(self.family);
+        let protection = &route.spec.protection;
+        let slow_start = protection.slow_start;
+        let holds = !protection.hold.is_zero();
+        let mut choice = choose(endpoints, &tried, slow_start, began);
         let mut attempts = 0;
         loop {
-            let Some(chosen) = choice else {
-                let model = route.model.clone();
-                let error = GatewayError::NoEndpoint { model };
-                return Err(Self::nowhere(holds, request, error));
+            let chosen = choice.filter(|chosen| {
+                let last = matches!(chosen.reason, Reason::LastResort);
+                // Rather than to be refused by an endpoint that cannot be reached, it waits for one that can.
+                !(last && holds && !is_reachable(revision, self.family, Instant::now()))
+            });
+            let Some(chosen) = chosen else {
+                let (error, request) = (no_endpoint(route), Some(Box::new(request)));
+                return Err(Unsent { error, request });
             };
-            if holds && matches!(chosen.reason, Reason::LastResort) && !is_reachable(revision, Instant::now())
-            {
-                let model = route.model.clone();
-                let error = GatewayError::NoEndpoint { model };
-                return Err(Self::nowhere(true, request, error));
-            }
             attempts += 1;
             let endpoint = chosen.endpoint;
-            let hedge = route
-                .protection
-                .hedge
-                .filter(|_| self.idempotent && attempts == 1);
+            let hedge = protection.hedge.filter(|_| self.idempotent && attempts == 1);
             let attempted = match hedge {
                 Some(after) => Box::pin(self.hedged(route, revision, chosen, request, after)).await,
                 None => self.attempt(revision, chosen, request).await,
@@ -191,7 +222,7 @@ impl Sender {
             // Another endpoint that is in use, or due to be probed.
             let another = || {
                 let more = attempts < MAX_ATTEMPTS;
-                let next = more.then(|| choose(&revision.endpoints, &tried, slow_start, Instant::now()))?;
+                let next = more.then(|| choose(endpoints, &tried, slow_start, Instant::now()))?;
                 next.filter(|next| !matches!(next.reason, Reason::LastResort))
             };
             let again = || self.replay.as_ref()?.again(self.family, &self.ledger);
@@ -222,12 +253,8 @@ impl Sender {
                             .then_some(Choice { endpoint, reason })
                     };
                     let Some(next) = another().or_else(same) else {
-                        let holds = holds && error.is_connect() && !is_reachable(revision, Instant::now());
-                        let error = failure(route, error);
-                        return Err(match unsent {
-                            Some(request) => Self::nowhere(holds, request, error),
-                            None => error.into(),
-                        });
+                        let (error, request) = (failure(route, error), unsent.map(Box::new));
+                        return Err(Unsent { error, request });
                     };
                     let request = match unsent {
                         Some(unsent) => Some(unsent),
@@ -241,22 +268,15 @@ impl Sender {
                     }
                 }
             };
-            endpoint.metrics.retries.inc();
+            endpoint.used().metrics.retries.inc();
             self.tell_time_left(&mut request);
         }
     }
 
-    fn nowhere(holds: bool, request: Request<RequestBody>, error: GatewayError) -> Unsent {
-        if !holds {
-            return Unsent::Failed(error);
-        }
-        let request = Box::new(request);
-        Unsent::Nowhere { request, error }
-    }
-
     /// Streams last as long as they like: they have no latency to limit by.
     fn bounds(&self, route: &Route) -> Option<Bounds> {
-        let limits = route.protection.concurrency.filter(|_| !self.streaming)?;
+        let limits = route.spec.protection.concurrency;
+        let limits = limits.filter(|_| self.kind != Kind::Stream)?;
         Some(Bounds {
             min: limits.min as usize,
             max: limits.max as usize,
@@ -273,7 +293,7 @@ impl Sender {
             return Ok(None);
         };
         let _waiting = Waiting::begin(&self.ledger);
-        match revision.state.limiter.acquire(bounds).await {
+        match revision.state.limiter().acquire(bounds).await {
             Ok(permit) => Ok(Some(permit)),
             Err(Full { limit }) => {
                 let model = route.model.clone();
@@ -286,26 +306,13 @@ impl Sender {
         &self,
         revision: &Arc<Revision>,
         choice: Choice<'_>,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
     ) -> Attempted {
         let _waiting = Waiting::begin(&self.ledger);
-        let endpoint = choice.endpoint;
-        let mut attempt = Attempt::begin(revision, choice, &self.ledger, Instant::now());
-        match endpoint.upstream.send(self.protocol, request).await {
-            Ok(response) => {
-                let (mut head, body) = response.into_parts();
-                let outcome = attempt.answered(&head, self.family, self.streaming);
-                strip_hop_by_hop(&mut head.headers);
-                let body = AnswerBody::new(body, attempt);
-                Ok((Response::from_parts(head, body), outcome))
-            }
-            Err(failure) => {
-                if self.ledger.body_fault().is_none() {
-                    attempt.failed(&failure.error);
-                }
-                Err(Box::new(failure))
-            }
-        }
+        set(request.headers_mut(), revision);
+        let what = (self.family, self.kind);
+        let attempt = Attempt::begin(Some(revision), choice, what, &self.ledger, Instant::now());
+        attempt.send(request).await
     }
 
     /// An attempt, and a second one at another endpoint when the first takes long. Whoever answers well first wins; the
@@ -318,7 +325,7 @@ impl Sender {
         request: Request<RequestBody>,
         after: HedgeAfter,
     ) -> Attempted {
-        let metrics = &route.state.metrics;
+        let endpoints = revision.endpoints.of(self.family);
         let tried = std::slice::from_ref(choice.endpoint);
         let mut first = std::pin::pin!(self.attempt(revision, choice, request));
         let Some(after) = route.state.hedge_after(after) else {
@@ -333,19 +340,15 @@ impl Sender {
         let Some(mut copy) = replay.and_then(|replay| replay.beside(self.family, &self.ledger)) else {
             return first.await;
         };
-        if revision.endpoints.len() < 2 {
+        if endpoints.len() < 2 {
             return first.await;
         }
         if !route.state.may_hedge() {
-            metrics.hedges_no_budget.inc();
+            route.state.extra().hedges_no_budget.inc();
             return first.await;
         }
-        let other = choose(
-            &revision.endpoints,
-            tried,
-            route.protection.slow_start,
-            Instant::now(),
-        );
+        let slow_start = route.spec.protection.slow_start;
+        let other = choose(endpoints, tried, slow_start, Instant::now());
         let Some(other) = other.filter(|other| !matches!(other.reason, Reason::LastResort)) else {
             return first.await;
         };
@@ -360,11 +363,13 @@ impl Sender {
                 if is_good(&attempted) { (attempted, true) } else { (first.await, false) }
             }
         };
-        if won {
-            metrics.hedges_won.inc();
+        let metrics = route.state.extra();
+        let counter = if won {
+            &metrics.hedges_won
         } else {
-            metrics.hedges_lost.inc();
-        }
+            &metrics.hedges_lost
+        };
+        counter.inc();
         attempted
     }
 
@@ -377,7 +382,7 @@ impl Sender {
         began: Instant,
         outcome: Option<Outcome>,
     ) {
-        let hedge = route.protection.hedge.filter(|_| self.idempotent);
+        let hedge = route.spec.protection.hedge.filter(|_| self.idempotent);
         if bounds.is_none() && hedge.is_none() {
             return;
         }
@@ -386,9 +391,9 @@ impl Sender {
         let took = now - whole.map_or(began, |whole| whole.max(began));
         match (outcome, bounds) {
             (None | Some(Outcome::Good), Some(bounds)) => {
-                revision.state.limiter.answered(took, now, bounds);
+                revision.state.limiter().answered(took, now, bounds);
             }
-            (Some(Outcome::Full(_)), Some(bounds)) => revision.state.limiter.refused(now, bounds),
+            (Some(Outcome::Full(_)), Some(bounds)) => revision.state.limiter().refused(now, bounds),
             (Some(Outcome::Failed), Some(_)) | (_, None) => {}
         }
         if let Some(after) = hedge {
@@ -396,21 +401,29 @@ impl Sender {
         }
     }
 
-    /// Waits for an endpoint.
+    /// Waits for an endpoint, for as long after its arrival as the route allows.
     async fn hold(
         &self,
+        routes: &Routes,
         route: &Route,
         revision: &Revision,
+        headers: &HeaderMap,
         error: GatewayError,
     ) -> Result<(Arc<Route>, Arc<Revision>), GatewayError> {
-        let _waiting = Waiting::begin(&self.ledger);
-        let protection = &route.protection;
+        let protection = &route.spec.protection;
         let until = self.ledger.arrived + protection.hold;
-        let held = route
-            .state
-            .hold
-            .wait(&revision.name, protection.hold_max, until)
-            .await;
+        if Instant::now() >= until {
+            return Err(error);
+        }
+        let _waiting = Waiting::begin(&self.ledger);
+        let wanted = Wanted {
+            model: &route.model,
+            revision: &revision.name,
+            headers,
+            family: self.family,
+        };
+        let hold = &route.state.hold;
+        let held = hold.wait(routes, wanted, protection.hold_max, until).await;
         held.map_err(|reason| match reason {
             NotHeld::NoneCame => error,
             NotHeld::Full => GatewayError::HoldFull {
@@ -444,11 +457,16 @@ fn is_retryable(response: &Response<AnswerBody>) -> bool {
 }
 
 fn may_retry(route: &Route) -> bool {
-    let metrics = &route.state.metrics;
+    let metrics = route.state.extra();
     let may = route.state.retries.withdraw();
     let counter = if may { &metrics.sent } else { &metrics.no_budget };
     counter.inc();
     may
+}
+
+fn no_endpoint(route: &Route) -> GatewayError {
+    let model = route.model.clone();
+    GatewayError::NoEndpoint { model }
 }
 
 fn failure(route: &Route, source: UpstreamError) -> GatewayError {

@@ -1,24 +1,32 @@
 //! Requests that wait for an endpoint of a service that has none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Notify;
+use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::Family;
 use crate::endpoint::{Cause, Standing};
 use crate::metrics::HoldMetrics;
 use crate::route::{Revision, Route};
+use crate::snapshot::Routes;
 
-/// The place of one route, kept when routes change: what waits here sees the newest.
+/// The place of one route, kept when routes change.
 #[derive(Debug)]
 pub(crate) struct Hold {
     held: AtomicUsize,
-    /// Nothing once the route is gone. Held to look or to replace, never across a wait.
-    newest: Mutex<Weak<Route>>,
-    /// Told when routes are replaced and when what is known of an endpoint changes.
-    changes: Arc<Notify>,
     metrics: HoldMetrics,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) model: &'a str,
+    /// The revision's name. Of a revision that is gone, another takes the place, as it does for a new request.
+    pub(crate) revision: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) family: Family,
 }
 
 /// Why a request is held no longer, without an endpoint.
@@ -31,18 +39,11 @@ pub(crate) enum NotHeld {
 }
 
 impl Hold {
-    pub(crate) fn new(changes: Arc<Notify>, metrics: HoldMetrics) -> Self {
+    pub(crate) fn new(metrics: HoldMetrics) -> Self {
         Self {
             held: AtomicUsize::new(0),
-            newest: Mutex::default(),
-            changes,
             metrics,
         }
-    }
-
-    /// The route as it is from now on; nothing when it is gone. [`Notify::notify_waiters`] has to follow.
-    pub(crate) fn publish(&self, route: Weak<Route>) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = route;
     }
 
     /// Requests that wait.
@@ -50,11 +51,13 @@ impl Hold {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Waits until the revision called `name` has an endpoint that may be tried, or is gone and another takes its
-    /// place; `most` at a time, each until `until`. Dropping the future gives up the place.
+    /// Waits until the newest of `routes` have an endpoint for the request that may be tried, of the revision that it
+    /// wants or of the fallback; `most` requests at a time, each until `until`. Dropping the future gives up the place.
+    /// The route and the revision that is wanted.
     pub(crate) async fn wait(
         &self,
-        name: &str,
+        routes: &Routes,
+        wanted: Wanted<'_>,
         most: usize,
         until: Instant,
     ) -> Result<(Arc<Route>, Arc<Revision>), NotHeld> {
@@ -63,57 +66,59 @@ impl Hold {
             return Err(NotHeld::Full);
         };
         loop {
-            let changed = self.changes.notified();
+            let changed = routes.changes().notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            let newest = self
-                .newest
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .upgrade();
-            let route = newest.ok_or(NotHeld::NoneCame)?;
-            let same = route.revisions.iter().find(|revision| *revision.name == *name);
-            let revision = Arc::clone(same.unwrap_or_else(|| route.revision()));
             let now = Instant::now();
-            let next_probe = match reachable(&revision, now) {
-                Reachable::Now => return Ok((route, revision)),
-                Reachable::At(next) => next,
+            let next_probe = match wanted.look(routes, now)? {
+                Look::Found(route, revision) => return Ok((route, revision)),
+                Look::NotYet(next_probe) => next_probe,
             };
             if now >= until {
                 return Err(NotHeld::NoneCame);
             }
-            // The snapshot that this was read from is not kept alive for as long as the wait is.
-            drop((route, revision));
             let _either_way = timeout_at(next_probe.unwrap_or(until).min(until), changed).await;
         }
     }
 }
 
-enum Reachable {
-    Now,
+enum Look {
+    Found(Arc<Route>, Arc<Revision>),
     /// When the next probe is due, if that is known.
-    At(Option<Instant>),
+    NotYet(Option<Instant>),
+}
+
+impl Wanted<'_> {
+    /// The snapshot that this reads is not kept alive for as long as the wait is.
+    fn look(&self, routes: &Routes, now: Instant) -> Result<Look, NotHeld> {
+        let snapshot = routes.load();
+        let route = snapshot.route(self.model).ok_or(NotHeld::NoneCame)?;
+        let mut revisions = route.revisions.iter();
+        let same = revisions.find(|revision| *revision.name == *self.revision);
+        let Some(revision) = same.or_else(|| route.wanted(self.headers)) else {
+            return Ok(Look::NotYet(None));
+        };
+        let other = route.stand_in(revision);
+        let usable = other.is_some_and(|other| other.is_usable(self.family, now));
+        if usable || is_reachable(revision, self.family, now) {
+            return Ok(Look::Found(Arc::clone(route), Arc::clone(revision)));
+        }
+        let revisions = [Some(revision), other].into_iter().flatten();
+        let endpoints = revisions.flat_map(|revision| revision.endpoints.of(self.family));
+        let probes = endpoints.filter_map(|endpoint| endpoint.out_until());
+        // While a probe is under way, its end is told.
+        let next = probes.map(|(until, _)| until).filter(|until| *until > now).min();
+        Ok(Look::NotYet(next))
+    }
 }
 
 /// Whether a request may be sent: one of the endpoints is in use, may be probed, or fails without being unreachable.
-pub(crate) fn is_reachable(revision: &Revision, now: Instant) -> bool {
-    matches!(reachable(revision, now), Reachable::Now)
-}
-
-fn reachable(revision: &Revision, now: Instant) -> Reachable {
-    let mut next = None;
-    for endpoint in &revision.endpoints {
-        match (endpoint.standing(now), endpoint.out_until()) {
-            (Standing::Out, Some((until, Cause::Unreachable))) => {
-                // While a probe is under way, its end is told.
-                if until > now {
-                    next = Some(next.map_or(until, |next: Instant| next.min(until)));
-                }
-            }
-            _ => return Reachable::Now,
-        }
-    }
-    Reachable::At(next)
+pub(crate) fn is_reachable(revision: &Revision, family: Family, now: Instant) -> bool {
+    let mut endpoints = revision.endpoints.of(family).iter();
+    endpoints.any(|endpoint| {
+        let unreachable = matches!(endpoint.out_until(), Some((_, Cause::Unreachable)));
+        !unreachable || endpoint.standing(now) != Standing::Out
+    })
 }
 
 struct Place<'a> {
@@ -152,7 +157,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::config::RouteSpec;
+    use crate::config::{RevisionSpec, RouteSpec};
     use crate::metrics::Metrics;
     use crate::snapshot::Routes;
 
@@ -161,7 +166,7 @@ mod tests {
 
     fn routes(urls: &[&str]) -> Arc<Routes> {
         let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-        routes.replace(&[spec(urls)]);
+        routes.configure(&[spec(urls)], Vec::new());
         Arc::new(routes)
     }
 
@@ -176,10 +181,18 @@ mod tests {
 
     type Held = JoinHandle<Result<(Arc<Route>, Arc<Revision>), NotHeld>>;
 
-    async fn wait(routes: &Routes, seconds: u32) -> Held {
-        let route = route(routes);
+    async fn wait(routes: &Arc<Routes>, seconds: u32) -> Held {
+        let (route, routes) = (route(routes), Arc::clone(routes));
         let until = Instant::now() + seconds * SECOND;
-        let held = tokio::spawn(async move { route.state.hold.wait("stable", 2, until).await });
+        let held = tokio::spawn(async move {
+            let wanted = Wanted {
+                model: "churn",
+                revision: "stable",
+                headers: &HeaderMap::new(),
+                family: Family::V2,
+            };
+            route.state.hold.wait(&routes, wanted, 2, until).await
+        });
         tokio::task::yield_now().await;
         held
     }
@@ -192,13 +205,20 @@ mod tests {
         let third = wait(&routes, 30).await.await.expect("no panic");
         assert_eq!(third.err(), Some(NotHeld::Full));
         tokio::time::advance(5 * SECOND).await;
-        routes.replace(&[spec(&[])]);
+        routes.configure(&[spec(&[])], Vec::new());
         tokio::task::yield_now().await;
         assert_eq!(route(&routes).state.hold.held(), 2, "still nothing to send it to");
-        routes.replace(&[spec(&[URL])]);
+        routes.discover(vec![Arc::new(spec(&[URL]))], Vec::new());
+        tokio::task::yield_now().await;
+        assert_eq!(
+            route(&routes).state.hold.held(),
+            2,
+            "the configuration's route comes first"
+        );
+        routes.configure(&[], Vec::new());
         for held in held {
             let (_, revision) = held.await.expect("no panic").expect("an endpoint");
-            assert_eq!(revision.endpoints.len(), 1);
+            assert_eq!(revision.endpoints.of(Family::V2).len(), 1);
         }
         assert_eq!(route(&routes).state.hold.held(), 0);
         let metrics = &routes.metrics().protection.hold;
@@ -215,7 +235,7 @@ mod tests {
         assert_eq!(in_time.err(), Some(NotHeld::NoneCame));
         assert_eq!(began.elapsed(), 3 * SECOND);
         let held = wait(&routes, 30).await;
-        routes.replace(&[]);
+        routes.configure(&[], Vec::new());
         assert_eq!(held.await.expect("no panic").err(), Some(NotHeld::NoneCame));
         assert_eq!(began.elapsed(), 3 * SECOND);
     }
@@ -223,7 +243,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_probe_is_tried_when_it_is_due_and_its_success_wakes_the_rest() {
         let routes = routes(&[URL]);
-        let endpoint = Arc::clone(&route(&routes).revisions[0].endpoints[0]);
+        let endpoint = Arc::clone(&route(&routes).revisions[0].endpoints.of(Family::V2)[0]);
         let start = Instant::now();
         endpoint.put_out(Cause::Unreachable, start, start);
         let (due, _) = endpoint.out_until().expect("out");
@@ -237,6 +257,31 @@ mod tests {
         endpoint.succeeded(Instant::now(), Instant::now());
         drop(probe);
         assert!(rest.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fallback_that_can_be_used_again_ends_the_wait() {
+        let mut spec = spec(&[]);
+        let target = Target::parse_setting(URL).expect("an endpoint");
+        spec.revisions.push(RevisionSpec {
+            name: "other".to_owned(),
+            weight: 0,
+            ..RevisionSpec::only(vec![target])
+        });
+        spec.fallback = Some("other".to_owned());
+        let routes = Arc::new(Routes::new(
+            Metrics::declare(&Registry::default()),
+            Options::default(),
+        ));
+        routes.configure(&[spec], Vec::new());
+        let other = Arc::clone(&route(&routes).revisions[1].endpoints.of(Family::V2)[0]);
+        let start = Instant::now();
+        other.put_out(Cause::Unreachable, start, start);
+        let (due, _) = other.out_until().expect("out");
+        let held = wait(&routes, 30).await;
+        let (_, revision) = held.await.expect("no panic").expect("the fallback");
+        assert_eq!(&*revision.name, "stable", "what is wanted stays what it was");
+        assert!(Instant::now() >= due && Instant::now() < due + SECOND / 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,13 @@
 //! The layers of the stack, each in its own file; `stack` says in which order and why.
 
 pub(crate) mod answer_server;
+pub(crate) mod authenticate;
+pub(crate) mod authorize;
 pub(crate) mod check_head;
 pub(crate) mod deadline;
 pub(crate) mod identify;
 pub(crate) mod limit_concurrency;
+pub(crate) mod limit_rate;
 pub(crate) mod record;
 pub(crate) mod resolve_model;
 pub(crate) mod respond_to_errors;

@@ -2,8 +2,10 @@
 //!
 //! A connection's requests become calls in `call`, pass the layers of `stack` from the outside in, and leave through
 //! `forward`, which chooses an `endpoint` with `balance`. Which model goes where is a `snapshot`: immutable, replaced
-//! whole, read once by each request. Every failure becomes a status in `error`, and nowhere else.
+//! whole, read once by each request; `reload` writes it when the file changes, `kubernetes` as models come and go. Who
+//! may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
 
+mod access;
 mod app;
 mod balance;
 mod body;
@@ -14,20 +16,58 @@ mod endpoint;
 mod error;
 mod forward;
 mod hold;
+mod host;
+mod kubernetes;
 mod layers;
 mod limiter;
 mod metrics;
+mod mirror;
 mod outcome;
 mod page;
 mod protection;
 mod quantile;
+mod reload;
 mod replay;
 mod route;
 mod snapshot;
 mod stack;
 
 pub use app::App;
-pub use config::{ConcurrencySpec, Config, HedgeAfter, ProtectionSpec, RevisionSpec, RouteSpec, SETTINGS};
+pub use config::{
+    AccessSpec, ConcurrencySpec, Condition, Config, HeadLimits, HedgeAfter, MatchSpec, MirrorSpec, MirrorTo,
+    ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS, Share, Sticky,
+};
+pub use kubernetes::Kubernetes;
+
+/// A new API key for a principal, as text: the key, which nobody can find out again, and its table for the file of keys.
+///
+/// # Errors
+/// What the name has to be.
+pub fn new_key(principal: &str) -> Result<String, String> {
+    access::generate(principal)
+}
+
+/// What the fuzz targets call.
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Takes a token apart, and its claims.
+    pub fn token(credential: &[u8]) {
+        if let Ok(token) = crate::access::Token::parse(credential) {
+            assert!(credential.starts_with(token.message));
+            let _claims = (token.text("sub"), token.time("exp"), token.texts("aud"));
+        }
+    }
+
+    /// Reads a set of an issuer's keys.
+    pub fn signing_keys(content: &[u8]) {
+        let _keys = crate::access::SigningKeys::parse(content);
+    }
+
+    /// Reads a file of API keys.
+    pub fn api_keys(content: &[u8]) {
+        let _keys = crate::access::Keys::parse(content);
+    }
+}
 
 /// Which program this is.
 pub const PART: plumbline_service::Part = plumbline_service::Part {

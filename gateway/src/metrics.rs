@@ -1,7 +1,11 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here, or in the files beside it, or nowhere.
 
+mod discovery;
+mod lease;
+mod mirror;
 mod protection;
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,8 +15,13 @@ use plumbline_service::metrics::{DURATION_SECONDS, Metrics as Registry};
 use plumbline_service::upstream::ConnectionMetrics;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use crate::access::AccessMetrics;
 use crate::call::Family;
-
+use crate::config::{Condition, Reason};
+pub(crate) use discovery::DiscoveryMetrics;
+use lease::{Lease, Subject, Users};
+pub(crate) use mirror::MirrorMetrics;
+use mirror::MirrorSeries;
 pub(crate) use protection::{HoldMetrics, ProtectionMetrics, RetryMetrics, RevisionMetrics};
 
 /// Upper bounds in seconds for the gateway's own share: 5 µs to 100 ms.
@@ -26,9 +35,24 @@ const STATUSES: [u16; 19] = [
     200, 201, 204, 400, 401, 403, 404, 405, 408, 413, 414, 422, 429, 431, 500, 501, 502, 503, 504,
 ];
 
-/// Every series of the gateway.
+/// What an attempt at an endpoint comes to.
+const OUTCOMES: [&str; 5] = ["answered", "connect_failed", "closed", "invalid", "given_up"];
+
+/// Every series of the gateway. Cloned freely.
 #[derive(Clone, Debug)]
-pub(crate) struct Metrics {
+pub(crate) struct Metrics(Arc<Series>);
+
+impl Deref for Metrics {
+    type Target = Series;
+
+    fn deref(&self) -> &Series {
+        &self.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Series {
+    users: Users,
     requests: IntCounterVec,
     duration: HistogramVec,
     overhead: HistogramVec,
@@ -39,6 +63,17 @@ pub(crate) struct Metrics {
     pub(crate) protection: ProtectionMetrics,
     /// `plumbline_gateway_routes`.
     pub(crate) routes: IntGauge,
+    /// `plumbline_gateway_route_conditions`, in the order of [`Reason::ALL`].
+    conditions: [IntGauge; Reason::ALL.len()],
+    /// What Kubernetes told.
+    pub(crate) discovery: DiscoveryMetrics,
+    /// `plumbline_gateway_config_reloads_total{outcome="replaced"}`.
+    pub(crate) config_replaced: IntCounter,
+    /// `plumbline_gateway_config_reloads_total{outcome="refused"}`.
+    pub(crate) config_refused: IntCounter,
+    revision_requests: IntCounterVec,
+    fallbacks: IntCounterVec,
+    mirror: MirrorSeries,
     upstream_requests: IntCounterVec,
     upstream_duration: HistogramVec,
     upstream_pending: IntGaugeVec,
@@ -47,6 +82,7 @@ pub(crate) struct Metrics {
     connections_failed: IntCounterVec,
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
+    pub(crate) access: AccessMetrics,
 }
 
 impl Metrics {
@@ -57,7 +93,18 @@ impl Metrics {
             "Requests refused without being tried, by reason.",
             &["reason"],
         );
-        Self {
+        let reloads = registry.counter_vec(
+            "plumbline_gateway_config_reloads_total",
+            "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
+            &["outcome"],
+        );
+        let conditions = registry.int_gauge_vec(
+            "plumbline_gateway_route_conditions",
+            "What could not be honoured of the configuration or of Kubernetes, by reason; the admin page `/routes` tells of each.",
+            &["reason"],
+        );
+        Self(Arc::new(Series {
+            users: Users::default(),
             requests: registry.counter_vec(
                 "plumbline_gateway_requests_total",
                 "Requests ended, by the HTTP status or gRPC code that the client saw; `aborted` when it left before the end. The model is `unknown` for models without a route and empty for requests that name none.",
@@ -82,6 +129,21 @@ impl Metrics {
             shed_max_in_flight: shed.with_label_values(&["max_in_flight"]),
             protection: ProtectionMetrics::declare(registry, &shed),
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
+            conditions: Reason::ALL.map(|reason| conditions.with_label_values(&[reason.label()])),
+            discovery: DiscoveryMetrics::declare(registry),
+            config_replaced: reloads.with_label_values(&["replaced"]),
+            config_refused: reloads.with_label_values(&["refused"]),
+            revision_requests: registry.counter_vec(
+                "plumbline_gateway_revision_requests_total",
+                "Requests by the revision that they were given to.",
+                &["model", "revision"],
+            ),
+            fallbacks: registry.counter_vec(
+                "plumbline_gateway_fallbacks_total",
+                "Requests that the fallback revision got because theirs had no endpoint to use.",
+                &["model"],
+            ),
+            mirror: MirrorSeries::declare(registry),
             upstream_requests: registry.counter_vec(
                 "plumbline_gateway_upstream_requests_total",
                 "Attempts at an endpoint, by outcome: answered, connect_failed, closed, invalid, given_up.",
@@ -89,7 +151,7 @@ impl Metrics {
             ),
             upstream_duration: registry.histogram_vec(
                 "plumbline_gateway_upstream_duration_seconds",
-                "Time from choosing an endpoint to the head of its answer.",
+                "Time to the head of an endpoint's answer, from the end of the request's body or from choosing the endpoint, whichever is later.",
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
@@ -100,7 +162,7 @@ impl Metrics {
             ),
             upstream_retries: registry.counter_vec(
                 "plumbline_gateway_upstream_retries_total",
-                "Attempts after which the request was sent again, because nothing of it had been processed or its route is idempotent.",
+                "Attempts after which the request was sent again, to the same revision, because nothing of it had been processed or that does no harm.",
                 &["endpoint"],
             ),
             connections_opened: registry.counter_vec(
@@ -124,29 +186,64 @@ impl Metrics {
                 &["endpoint"],
                 &DURATION_SECONDS,
             ),
+            access: AccessMetrics::declare(registry),
+        }))
+    }
+
+    /// Shows how many conditions there are of each reason.
+    pub(crate) fn show_conditions(&self, conditions: &[Condition]) {
+        for (reason, gauge) in Reason::ALL.iter().zip(&self.conditions) {
+            let count = conditions.iter().filter(|condition| condition.reason == *reason);
+            gauge.set(count.count() as i64);
         }
     }
 
     /// The handles of a model; `unknown` and the empty name stand for requests without a route.
     pub(crate) fn model(&self, model: &str) -> Arc<ModelMetrics> {
         Arc::new(ModelMetrics {
+            lease: Lease::new(self, Subject::Model(model.into())),
             model: model.into(),
-            overhead: self.overhead.with_label_values(&[model]),
-            by_family: Family::ALL.map(|_| FamilyMetrics::default()),
-            requests: self.requests.clone(),
-            duration: self.duration.clone(),
+            overhead: OnceLock::new(),
+            by_family: Default::default(),
         })
+    }
+
+    /// The handles of a model's revision.
+    pub(crate) fn revision(&self, model: &str, revision: &str) -> RevisionMetrics {
+        let lease = Lease::new(self, Subject::Revision(model.into(), revision.into()));
+        let requests = self.revision_requests.with_label_values(&[model, revision]);
+        self.protection.revision(model, revision, lease, requests)
+    }
+
+    /// The handles of a model's extra attempts.
+    pub(crate) fn retries(&self, model: &str) -> RetryMetrics {
+        let lease = Lease::new(self, Subject::Model(model.into()));
+        self.protection.retries(model, lease)
+    }
+
+    /// The requests of a model that the fallback got.
+    pub(crate) fn fallbacks(&self, model: &str) -> IntCounter {
+        self.fallbacks.with_label_values(&[model])
+    }
+
+    /// The handles of a model's mirror.
+    pub(crate) fn mirror(&self, model: &str) -> MirrorMetrics {
+        let lease = Lease::new(self, Subject::Model(model.into()));
+        MirrorMetrics::new(&self.mirror, model, lease)
     }
 
     /// The handles of an endpoint.
     pub(crate) fn endpoint(&self, endpoint: &str) -> EndpointMetrics {
-        let outcome = |outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]);
+        let lease = Lease::new(self, Subject::Endpoint(endpoint.into()));
+        let [answered, connect_failed, closed, invalid, given_up] =
+            OUTCOMES.map(|outcome| self.upstream_requests.with_label_values(&[endpoint, outcome]));
         EndpointMetrics {
-            answered: outcome("answered"),
-            connect_failed: outcome("connect_failed"),
-            closed: outcome("closed"),
-            invalid: outcome("invalid"),
-            given_up: outcome("given_up"),
+            _lease: lease,
+            answered,
+            connect_failed,
+            closed,
+            invalid,
+            given_up,
             duration: self.upstream_duration.with_label_values(&[endpoint]),
             pending: self.upstream_pending.with_label_values(&[endpoint]),
             retries: self.upstream_retries.with_label_values(&[endpoint]),
@@ -175,11 +272,10 @@ pub(crate) enum Ending {
 /// see one protocol and two or three codes, and a series that nobody will ever move is a cost in every scrape.
 #[derive(Debug)]
 pub(crate) struct ModelMetrics {
+    lease: Lease,
     pub(crate) model: Box<str>,
-    pub(crate) overhead: Histogram,
-    by_family: [FamilyMetrics; Family::ALL.len()],
-    requests: IntCounterVec,
-    duration: HistogramVec,
+    overhead: OnceLock<Histogram>,
+    by_family: [OnceLock<Box<FamilyMetrics>>; Family::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -193,10 +289,13 @@ struct FamilyMetrics {
 impl ModelMetrics {
     /// Counts a request that took `duration`.
     pub(crate) fn record(&self, family: Family, ending: Ending, duration: Duration) {
-        let metrics = &self.by_family[family as usize];
-        let histogram = metrics
-            .duration
-            .get_or_init(|| self.duration.with_label_values(&[&self.model, family.label()]));
+        let metrics = self.by_family[family as usize].get_or_init(Box::default);
+        let histogram = metrics.duration.get_or_init(|| {
+            self.lease
+                .metrics
+                .duration
+                .with_label_values(&[&self.model, family.label()])
+        });
         histogram.observe(duration.as_secs_f64());
         let (slot, code) = match ending {
             Ending::Http(status) => {
@@ -212,10 +311,18 @@ impl ModelMetrics {
         slot.get_or_init(|| self.counter(family, &code)).inc();
     }
 
+    /// Counts the gateway's own share of a request.
+    pub(crate) fn observe_overhead(&self, overhead: Duration) {
+        let histogram = self
+            .overhead
+            .get_or_init(|| self.lease.metrics.overhead.with_label_values(&[&self.model]));
+        histogram.observe(overhead.as_secs_f64());
+    }
+
     fn counter(&self, family: Family, code: &Code) -> IntCounter {
         let labels = |code: &str| {
-            self.requests
-                .with_label_values(&[&*self.model, family.label(), code])
+            let requests = &self.lease.metrics.requests;
+            requests.with_label_values(&[&*self.model, family.label(), code])
         };
         match code {
             Code::Number(status) => labels(status.as_str()),
@@ -230,8 +337,9 @@ enum Code {
 }
 
 /// The series of one endpoint.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct EndpointMetrics {
+    _lease: Lease,
     pub(crate) answered: IntCounter,
     pub(crate) connect_failed: IntCounter,
     pub(crate) closed: IntCounter,
@@ -288,7 +396,7 @@ mod tests {
     #[test]
     fn every_outcome_of_an_endpoint_is_visible_from_the_start() {
         let registry = Registry::default();
-        Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
+        let _kept = Metrics::declare(&registry).endpoint("http://127.0.0.1:1");
         let text = rendered(&registry);
         for outcome in ["answered", "connect_failed", "closed", "invalid", "given_up"] {
             let series = format!(

@@ -1,11 +1,11 @@
 //! What a route and a revision remember of the requests that went through them, kept when routes change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::budget::Budget;
@@ -32,18 +32,29 @@ pub(crate) struct RouteState {
     hedges: Budget,
     latency: Quantile,
     pub(crate) hold: Hold,
-    pub(crate) metrics: RetryMetrics,
+    model: Box<str>,
+    metrics: Metrics,
+    /// Comes with the first wish for an extra attempt: most routes have none.
+    extra: OnceLock<Box<RetryMetrics>>,
 }
 
 impl RouteState {
-    pub(crate) fn new(model: &str, metrics: &Metrics, changes: Arc<Notify>) -> Self {
+    pub(crate) fn new(model: &str, metrics: &Metrics) -> Self {
         Self {
             retries: Budget::new(RETRY_RESERVE),
             hedges: Budget::new(HEDGE_RESERVE),
             latency: Quantile::default(),
-            hold: Hold::new(changes, metrics.protection.hold.clone()),
-            metrics: metrics.protection.retries(model),
+            hold: Hold::new(metrics.protection.hold.clone()),
+            model: model.into(),
+            metrics: metrics.clone(),
+            extra: OnceLock::new(),
         }
+    }
+
+    /// The series of its retries and hedges.
+    pub(crate) fn extra(&self) -> &RetryMetrics {
+        self.extra
+            .get_or_init(|| Box::new(self.metrics.retries(&self.model)))
     }
 
     /// After which time a second endpoint is asked; nothing while the percentile is not known.
@@ -70,15 +81,25 @@ impl RouteState {
 }
 
 /// What a revision remembers. Its counters only grow: who compares revisions takes differences.
+///
+/// What is [`Measured`] comes with the first request, as with endpoints.
 #[derive(Debug)]
 pub(crate) struct RevisionState {
-    /// Answers by outcome.
+    model: Box<str>,
+    name: Box<str>,
+    metrics: Metrics,
+    measured: OnceLock<Box<Measured>>,
+    /// One endpoint at a time is put out, so that not two go for the same reason and leave none.
+    pub(crate) putting_out: Mutex<()>,
+}
+
+/// What requests to a revision need and leave.
+#[derive(Debug)]
+pub(crate) struct Measured {
     pub(crate) metrics: RevisionMetrics,
     /// Latencies of the answers' heads: bucket `i` counts those of `2^(i/4)` µs up to `2^((i+1)/4)` µs.
     latency: [AtomicU64; LATENCY_BUCKETS],
     pub(crate) limiter: Arc<Limiter>,
-    /// One endpoint at a time is put out, so that not two go for the same reason and leave none.
-    pub(crate) putting_out: Mutex<()>,
 }
 
 /// Up to 2^32 µs, 72 minutes; a quarter of a doubling each, 19 %.
@@ -86,30 +107,54 @@ const LATENCY_BUCKETS: usize = 128;
 
 impl RevisionState {
     pub(crate) fn new(model: &str, revision: &str, metrics: &Metrics) -> Self {
-        let shed = metrics.protection.shed_concurrency_limit.clone();
-        let metrics = metrics.protection.revision(model, revision);
         Self {
-            limiter: Arc::new(Limiter::new(&metrics, shed)),
-            metrics,
-            latency: [const { AtomicU64::new(0) }; LATENCY_BUCKETS],
+            model: model.into(),
+            name: revision.into(),
+            metrics: metrics.clone(),
+            measured: OnceLock::new(),
             putting_out: Mutex::new(()),
         }
     }
 
+    fn measured(&self) -> &Measured {
+        self.measured.get_or_init(|| {
+            let metrics = self.metrics.revision(&self.model, &self.name);
+            let shed = self.metrics.protection.shed_concurrency_limit.clone();
+            Box::new(Measured {
+                limiter: Arc::new(Limiter::new(&metrics, shed)),
+                metrics,
+                latency: [const { AtomicU64::new(0) }; LATENCY_BUCKETS],
+            })
+        })
+    }
+
+    /// The adaptive limit, whether it is applied or not.
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.measured().limiter
+    }
+
+    /// It was given a request.
+    pub(crate) fn requested(&self) {
+        self.measured().metrics.requests.inc();
+    }
+
     /// An attempt ended with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) {
+        let metrics = &self.measured().metrics;
         match outcome {
-            Outcome::Good => self.metrics.good.inc(),
-            Outcome::Full(_) => self.metrics.full.inc(),
-            Outcome::Failed => self.metrics.failed.inc(),
+            Outcome::Good => metrics.good.inc(),
+            Outcome::Full(_) => metrics.full.inc(),
+            Outcome::Failed => metrics.failed.inc(),
         }
     }
 
     /// The head of an answer came after `took`.
     pub(crate) fn answered(&self, took: Duration) {
-        self.latency[bucket(took)].fetch_add(1, Ordering::Relaxed);
+        self.measured().latency[bucket(took)].fetch_add(1, Ordering::Relaxed);
     }
+}
 
+impl Measured {
     /// The latency that the share `q` of all answers so far did not exceed, to 19 %; nothing before the first.
     pub(crate) fn latency_quantile(&self, q: f64) -> Option<Duration> {
         let counts = self.latency.each_ref().map(|count| count.load(Ordering::Relaxed));
@@ -148,34 +193,34 @@ pub(crate) fn endpoint_shown(endpoint: &Endpoint, slow_start: Duration, now: Ins
         };
         json!({"cause": cause, "probe_in_seconds": seconds})
     });
+    let ejections = endpoint.used_before().map(|used| &used.metrics.ejections);
     json!({
         "health": health,
         "share": share,
         "ejected": ejected,
-        "ejections": endpoint.metrics.ejections.get(),
+        "ejections": ejections.map_or(0, IntCounter::get),
         "failure_rate": endpoint.failure_rate(now),
     })
 }
 
-/// What a revision's requests met, for `/routes`.
-pub(crate) fn revision_shown(route: &Route, revision: &Revision) -> Value {
-    let state = &revision.state;
-    let metrics = &state.metrics;
+/// What a revision's requests met, for `/routes`; nothing before the first.
+pub(crate) fn revision_shown(route: &Route, revision: &Revision) -> Option<Value> {
+    let measured = revision.state.measured.get()?;
+    let metrics = &measured.metrics;
     let milliseconds = |q| {
-        state
+        measured
             .latency_quantile(q)
             .map(|latency| latency.as_secs_f64() * 1e3)
     };
-    let concurrency = route
-        .protection
-        .concurrency
-        .map(|_| json!({"limit": state.limiter.limit(), "in_flight": state.limiter.in_flight()}));
-    json!({
+    let limiter = &measured.limiter;
+    let concurrency = route.spec.protection.concurrency;
+    let concurrency =
+        concurrency.map(|_| json!({"limit": limiter.limit(), "in_flight": limiter.in_flight()}));
+    Some(json!({
         "answers": {"good": metrics.good.get(), "full": metrics.full.get(), "failed": metrics.failed.get()},
         "latency_ms": {"p50": milliseconds(0.5), "p99": milliseconds(0.99)},
         "concurrency": concurrency,
-        "held": route.state.hold.held(),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -187,12 +232,16 @@ mod tests {
     #[test]
     fn latencies_are_known_to_a_quarter_of_a_doubling() {
         let state = RevisionState::new("churn", "stable", &Metrics::declare(&Registry::default()));
-        assert_eq!(state.latency_quantile(0.5), None);
+        assert_eq!(state.measured().latency_quantile(0.5), None);
         for milliseconds in 1..=1000 {
             state.answered(Duration::from_millis(milliseconds));
         }
         for (q, expected) in [(0.5, 0.5), (0.99, 0.99), (0.0, 0.001)] {
-            let found = state.latency_quantile(q).expect("answers").as_secs_f64();
+            let found = state
+                .measured()
+                .latency_quantile(q)
+                .expect("answers")
+                .as_secs_f64();
             assert!((expected..=expected * 1.2).contains(&found), "{q}: {found}");
         }
         state.answered(Duration::ZERO);
@@ -201,7 +250,7 @@ mod tests {
 
     #[test]
     fn hedges_are_one_of_twenty_requests() {
-        let state = RouteState::new("churn", &Metrics::declare(&Registry::default()), Arc::default());
+        let state = RouteState::new("churn", &Metrics::declare(&Registry::default()));
         let after = HedgeAfter::Percentile(95);
         assert_eq!(state.hedge_after(after), None);
         (0..100).for_each(|_| state.answered(after, Duration::from_millis(10)));

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 
 use crate::body::RequestBody;
 use crate::call::{Family, Ledger};
+use crate::mirror::Tee;
 
 /// The largest body that can be sent again. Source: linkerd's replay buffer.
 const MAX_BYTES: usize = 64 << 10;
@@ -22,17 +23,10 @@ pub(crate) struct Replay {
 impl Replay {
     /// Begins to record.
     pub(crate) fn of(request: &mut Request<RequestBody>) -> Self {
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        head.headers_mut().clone_from(request.headers());
+        let head = copy_of_head(request);
         let tape = Arc::default();
         request.body_mut().record(&tape);
-        Self {
-            head: head.into_parts().0,
-            tape,
-        }
+        Self { head, tape }
     }
 
     /// The request once more, after the last one that was made of it has ended.
@@ -41,19 +35,24 @@ impl Replay {
         if tape.useless {
             return None;
         }
-        let mut body = if tape.complete {
+        let complete = tape.complete;
+        let mut body = if complete {
             RequestBody::recorded(tape.data.clone(), tape.trailers.clone(), None, family, ledger)
         } else {
             // What was not sent any more is where the last request left it; the rest is recorded anew.
-            let rest = tape.rest.take()?;
+            let rest = tape.left.body.take()?;
             let data = std::mem::take(&mut tape.data);
             tape.bytes = 0;
             RequestBody::recorded(data, None, Some(rest), family, ledger)
         };
-        let complete = tape.complete;
+        let tee = tape.left.tee.take();
         drop(tape);
         if !complete {
             body.record(&self.tape);
+        }
+        if let Some(mut tee) = tee {
+            tee.rewind();
+            body.tee(tee);
         }
         Some(self.with(body))
     }
@@ -74,6 +73,16 @@ impl Replay {
     }
 }
 
+/// The head of a request, once more.
+pub(crate) fn copy_of_head<B>(request: &Request<B>) -> Parts {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    head.headers_mut().clone_from(request.headers());
+    head.into_parts().0
+}
+
 /// What of a body was given on.
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
@@ -84,8 +93,16 @@ pub(crate) struct Tape {
     complete: bool,
     /// It is too long, or broke off.
     useless: bool,
-    /// What nobody has read, when whoever read it has gone.
-    rest: Option<Incoming>,
+    left: Left,
+}
+
+/// What a body that is gone has left.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// What nobody has read, if anything.
+    pub(crate) body: Option<Incoming>,
+    /// Who keeps a copy, which is not whole yet.
+    pub(crate) tee: Option<Box<Tee>>,
 }
 
 /// A body's way to its tape, which may be gone.
@@ -132,12 +149,11 @@ impl Recorder {
         self.write(|tape| tape.useless = true);
     }
 
-    /// What nobody has read.
-    pub(crate) fn rest(&self, rest: Incoming) {
+    /// The last word of a body.
+    pub(crate) fn leave(&self, left: Left) {
         self.write(|tape| {
-            if !tape.complete {
-                tape.rest = Some(rest);
-            }
+            tape.complete |= left.body.is_none();
+            tape.left = left;
         });
     }
 }

@@ -1,27 +1,42 @@
 //! Which model goes where: immutable, replaced whole, read once by each request.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+mod build;
+mod known;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use plumbline_service::upstream::{Options, Target};
+use http::Request;
+use plumbline_service::upstream::Options;
 use tokio::sync::Notify;
 
-use crate::config::{RevisionSpec, RouteSpec};
-use crate::endpoint::Endpoint;
+use crate::config::{Condition, RouteSpec};
+use crate::endpoint::Means;
+use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::protection::{RevisionState, RouteState};
-use crate::route::{Revision, Route, Split};
+use crate::route::Route;
+use build::Build;
+use known::Known;
 
 /// All routes at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     routes: HashMap<Box<str>, Arc<Route>>,
+    hosts: HashMap<Arc<str>, Arc<Route>>,
 }
 
 impl Snapshot {
     pub(crate) fn route(&self, model: &str) -> Option<&Arc<Route>> {
         self.routes.get(model)
+    }
+
+    /// The route whose host a request is for.
+    pub(crate) fn by_host<B>(&self, request: &Request<B>) -> Option<&Arc<Route>> {
+        if self.hosts.is_empty() {
+            return None;
+        }
+        self.hosts.get(Host::of(request)?.as_str())
     }
 
     /// All routes, by the model's name.
@@ -32,18 +47,36 @@ impl Snapshot {
     }
 }
 
-/// The current snapshot and its one writer. Requests load, [`Routes::replace`] builds the next one beside it.
+/// Conditions that are logged one by one when routes are replaced; the admin page has all.
+const LOGGED_CONDITIONS: usize = 20;
+
+/// The current snapshot and its writers. Requests load; a writer builds the next one beside it.
 #[derive(Debug)]
 pub(crate) struct Routes {
     current: ArcSwap<Snapshot>,
-    metrics: Metrics,
-    options: Options,
-    /// Told when routes are replaced and when what is known of an endpoint changes.
-    changes: Arc<Notify>,
+    conditions: ArcSwap<Vec<Condition>>,
+    /// One writer at a time: a snapshot is built from the one that it replaces.
+    writing: Mutex<Writing>,
+    means: Arc<Means>,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
     pub(crate) server: Arc<ModelMetrics>,
+}
+
+/// What each writer wants, and the endpoints of all. A model or a host that two want is the configuration's.
+#[derive(Debug, Default)]
+struct Writing {
+    configured: Wanted,
+    discovered: Wanted,
+    known: Known,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    specs: Vec<Arc<RouteSpec>>,
+    /// What the writer itself could not honour.
+    conditions: Vec<Condition>,
 }
 
 impl Routes {
@@ -52,143 +85,100 @@ impl Routes {
         let (unknown, server) = (metrics.model("unknown"), metrics.model(""));
         Self {
             current: ArcSwap::default(),
-            metrics,
-            options,
-            changes: Arc::default(),
+            conditions: ArcSwap::default(),
+            writing: Mutex::default(),
+            means: Arc::new(Means::new(metrics, options)),
             unknown,
             server,
         }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.means.metrics
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
     }
 
-    /// Replaces every route at once. An endpoint that was there before keeps its connections, latency and health;
-    /// requests that hold the old snapshot finish with it.
-    ///
-    /// One writer at a time: a snapshot is built from the one that it replaces.
-    pub(crate) fn replace(&self, specs: &[RouteSpec]) {
-        let old = self.current.load_full();
-        let mut endpoints: HashMap<String, Arc<Endpoint>> = old
-            .routes
-            .values()
-            .flat_map(|route| route.revisions.iter())
-            .flat_map(|revision| revision.endpoints.iter())
-            .map(|endpoint| (endpoint.target().to_string(), Arc::clone(endpoint)))
-            .collect();
-        let mut endpoint = |target: &Target| {
-            let existing = endpoints.entry(target.to_string());
-            let endpoint = existing.or_insert_with(|| Arc::new(self.endpoint(target)));
-            Arc::clone(endpoint)
-        };
-        let mut revision = |model: &str, spec: &RevisionSpec| {
-            let mut revisions = old.route(model).into_iter().flat_map(|route| &route.revisions);
-            let kept = revisions.find(|old| *old.name == *spec.name);
-            let new = || Arc::new(RevisionState::new(model, &spec.name, &self.metrics));
-            Arc::new(Revision {
-                name: spec.name.as_str().into(),
-                weight: spec.weight,
-                endpoints: spec.endpoints.iter().map(&mut endpoint).collect(),
-                state: kept.map_or_else(new, |old| Arc::clone(&old.state)),
-            })
-        };
-        let route = |spec: &RouteSpec| {
-            let kept = old.route(&spec.model);
-            let state = || {
-                Arc::new(RouteState::new(
-                    &spec.model,
-                    &self.metrics,
-                    Arc::clone(&self.changes),
-                ))
-            };
-            Route {
-                model: spec.model.as_str().into(),
-                revisions: spec
-                    .revisions
-                    .iter()
-                    .map(|of| revision(&spec.model, of))
-                    .collect(),
-                split: Split::new(spec.revisions.iter().map(|revision| revision.weight)),
-                timeout: spec.timeout,
-                max_body: spec.max_body.0,
-                metrics: kept.map_or_else(|| self.metrics.model(&spec.model), |old| Arc::clone(&old.metrics)),
-                protection: spec.protection.clone(),
-                state: kept.map_or_else(state, |old| Arc::clone(&old.state)),
-            }
-        };
-        let routes: HashMap<_, _> = specs
-            .iter()
-            .map(route)
-            .map(|route| (route.model.clone(), Arc::new(route)))
-            .collect();
-        self.metrics.routes.set(routes.len() as i64);
-        tracing::info!(routes = routes.len(), "routes replaced");
-        let new = Arc::new(Snapshot { routes });
-        self.current.store(Arc::clone(&new));
-        for gone in old
-            .routes
-            .values()
-            .filter(|route| new.route(&route.model).is_none())
-        {
-            gone.state.hold.publish(Weak::new());
-        }
-        for route in new.routes.values() {
-            route.state.hold.publish(Arc::downgrade(route));
-        }
-        self.changes.notify_waiters();
+    /// Told when routes are replaced, when an endpoint comes back and when a probe has ended.
+    pub(crate) fn changes(&self) -> &Notify {
+        &self.means.changes
     }
 
-    fn endpoint(&self, target: &Target) -> Endpoint {
-        let metrics = self.metrics.endpoint(&target.to_string());
-        let mut options = self.options.clone();
-        options.metrics = metrics.connections.clone();
-        Endpoint::new(target.clone(), options, metrics, Arc::clone(&self.changes))
+    /// What of the current routes, or of those that should have replaced them, could not be honoured.
+    pub(crate) fn conditions(&self) -> Arc<Vec<Condition>> {
+        self.conditions.load_full()
     }
+
+    /// Replaces the routes of the configuration at once. A route that is as it was stays; one that is not keeps its
+    /// budgets and its revisions' limits; an endpoint that was there before keeps its connections, latency and health;
+    /// requests that hold the old snapshot finish with it, then it is freed; those that wait for an endpoint look again.
+    ///
+    /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
+    /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
+    pub(crate) fn configure(&self, specs: &[RouteSpec], conditions: Vec<Condition>) {
+        self.write(|writing, old| {
+            let spec = |spec: &RouteSpec| match old.route(&spec.model) {
+                Some(route) if *route.spec == *spec => Arc::clone(&route.spec),
+                _ => Arc::new(spec.clone()),
+            };
+            let specs = specs.iter().map(spec).collect();
+            writing.configured = Wanted { specs, conditions };
+        });
+    }
+
+    /// Keeps the routes of the configuration, since those that should replace them cannot be used; whoever read them
+    /// logs why.
+    pub(crate) fn keep_configured(&self, conditions: Vec<Condition>) {
+        self.write(|writing, _| writing.configured.conditions = conditions);
+    }
+
+    /// Replaces the routes that were discovered, as [`Self::configure`] does those of the configuration. A route stays
+    /// whose spec is the very one that it was built from.
+    pub(crate) fn discover(&self, specs: Vec<Arc<RouteSpec>>, conditions: Vec<Condition>) {
+        self.write(|writing, _| writing.discovered = Wanted { specs, conditions });
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Writing, &Snapshot)) {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = std::time::Instant::now();
+        let old = self.current.load_full();
+        change(&mut writing, &old);
+        let Writing {
+            configured,
+            discovered,
+            known,
+        } = &mut *writing;
+        let specs = configured.specs.iter().chain(&discovered.specs);
+        let (snapshot, found) = Build::new(&old, known, &self.means).snapshot(specs);
+        let routes = snapshot.routes.len();
+        self.current.store(Arc::new(snapshot));
+        self.changes().notify_waiters();
+        tracing::debug!(routes, took = ?began.elapsed(), "routes replaced");
+        self.metrics().routes.set(routes as i64);
+        let told = configured.conditions.iter().chain(&discovered.conditions);
+        self.tell(told.cloned().chain(found).collect());
+    }
+
+    /// Logs what began and what ended, and shows the rest.
+    fn tell(&self, conditions: Vec<Condition>) {
+        let before = self.conditions.swap(Arc::new(conditions));
+        let now = self.conditions.load();
+        let (old, new) = (set(&before), set(&now));
+        for condition in new.difference(&old).take(LOGGED_CONDITIONS) {
+            tracing::warn!(reason = condition.reason.label(), %condition, "not honoured");
+        }
+        for condition in old.difference(&new).take(LOGGED_CONDITIONS) {
+            tracing::info!(reason = condition.reason.label(), %condition, "no longer a problem");
+        }
+        self.metrics().show_conditions(&now);
+    }
+}
+
+fn set(conditions: &[Condition]) -> HashSet<&Condition> {
+    conditions.iter().collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use plumbline_service::config::ParseSetting as _;
-    use plumbline_service::metrics::Metrics as Registry;
-
-    use super::*;
-
-    fn spec(model: &str, urls: &[&str]) -> RouteSpec {
-        let target = |url: &&str| Target::parse_setting(url).expect("an endpoint");
-        RouteSpec::new(model, urls.iter().map(target).collect())
-    }
-
-    fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
-        &snapshot.route(model).expect("routed").revisions[0].endpoints
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_keeps_its_state_when_routes_change() {
-        let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-        assert!(routes.load().route("churn").is_none());
-        routes.replace(&[
-            spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
-            spec("iris", &["http://127.0.0.1:2"]),
-        ]);
-        let old = routes.load();
-        let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
-        assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
-        let pending = churn[1].begin(tokio::time::Instant::now());
-        routes.replace(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
-        let new = routes.load();
-        assert_eq!(endpoints(&new, "churn")[0].pending(), 1);
-        assert!(new.route("iris").is_none());
-        assert_eq!(
-            old.sorted().len(),
-            2,
-            "a request that holds the old snapshot finishes with it"
-        );
-        drop(pending);
-        assert_eq!(endpoints(&new, "churn")[0].pending(), 0);
-    }
-}
+mod tests;

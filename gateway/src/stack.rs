@@ -9,13 +9,15 @@ use http::Response;
 use http_body::Body;
 use tower::{Service, ServiceBuilder};
 
+use crate::access::Access;
 use crate::body::BoxError;
 use crate::call::Call;
+use crate::config::HeadLimits;
 use crate::forward::Forward;
 use crate::layers::answer_server::Server;
 use crate::layers::{
-    answer_server, check_head, deadline, identify, limit_concurrency, record, resolve_model,
-    respond_to_errors,
+    answer_server, authenticate, authorize, check_head, deadline, identify, limit_concurrency, limit_rate,
+    record, resolve_model, respond_to_errors,
 };
 use crate::metrics::Metrics;
 
@@ -23,6 +25,8 @@ use crate::metrics::Metrics;
 pub(crate) struct Parts {
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
+    pub(crate) access: Arc<Access>,
+    pub(crate) head: HeadLimits,
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
 }
@@ -41,6 +45,8 @@ pub(crate) fn build(
     let Parts {
         server,
         metrics,
+        access,
+        head,
         max_in_flight,
         trust_forwarded,
     } = parts;
@@ -52,7 +58,9 @@ pub(crate) fn build(
         .layer(record::layer(Arc::clone(&routes.server)))
         .layer(respond_to_errors::layer())
         // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
-        .layer(check_head::layer())
+        .layer(check_head::layer(*head))
+        // Below the head's check, so that a credential is what it seems; above everything that depends on who asks.
+        .layer(authenticate::layer(Arc::clone(access)))
         // Above the limit: a full gateway is still live, and ready to say so.
         .layer(answer_server::layer(Arc::clone(server)))
         // Above everything that reads a body: a refusal costs one head.
@@ -62,8 +70,14 @@ pub(crate) fn build(
             metrics.shed_max_in_flight.clone(),
         ))
         // The route is known from here on.
-        .layer(resolve_model::layer(Arc::clone(routes)))
+        .layer(resolve_model::layer(Arc::clone(routes), Arc::clone(access)))
+        // Below the route: policy and limits are about the model that the request goes to, whatever it was called.
+        .layer(authorize::layer(Arc::clone(access)))
+        // What is not allowed uses up nothing.
+        .layer(limit_rate::layer(Arc::clone(access)))
         // Below the route, which has the default; time is measured from the request's arrival all the same.
         .layer(deadline::layer())
-        .service(Forward)
+        .service(Forward {
+            routes: Arc::clone(routes),
+        })
 }

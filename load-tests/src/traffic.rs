@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Role};
 use plumbline_drift::{Profile, SubjectBuilder};
 
 use crate::client::Http;
@@ -205,31 +203,7 @@ fn profile(cell: Cell, rows: &[Input]) -> anyhow::Result<Profile> {
             output.finish()
         })
         .collect();
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "sidecar-cost".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        model: ModelInfo {
-            name: cell.model().to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: REFERENCE_ROWS as u64,
-            digest: None,
-        },
-        features,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let profile = Profile::new(cell.model(), "1", REFERENCE_ROWS as u64, features, outputs);
     profile.validate()?;
     Ok(profile)
 }

@@ -6,6 +6,8 @@ and the fixed order of operations: numpy's own sums depend on how it blocks them
 
 from __future__ import annotations
 
+import bisect
+import datetime
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,6 +31,8 @@ QUANTILE_BINS = 16
 MAX_CATEGORIES = 256
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 CALIBRATION_BINS = 10
+#: Of a week.
+HOURS = 168
 #: What log-loss raises a probability to.
 SMALLEST_PROBABILITY = 2.0**-52
 #: The smallest normal number: a guard's least distance from the value that it guards.
@@ -55,32 +59,95 @@ class Column:
 
 def subject(column: Column) -> Json:
     """One column as the profile describes it."""
+    values = [value for value in usable(column) if value is not None]
     if column.datatype == "BOOL":
-        truths = [bool(truth) for truth in column.values if truth is not None]
-        count = len(truths)
-        described: Json = {"kind": "boolean", "boolean": {"false": count - sum(truths), "true": sum(truths)}}
-    elif column.datatype == "BYTES":
-        texts = [text for text in column.values if text]
-        count = len(texts)
-        described = describe_texts(texts, is_label=column.role == "label")
+        yes = sum(values)
+        described: Json = {"kind": "boolean", "boolean": {"false": len(values) - yes, "true": yes}}
+    elif column.datatype == "BYTES" or column.is_categorical:
+        described = describe_texts(values, is_label=column.role == "label")
     else:
-        values = np.asarray(column.values, dtype=np.float64)
-        if column.datatype == "FP32":
-            with np.errstate(over="ignore"):  # what becomes infinite is missing, below
-                values = values.astype(np.float32).astype(np.float64)
-        values = values[np.abs(values) <= LARGEST]
-        count = len(values)
-        if column.is_categorical:
-            described = describe_texts([decimal(x) for x in values], is_label=column.role == "label")
-        else:
-            described = {"kind": "numeric", "numeric": numeric(values)}
+        described = {"kind": "numeric", "numeric": numeric(np.array(values, dtype=np.float64))}
     out: Json = {"name": column.name, "tensor": column.tensor, "column": column.column, "datatype": column.datatype}
     out["kind"] = described.pop("kind")
     if column.role is not None:
         out["role"] = column.role
     if column.label is not None:
         out["class"] = column.label
-    return {**out, "count": count, "missing": len(column.values) - count, **described}
+    return {**out, "count": len(values), "missing": len(column.values) - len(values), **described}
+
+
+def usable(column: Column) -> list[Any]:
+    """The values as they are described, [rows]; None where there is none.
+
+    Truth values, numbers as the tensor holds them, or texts; a number that names a class is one, too.
+    """
+    if column.datatype == "BOOL":
+        return [None if truth is None else bool(truth) for truth in column.values]
+    if column.datatype == "BYTES":
+        return [text or None for text in column.values]
+    numbers = np.asarray(column.values, dtype=np.float64)
+    if column.datatype == "FP32":
+        with np.errstate(over="ignore"):  # what becomes infinite is missing, below
+            numbers = numbers.astype(np.float32).astype(np.float64)
+    is_value = np.abs(numbers) <= LARGEST
+    return [
+        None if not known else decimal(x) if column.is_categorical else x
+        for x, known in zip(numbers.tolist(), is_value.tolist())
+    ]
+
+
+def seasonality(columns: Sequence[Column], times: Sequence[datetime.datetime | None]) -> Json:
+    """The profile's `seasonality`: the bins of each column's rows per hour of the week, Monday 00:00 UTC first.
+
+    `times`: shape [rows]; without a zone they are UTC, and a row without a time counts for no hour. Raises `ValueError`
+    for columns of another length, and for times that span less than a day, which say nothing of the hours.
+    """
+    known = [time if time is None or time.tzinfo else time.replace(tzinfo=datetime.timezone.utc) for time in times]
+    told = [time.astimezone(datetime.timezone.utc) for time in known if time is not None]
+    if not told or max(told) - min(told) < datetime.timedelta(days=1):
+        span = f"{min(told)} to {max(told)}" if told else "no time at all"
+        raise ValueError(f"an hour of the week is known from rows of at least a day, better of two weeks; found {span}")
+    hours = [None if time is None else hour_of_week(time) for time in known]
+    seasons = []
+    for column in columns:
+        if len(column.values) != len(times):
+            raise ValueError(f"{column.name}: {len(column.values)} rows, but {len(times)} times")
+        described = subject(column)
+        counts = [[0] * bins(described) for _ in range(HOURS)]
+        for hour, place in zip(hours, places(column, described)):
+            if hour is not None:
+                counts[hour][place] += 1
+        seasons.append({"subject": column.name, "counts": counts})
+    return {"hour_of_week": seasons}
+
+
+def hour_of_week(time: datetime.datetime) -> int:
+    """0 to 167."""
+    utc = time.astimezone(datetime.timezone.utc)
+    return 24 * utc.weekday() + utc.hour
+
+
+def bins(described: Json) -> int:
+    """How many bins a subject has, the one for missing values included."""
+    if described["kind"] == "boolean":
+        return 3
+    if described["kind"] == "categorical":
+        return len(described["categorical"]["categories"]) + 2
+    return len(described["numeric"]["edges"]) + 2
+
+
+def places(column: Column, described: Json) -> list[int]:
+    """The bin of each row, [rows]: in the order of the subject, missing values last."""
+    last, values = bins(described) - 1, usable(column)
+    if described["kind"] == "boolean":
+        return [last if truth is None else int(truth) for truth in values]
+    if described["kind"] == "categorical":
+        known = {c["value"]: i for i, c in enumerate(described["categorical"]["categories"])}
+        return [last if text is None else known.get(text, last - 1) for text in values]
+    if described["kind"] == "text_length":
+        values = [None if text is None else len(text.encode()) for text in values]
+    bin_edges = described["numeric"]["edges"]
+    return [last if x is None else bisect.bisect_right(bin_edges, x) for x in values]
 
 
 def describe_texts(texts: Sequence[str], *, is_label: bool) -> Json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pathlib
 
@@ -51,6 +52,38 @@ def test_truth_values_and_numbered_classes_by_hand() -> None:
     codes = subject(Column("c", "c", "FP32", [1.0, 2.5, None, -0.0, 1.0, 1e21], is_categorical=True))
     assert (codes["kind"], codes["count"], codes["missing"]) == ("categorical", 5, 1)
     assert [c["value"] for c in codes["categorical"]["categories"]] == ["1", "0", "1000000020040877300000", "2.5"]
+
+
+def test_hours_of_the_week_by_hand() -> None:
+    """The 1st of January 1970 is the Thursday from hour 72 on; offsets are taken off, rows without a time left out."""
+    at = datetime.datetime
+    east = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
+    times = [at(1970, 1, 1), at(1970, 1, 1, 0, 59, 59), at(1970, 1, 5, 5, 30, tzinfo=east), None, at(1970, 1, 11, 23)]
+    columns = [
+        Column("x", "x", "FP32", [1.0, 2.0, None, 2.0, 5.0]),
+        Column("c", "c", "BYTES", ["a", "", "b", "a", "a"]),
+        Column("b", "b", "BOOL", [True, False, None, True, False]),
+    ]
+    seasons = profile.seasonality(columns, times)["hour_of_week"]
+    assert [season["subject"] for season in seasons] == ["x", "c", "b"]
+    filled = [{hour: row for hour, row in enumerate(season["counts"]) if any(row)} for season in seasons]
+    assert filled == [
+        {0: [0, 0, 0, 0, 0, 1], 72: [0, 1, 1, 0, 0, 0], 167: [0, 0, 0, 1, 0, 0]},
+        {0: [0, 1, 0, 0], 72: [1, 0, 0, 1], 167: [1, 0, 0, 0]},
+        {0: [0, 0, 1], 72: [1, 1, 0], 167: [1, 0, 0]},
+    ]
+    assert all(len(season["counts"]) == 168 for season in seasons)
+
+
+def test_times_that_say_nothing_are_refused() -> None:
+    """No time at all, less than a day of them, and not one for each row."""
+    column = Column("x", "x", "FP32", [1.0, 2.0])
+    day = datetime.datetime(2026, 1, 31)
+    for times in ([None, None], [day, day + datetime.timedelta(hours=23)]):
+        with pytest.raises(ValueError, match="at least a day"):
+            profile.seasonality([column], times)
+    with pytest.raises(ValueError, match="x: 2 rows, but 3 times"):
+        profile.seasonality([column], [day, None, day + datetime.timedelta(days=1)])
 
 
 def test_calibration_by_hand() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 import os
 import pathlib
@@ -15,7 +16,8 @@ from json_schema import problems
 from test_training import read, tensors
 
 from churn.model import LABEL_OUTPUT, PROBABILITY_OUTPUT
-from churn.table import CLASSES, POSITIVE, TARGET
+from churn.profile import Column, seasonality, subject
+from churn.table import CLASSES, FEATURES, POSITIVE, TARGET, number
 from churn.train import OUTPUTS
 
 SCHEMA = pathlib.Path(__file__).resolve().parents[2] / "crates" / "drift" / "schema" / "profile.schema.json"
@@ -88,6 +90,40 @@ def test_both_writers_agree(trained: pathlib.Path, held_out: pathlib.Path, tmp_p
         "importances",
         "calibration",
     }
+
+
+def test_both_writers_agree_on_the_hours_of_the_week(trained: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Three weeks of rows, with times in other zones and some without one, and a column of free text."""
+    rows = read(trained / "reference.csv")
+    first = datetime.datetime(2026, 1, 31, 22, 50, tzinfo=datetime.timezone.utc)
+    zones = [datetime.timezone(datetime.timedelta(minutes=offset)) for offset in (0, 330, -210)]
+    times = [
+        None if i % 50 == 7 else (first + i * datetime.timedelta(minutes=17)).astimezone(zones[i % 3])
+        for i in range(len(rows))
+    ]
+    notes = [f"{'n' * (i % 37)} {i}" for i in range(len(rows))]
+    with open(tmp_path / "rows.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*rows[0], "note", "at"])
+        for row, note, time in zip(rows, notes, times):
+            writer.writerow([*row.values(), note, time.isoformat() if time else ""])
+
+    columns = [
+        Column(f.name, f.name, f.datatype, [number(row[f.name]) if f.is_number else row[f.name] for row in rows])
+        for f in FEATURES
+    ]
+    columns.append(Column("note", "note", "BYTES", [note.strip() for note in notes]))
+    columns.append(Column(OUTPUTS[0], OUTPUTS[0], "BYTES", [row[OUTPUTS[0]] for row in rows], role="label"))
+    columns += [Column(o, o, "FP32", [float(row[o]) for row in rows], role="value") for o in OUTPUTS[1:]]
+
+    arguments = [tmp_path / "rows.csv", "--output-columns", ",".join(OUTPUTS), "--exclude", TARGET]
+    run(*arguments, "--time-column", "at", "--output", tmp_path / "profile.json")
+    theirs = load(tmp_path / "profile.json")
+    schema = load(SCHEMA)
+    assert problems(theirs, schema, schema) == []
+    assert theirs["features"] + theirs["outputs"] == [subject(column) for column in columns]
+    assert {made["kind"] for made in theirs["features"]} == {"numeric", "categorical", "text_length"}
+    assert theirs["seasonality"] == seasonality(columns, times)
 
 
 @pytest.mark.parametrize(

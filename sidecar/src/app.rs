@@ -1,6 +1,7 @@
 //! Puts the parts together.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -88,10 +89,10 @@ impl App {
             )),
             off: (config.analysis == Switch::Off).then_some(SkipReason::Off),
             metrics: metrics.exchanges.clone(),
-            feedback: feedback(&config, &metrics),
+            feedback: feedback(&config, &metrics)?,
         });
-        let (references, keeper) = keeper(&config, &metrics, &observing)?;
         let (raise, delivery) = events(&config, &metrics, process)?;
+        let (references, keeper) = keeper(&config, &metrics, &observing, &raise)?;
         let (settle, settled) = watch::channel(0);
         let observer = Observer::spawn(
             &observing,
@@ -181,10 +182,9 @@ fn keeper(
     config: &Config,
     metrics: &Metrics,
     observing: &Arc<Observing>,
+    raise: &Arc<Raise>,
 ) -> anyhow::Result<(References, Option<Keeper>)> {
-    let place = config.state_dir.clone().unwrap_or_default();
-    let references = References::new(config, metrics)
-        .with_context(|| format!("cannot use the state directory {} (state_dir)", place.display()))?;
+    let references = References::new(config, metrics, raise).with_context(|| cannot_use_state(config))?;
     if config.analysis == Switch::Off {
         tracing::info!("analysis is off: requests are forwarded and timed, and nothing is read out of them");
         return Ok((references, None));
@@ -203,10 +203,10 @@ fn events(
     config: &Config,
     metrics: &Metrics,
     process: &Process,
-) -> anyhow::Result<(Raise, Option<Delivery>)> {
+) -> anyhow::Result<(Arc<Raise>, Option<Delivery>)> {
     let source = Source::new(admin_url(config, process));
     let Some(url) = &config.events_to else {
-        return Ok((Raise::new(source, None), None));
+        return Ok((Arc::new(Raise::new(source, None)), None));
     };
     let kept = config.state_dir.as_ref().map(|state| state.join("events"));
     let spool = config.spool_dir.clone().or(kept);
@@ -217,15 +217,29 @@ fn events(
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
     let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());
-    Ok((Raise::new(source, Some(outbox)), Some(delivery)))
+    Ok((Arc::new(Raise::new(source, Some(outbox))), Some(delivery)))
 }
 
-fn feedback(config: &Config, metrics: &Metrics) -> Feedback {
+fn feedback(config: &Config, metrics: &Metrics) -> anyhow::Result<Feedback> {
     let bytes = match config.analysis {
         Switch::On => config.feedback_bytes,
         Switch::Off => 0,
     };
-    Feedback::new(config.feedback_ttl, bytes, metrics.feedback.clone())
+    let feedback = Feedback::new(config.feedback_ttl, bytes, metrics.feedback.clone());
+    let Some(directory) = &config.state_dir else {
+        return Ok(feedback);
+    };
+    feedback
+        .kept_in(directory.join("feedback"), metrics.state.clone())
+        .with_context(|| cannot_use_state(config))
+}
+
+fn cannot_use_state(config: &Config) -> String {
+    let directory = config.state_dir.as_deref().unwrap_or_else(|| Path::new(""));
+    format!(
+        "cannot use the state directory {} (state_dir)",
+        directory.display()
+    )
 }
 
 fn log_sending(
@@ -338,17 +352,18 @@ fn performance_page(models: &Models, query: &str) -> Page {
 /// Where the reference of each model comes from that has or will have one.
 fn references(models: &Models) -> Vec<Reference> {
     let reference = |model: Arc<Model>| {
-        let learned = model.with_analysis(|analysis| analysis.is_learned());
-        let (source, rows) = match (learned, model.learning()) {
-            (Some(true), _) => (ReferenceSource::Learned, None),
-            (Some(false), _) => (ReferenceSource::Profile, None),
-            (None, Some(rows)) => (ReferenceSource::Learning, Some(rows)),
+        let analysed = model.with_analysis(|analysis| (analysis.is_learned(), analysis.seasonal_subjects()));
+        let (source, seasonal, rows) = match (analysed, model.learning()) {
+            (Some((true, seasonal)), _) => (ReferenceSource::Learned, seasonal, None),
+            (Some((false, seasonal)), _) => (ReferenceSource::Profile, seasonal, None),
+            (None, Some(rows)) => (ReferenceSource::Learning, 0, Some(rows)),
             (None, None) => return None,
         };
         Some(Reference {
             model: model.name.clone(),
             version: model.version.clone(),
             source,
+            seasonal_subjects: seasonal as u64,
             rows_learned: rows,
         })
     };

@@ -90,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new(
         "state_dir",
         "DIR",
-        "Where the state of the comparison is kept across restarts; without it, it begins anew.",
+        "Where the comparison, and predictions that wait for labels, are kept across restarts; without it, both begin anew.",
     ),
     Setting::new("capture_limit", "BYTES", "Requests and answers above this size are forwarded unobserved.")
         .default("1MiB"),
@@ -256,7 +256,7 @@ pub struct Config {
     pub learn_rows: u64,
     /// Whether rows are observed at all.
     pub analysis: Switch,
-    /// Where the state of the comparison is kept across restarts.
+    /// Where the comparison, and predictions that wait for labels, are kept across restarts.
     pub state_dir: Option<PathBuf>,
     /// Larger requests and answers are forwarded unobserved.
     pub capture_limit: usize,

@@ -2,13 +2,15 @@
 //!
 //! The observer [keeps](Feedback::keep) the predictions of each request that has an id in a bounded [`store`]. Whoever
 //! learns what was right posts it to the [`endpoint`]; a label that finds its prediction goes to the performance of the
-//! model, and the answer tells what became of the others.
+//! model, and the answer tells what became of the others. A [`journal`] keeps on disk what the store holds, for the next process.
 
 mod endpoint;
+mod journal;
 mod labels;
 mod performance;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,9 @@ pub(crate) use endpoint::{RESERVED, Reply, answer};
 pub(crate) use performance::Performance;
 pub(crate) use store::Predictions;
 
-use crate::metrics::FeedbackMetrics;
+use crate::metrics::{FeedbackMetrics, StateMetrics};
 use crate::models::Model;
+use journal::Journal;
 use labels::Label;
 use store::{Miss, Store};
 
@@ -108,6 +111,8 @@ pub(crate) struct Feedback {
     intake: Semaphore,
     /// None when feedback is off.
     store: Option<Mutex<Store>>,
+    /// None when predictions are in memory only. Locked before the store.
+    journal: Option<Mutex<Journal>>,
     metrics: FeedbackMetrics,
 }
 
@@ -120,7 +125,30 @@ impl Feedback {
         Self {
             intake: Semaphore::new(INTAKE),
             store: (max_bytes > 0).then(|| Mutex::new(Store::new(ttl, max_bytes, metrics.clone()))),
+            journal: None,
             metrics,
+        }
+    }
+
+    /// Goes on with the predictions that earlier processes have left in `directory`, and leaves them there for later ones.
+    ///
+    /// # Errors
+    /// The system's, when the directory cannot be created or read.
+    pub(crate) fn kept_in(mut self, directory: PathBuf, metrics: StateMetrics) -> std::io::Result<Self> {
+        if let Some(store) = &mut self.store {
+            let store = store.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let journal = Journal::open(directory, store, metrics)?;
+            store.note_changes();
+            self.journal = Some(Mutex::new(journal));
+        }
+        Ok(self)
+    }
+
+    /// Writes what has changed. Waits for the disk, without holding up who keeps predictions or joins labels.
+    pub(crate) fn save(&self) {
+        if let (Some(journal), Some(store)) = (&self.journal, &self.store) {
+            let mut journal = journal.lock().unwrap_or_else(PoisonError::into_inner);
+            journal.keep(store);
         }
     }
 

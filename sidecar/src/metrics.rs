@@ -4,6 +4,7 @@ mod feedback;
 mod logger;
 mod performance;
 mod reference;
+mod segments;
 mod state;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub(crate) use logger::LoggerMetrics;
 use performance::PerformanceFamilies;
 pub(crate) use performance::PerformanceMetrics;
 use reference::ReferenceSourceMetrics;
+use segments::SegmentFamily;
 pub(crate) use state::StateMetrics;
 
 use crate::skip::SkipReason;
@@ -57,6 +59,7 @@ pub(crate) struct Metrics {
     drift_score: GaugeVec,
     drift_log_evidence: GaugeVec,
     drift_state: IntGaugeVec,
+    segments: SegmentFamily,
     drift_windows: IntCounterVec,
     features_without_series: IntGaugeVec,
     profile_loaded: IntGaugeVec,
@@ -245,6 +248,7 @@ impl Metrics {
                 "0 stable, 1 warning, 2 drift; the subject `model` stands for all of them.",
                 &["model", "version", "subject"],
             ),
+            segments: SegmentFamily::declare(registry),
             drift_windows: registry.counter_vec(
                 "plumbline_drift_windows_total",
                 "Detection windows closed.",
@@ -473,6 +477,15 @@ impl Metrics {
     /// The handles of how well a model does.
     pub(crate) fn performance(&self, labels: [&str; 2]) -> PerformanceMetrics {
         PerformanceMetrics::new(&self.performance, labels)
+    }
+
+    /// The states of a model's segments, in the order of their names; they take the place of the ones before.
+    pub(crate) fn segments<'a>(
+        &self,
+        labels: [&str; 2],
+        names: impl Iterator<Item = &'a str>,
+    ) -> Vec<IntGauge> {
+        self.segments.show(labels, names)
     }
 
     /// Detection windows closed.

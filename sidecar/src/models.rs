@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::metrics::{Metrics, ModelMetrics};
-use crate::observer::Analysis;
+use crate::observer::{Analysis, Standing};
 
 /// Models without a profile that get series of their own; requests for further ones count as [`OTHER`].
 const MAX_ADMITTED: usize = 16;
@@ -27,8 +27,9 @@ pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) metrics: ModelMetrics,
-    /// Replaced whole: by a new profile, one that has been learned, one with a restored state.
-    analysis: ArcSwapOption<Mutex<Analysis>>,
+    /// Replaced whole: by a new profile, one that has been learned, one with a restored state. What was replaced is left empty, for those
+    /// who waited for it meanwhile.
+    analysis: ArcSwapOption<Mutex<Option<Analysis>>>,
     /// Rows that a reference is learned from; none when it is not.
     learning: Mutex<Option<u64>>,
     /// The same as a flag, which every request reads.
@@ -61,17 +62,23 @@ impl Model {
     ///
     /// A panic in the observer is caught and must not end the analysis: counts of one row may be off by it.
     pub(crate) fn with_analysis<T>(&self, act: impl FnOnce(&mut Analysis) -> T) -> Option<T> {
-        let analysis = self.analysis.load_full()?;
-        let mut analysis = analysis.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(act(&mut analysis))
+        loop {
+            let analysis = self.analysis.load_full()?;
+            let mut analysis = analysis.lock().unwrap_or_else(PoisonError::into_inner);
+            // Empty: the next is in its place already.
+            if let Some(analysis) = analysis.as_mut() {
+                return Some(act(analysis));
+            }
+        }
     }
 
-    /// Compares with `analysis` from the next exchange on. The one before no longer says anything.
-    pub(crate) fn set_analysis(&self, analysis: Option<Analysis>) {
-        self.with_analysis(Analysis::retire);
+    /// Compares with `analysis` from the next exchange on. The one before no longer says anything; returns how it stood.
+    pub(crate) fn set_analysis(&self, analysis: Option<Analysis>) -> Option<Standing> {
+        let next = analysis.map(|analysis| Arc::new(Mutex::new(Some(analysis))));
+        let before = self.analysis.swap(next);
         self.set_learning(None);
-        self.analysis
-            .store(analysis.map(|analysis| Arc::new(Mutex::new(analysis))));
+        let before = before?.lock().unwrap_or_else(PoisonError::into_inner).take();
+        before.map(Analysis::retire)
     }
 }
 
@@ -133,23 +140,36 @@ impl Models {
         }
     }
 
-    /// Compares rows of this model with `analysis` from now on; of this version and of the ones that no request names.
-    pub(crate) fn set_analysis(&self, name: &str, version: &str, analysis: Analysis) {
+    /// Compares rows of this model with `analysis` from now on; of this version and of the ones that no request names. Returns how the
+    /// comparisons stood that it takes the place of.
+    pub(crate) fn set_analysis(&self, name: &str, version: &str, analysis: Analysis) -> Vec<Standing> {
         let _one_writer = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
         self.metrics.profile_loaded(name, true);
         let known = self.known.load().get(name).cloned().unwrap_or_default();
         let own = known.all.iter().find(|model| model.version == version);
         let model = own.map_or_else(|| Arc::new(plain(&self.metrics, name, version)), Arc::clone);
-        model.set_analysis(Some(analysis));
-        // What was learned before there was a profile has no use beside it.
+        let is_given = !analysis.is_learned();
+        let mut replaced: Vec<Standing> = model.set_analysis(Some(analysis)).into_iter().collect();
+        // A model has one profile, and what was learned has no use beside it. What is learned takes no profile's place.
         for other in known.all.iter().filter(|other| other.version != version) {
-            if other.learning().is_some()
+            if is_given
+                || other.learning().is_some()
                 || other.with_analysis(|analysis| analysis.is_learned()) == Some(true)
             {
-                other.set_analysis(None);
+                replaced.extend(other.set_analysis(None));
             }
         }
         self.insert(&model, true);
+        replaced
+    }
+
+    /// Identities of the profiles that rows of this model are compared with.
+    pub(crate) fn profiles(&self, name: &str) -> Vec<String> {
+        let known = self.known.load();
+        let versions = known.get(name).into_iter().flat_map(|versions| &versions.all);
+        versions
+            .filter_map(|model| model.with_analysis(|analysis| analysis.profile().to_owned()))
+            .collect()
     }
 
     /// Learns no reference for this model: it has a bad one.

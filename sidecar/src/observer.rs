@@ -17,8 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use plumbline_inference_protocol::ModelRef;
 use tokio::sync::watch;
 
-use analysis::Observed;
-pub(crate) use analysis::{Analysis, AnalysisState, Change, identity as profile_identity};
+pub(crate) use analysis::{Analysis, AnalysisState, Change, Standing, identity as profile_identity};
 pub(crate) use learning::GENERATOR as LEARNED_BY;
 use learning::{Learner, Progress};
 pub(crate) use mapping::Column;
@@ -48,7 +47,7 @@ pub(crate) struct Observer {
 /// Runs until the queue is closed and empty.
 struct Work {
     observing: Arc<Observing>,
-    raise: Raise,
+    raise: Arc<Raise>,
     before_analysis: Option<Hook>,
     /// A window with rows is closed after this time.
     window_time: Duration,
@@ -66,7 +65,7 @@ impl Observer {
     pub(crate) fn spawn(
         observing: &Arc<Observing>,
         references: References,
-        raise: Raise,
+        raise: Arc<Raise>,
         window_time: Duration,
         before_analysis: Option<Hook>,
         settled: watch::Sender<u64>,
@@ -236,19 +235,22 @@ impl Work {
         }
         let feedback = &self.observing.feedback;
         let keep = id.is_some() && feedback.is_on();
-        let observed = model.with_analysis(|analysis| analysis.observe(rows, keep, now_unix_ms()));
+        // Told before anybody can replace the comparison: the end of an episode by that comes after its begin.
+        let observed = model.with_analysis(|analysis| {
+            let observed = analysis.observe(rows, keep, now_unix_ms())?;
+            for change in observed.changes {
+                self.tell(model, change);
+            }
+            Ok(observed.predictions)
+        });
         let Some(observed) = observed else {
             return Err(Skipped {
                 reason: self.learn(model, rows),
                 rows: rows.count(),
             });
         };
-        let Observed { changes, predictions } = observed?;
-        if let (Some(id), Some(predictions)) = (id, predictions) {
+        if let (Some(id), Some(predictions)) = (id, observed?) {
             feedback.keep(&model.name, id, predictions);
-        }
-        for change in changes {
-            self.tell(model, change);
         }
         Ok(rows.count())
     }
@@ -290,23 +292,20 @@ impl Work {
             let looked = catch_unwind(AssertUnwindSafe(|| {
                 model.with_analysis(|analysis| {
                     analysis.publish();
-                    analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms())
-                })
-            }));
-            match looked {
-                Ok(change) => {
-                    if let Some(change) = change.flatten() {
+                    for change in analysis.close_by_time(Instant::now(), self.window_time, now_unix_ms()) {
                         self.tell(&model, change);
                     }
-                }
-                Err(_panic) => self.observing.metrics.panics.inc(),
+                })
+            }));
+            if looked.is_err() {
+                self.observing.metrics.panics.inc();
             }
         }
     }
 
     /// The rows of a change have been observed, whatever becomes of telling it.
     fn tell(&self, model: &Model, change: Change) {
-        let told = catch_unwind(AssertUnwindSafe(|| self.raise.change(model, change)));
+        let told = catch_unwind(AssertUnwindSafe(|| self.raise.change(change)));
         if told.is_err() {
             self.observing.metrics.panics.inc();
             tracing::error!(model.name = model.name, "a change of state could not be told");

@@ -1,9 +1,9 @@
 //! Finds the profiles that are given or lie beside the models, and notices when they change.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use plumbline_drift::Profile;
+use plumbline_service::{Settling, Stamp};
 
 use crate::config::{Config, NamedProfile};
 
@@ -35,15 +35,6 @@ struct Candidate {
     unnamed: String,
 }
 
-/// What changes with the content of a file; a mounted volume swaps links, which changes the inode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    candidate: Candidate,
-    inode: (u64, u64),
-    bytes: u64,
-    modified: (i64, i64),
-}
-
 /// The given profiles, or else the ones found in the model directory, and what is wrong with others.
 pub(crate) fn find(config: &Config) -> Found {
     if config.profiles.is_empty() {
@@ -60,47 +51,30 @@ pub(crate) fn find(config: &Config) -> Found {
 #[derive(Debug)]
 pub(crate) struct Watch {
     config: Config,
-    /// Of the files as they were read last.
-    read: Vec<Stamp>,
-    /// Of the files as they were seen last.
-    seen: Vec<Stamp>,
+    files: Settling<Vec<(Candidate, Stamp)>>,
 }
 
 impl Watch {
     /// Begins with the files as they are now.
     pub(crate) fn new(config: &Config) -> Self {
-        let stamps = stamps(config);
         Self {
             config: config.clone(),
-            read: stamps.clone(),
-            seen: stamps,
+            files: Settling::new(stamps(config)),
         }
     }
 
-    /// The profiles that have changed since they were read last. They are read when two looks in a row find the same, so that
-    /// one that is being copied is not read by half.
+    /// The profiles that have changed since they were read last.
     pub(crate) fn changed(&mut self) -> Option<Found> {
-        let now = stamps(&self.config);
-        let settled = now == self.seen;
-        self.seen = now;
-        if !settled || self.seen == self.read {
-            return None;
-        }
-        let before = std::mem::replace(&mut self.read, self.seen.clone());
-        let changed = self.read.iter().filter(|stamp| !before.contains(stamp));
-        Some(load(changed.map(|stamp| stamp.candidate.clone()).collect()))
+        let before = self.files.changed(stamps(&self.config))?;
+        let changed = self.files.seen().iter().filter(|file| !before.contains(file));
+        Some(load(changed.map(|(candidate, _)| candidate.clone()).collect()))
     }
 }
 
-fn stamps(config: &Config) -> Vec<Stamp> {
+fn stamps(config: &Config) -> Vec<(Candidate, Stamp)> {
     let stamp = |candidate: Candidate| {
-        let metadata = std::fs::metadata(&candidate.path).ok()?;
-        Some(Stamp {
-            inode: (metadata.dev(), metadata.ino()),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            candidate,
-        })
+        let stamp = Stamp::of(&candidate.path)?;
+        Some((candidate, stamp))
     };
     candidates(config).into_iter().filter_map(stamp).collect()
 }
@@ -231,23 +205,5 @@ mod tests {
         std::fs::remove_dir_all(directory.path().join("fraud")).expect("removed");
         watch.changed();
         assert_eq!(models(watch.changed()), Some((vec![], vec![])), "nothing to read");
-    }
-
-    #[test]
-    fn a_volume_that_swaps_links_is_noticed() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = |name: &str| directory.path().join(name);
-        write(&path("..1/profile.json"), "{}");
-        write(&path("..2/profile.json"), "{}");
-        std::os::unix::fs::symlink("..1", path("..data")).expect("linked");
-        std::os::unix::fs::symlink("..data/profile.json", path("profile.json")).expect("linked");
-        let mut watch = Watch::new(&config(directory.path()));
-        std::os::unix::fs::symlink("..2", path("..next")).expect("linked");
-        std::fs::rename(path("..next"), path("..data")).expect("swapped");
-        watch.changed();
-        assert_eq!(
-            models(watch.changed()),
-            Some((vec![], vec!["unknown".to_owned()]))
-        );
     }
 }

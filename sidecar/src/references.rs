@@ -13,6 +13,7 @@ use plumbline_drift::monitor::MonitorError;
 use plumbline_drift::{Profile, Settings};
 
 use crate::config::{Config, NamedProfile};
+use crate::events::Raise;
 use crate::files;
 use crate::metrics::Metrics;
 use crate::models::{Model, Models};
@@ -36,19 +37,22 @@ pub(crate) struct References {
     directory: Option<PathBuf>,
     /// Where states are.
     state: Option<StateDir>,
+    /// Tells the ends of episodes whose reference is replaced.
+    raise: Arc<Raise>,
     metrics: Metrics,
 }
 
 impl References {
     /// # Errors
     /// The system's, when the state directory cannot be used.
-    pub(crate) fn new(config: &Config, metrics: &Metrics) -> std::io::Result<Self> {
+    pub(crate) fn new(config: &Config, metrics: &Metrics, raise: &Arc<Raise>) -> std::io::Result<Self> {
         let open = |directory| StateDir::open(directory, metrics.state.clone());
         Ok(Self {
             state: config.state_dir.as_deref().map(open).transpose()?,
             settings: config.drift,
             learn_rows: config.learn_rows,
             directory: config.state_dir.clone(),
+            raise: Arc::clone(raise),
             metrics: metrics.clone(),
         })
     }
@@ -80,10 +84,11 @@ impl References {
         }
     }
 
-    fn save(&self, models: &Models) {
+    fn save(&self, observing: &Observing) {
         if let Some(state) = &self.state {
-            state.save(models);
+            state.save(&observing.models);
         }
+        observing.feedback.save();
     }
 
     /// Rows that a reference is learned from.
@@ -211,12 +216,19 @@ impl References {
             subjects = profile.subjects().count(),
             "reference profile loaded"
         );
-        if let Some(state) = &self.state {
+        let left = self.state.as_ref().and_then(|state| {
             state.restore(&model, version, |state| {
                 analysis.go_on(&profile, self.settings, state)
-            });
+            })
+        });
+        if left.is_some() {
+            // Takes the place of the other profile's state, which must not go on when that profile comes back.
+            analysis.touch();
         }
-        models.set_analysis(&model, version, analysis);
+        let now = analysis.standing();
+        let mut before = models.set_analysis(&model, version, analysis);
+        before.extend(left);
+        self.raise.replaced(&models.profiles(&model), &now, &before);
         Ok(())
     }
 }
@@ -252,7 +264,7 @@ impl Keeper {
             .spawn(move || {
                 let mut looked = Instant::now();
                 while stopped.recv_timeout(poll.min(SAVE)) == Err(RecvTimeoutError::Timeout) {
-                    references.save(&observing.models);
+                    references.save(&observing);
                     if looked.elapsed() < poll {
                         continue;
                     }
@@ -261,7 +273,7 @@ impl Keeper {
                         references.refresh(&observing.models, found);
                     }
                 }
-                references.save(&observing.models);
+                references.save(&observing);
             })?;
         Ok(Self {
             thread: Some(thread),

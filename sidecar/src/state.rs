@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::metrics::StateMetrics;
 use crate::models::{Model, Models};
-use crate::observer::{Analysis, AnalysisState};
+use crate::observer::{Analysis, AnalysisState, Standing};
 
 const FORMAT: &str = "plumbline.sidecar-state";
 /// Raised when a reader of the old version would misread the new one.
@@ -73,18 +73,22 @@ impl StateDir {
         })
     }
 
-    /// Hands what an earlier process left of a model to `go_on`; when that refuses it, the comparison begins anew.
+    /// Hands what an earlier process left of a model to `go_on`; when that refuses it, the comparison begins anew. Returns how the one
+    /// stood that was left, when it was with another profile.
     pub(crate) fn restore(
         &self,
         model: &str,
         version: &str,
         go_on: impl FnOnce(AnalysisState) -> Result<(), RestoreError>,
-    ) {
+    ) -> Option<Standing> {
         let state = match self.read(model, version) {
-            Ok(Some(state)) => state,
-            Ok(None) => return,
-            Err(unusable) => return self.set_aside(model, version, &unusable),
+            Ok(state) => state?,
+            Err(unusable) => {
+                self.set_aside(model, version, &unusable);
+                return None;
+            }
         };
+        let left = state.standing();
         match go_on(state) {
             Ok(()) => {
                 self.metrics.restored.inc();
@@ -93,12 +97,17 @@ impl StateDir {
                     model.version = version,
                     "the comparison goes on where it was"
                 );
+                None
             }
             Err(error @ RestoreError::Profile { .. }) => {
                 self.metrics.of_other_profile.inc();
                 tracing::info!(model.name = model, model.version = version, %error, "the profile is another one; the comparison begins anew");
+                left
             }
-            Err(error) => self.set_aside(model, version, &error),
+            Err(error) => {
+                self.set_aside(model, version, &error);
+                None
+            }
         }
     }
 

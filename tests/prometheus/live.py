@@ -239,10 +239,15 @@ def prometheus(work: Path, rules: Path, targets: list[str]) -> Iterator[str]:
         end(process)
 
 
+def query(address: str, expression: str) -> list[tuple[dict[str, str], float]]:
+    """What an expression comes to now: labels and values."""
+    answer = json.loads(get(address, "/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+    return [(sample["metric"], float(sample["value"][1])) for sample in answer["data"]["result"]]
+
+
 def recorded(address: str, name: str) -> dict[str, float]:
     """A recorded series by subject, as it is now."""
-    answer = json.loads(get(address, "/api/v1/query?" + urllib.parse.urlencode({"query": name})))
-    return {sample["metric"]["subject"]: float(sample["value"][1]) for sample in answer["data"]["result"]}
+    return {labels["subject"]: value for labels, value in query(address, name)}
 
 
 def check(address: str, window: str, expected: dict[str, float], count: int) -> None:
@@ -292,7 +297,6 @@ def main() -> None:
             stack.callback(sidecar.stop)
             replicas.append(sidecar)
         first, second, everything = replicas
-        started = time.monotonic()
         address = stack.enter_context(prometheus(work, options.rules, [first.ports["admin"], second.ports["admin"]]))
 
         def send(count: int) -> None:
@@ -315,7 +319,9 @@ def main() -> None:
         assert merged == whole, "the replicas have counted what the third sidecar has"
 
         # Both processes are older than the short window, which has only seen them idle, when the rest is sent.
-        wait_for("the replicas are old enough", lambda: time.monotonic() - started > SHORT + 5)
+        idle = f"sum(changes(plumbline_rows_observed_total[{SHORT + 5}s])) == 0"
+        old = f"min(time() - process_start_time_seconds) > {SHORT + 5} and {idle}"
+        wait_for(old, lambda: bool(query(address, old)))
         send(500)
         after = [first.counters(), second.counters()]
         gained = {key: sum(new[key] - old[key] for new, old in zip(after, before)) for key in whole}

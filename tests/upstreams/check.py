@@ -12,6 +12,7 @@ import http.client
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,15 +31,21 @@ class Sidecar:
     """A running sidecar, by the addresses that its log tells."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Wait until it listens; one that does not in time is ended."""
         self.ports: dict[str, str] = {}
         assert process.stderr is not None
+        late = threading.Timer(PATIENCE, process.kill)
+        late.daemon = True
+        late.start()
         for line in process.stderr:
             told = json.loads(line)
             if told.get("message") == "listening":
                 self.ports[told["port"]] = told["address"]
             if len(self.ports) == 2:
-                return
-        raise SystemExit("check.py: the sidecar ended before it listened")
+                break
+        late.cancel()
+        if len(self.ports) < 2:
+            raise SystemExit(f"check.py: the sidecar ended before it listened, or had not within {PATIENCE:.0f} s")
 
     def rows(self) -> tuple[float, dict[str, float]]:
         """Rows observed, and rows skipped by reason where there are some."""
@@ -159,8 +166,8 @@ def counted(running: Sidecar, sent: int) -> list[str]:
         if observed == sent:
             return []
         if time.monotonic() > deadline:
-            return [f"{sent} rows were sent, {observed:.0f} observed, skipped {skipped}"]
-        time.sleep(0.05)
+            return [f"not within {PATIENCE:.0f} s: {sent} rows were sent, {observed:.0f} observed, skipped {skipped}"]
+        time.sleep(0.05)  # a counter has no event to wait for
 
 
 def main() -> int:

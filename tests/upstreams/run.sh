@@ -8,6 +8,7 @@ root=$here/../..
 setup=$root/.setup
 sidecar=$(realpath "$1") model=$(realpath "$2")
 
+patience=60 # seconds
 state=$(mktemp -d)
 server=
 # shellcheck disable=SC2329 # the trap runs it
@@ -36,13 +37,22 @@ start() {
   (cd "$root/load-tests/peers" && MODEL_FILE=$model PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 exec "$python" "$@") \
     >"$state/log" 2>&1 &
   server=$!
-  for _ in $(seq 600); do
-    curl -sf -o "$state/ready" "http://127.0.0.1:$http/v2/models/$(basename "$(dirname "$model")")/ready" && return
-    kill -0 "$server" 2>/dev/null || break
+  local name end=$((SECONDS + patience))
+  name=$(basename "$(dirname "$model")")
+  until curl -sf -m "$patience" -o "$state/ready" "http://127.0.0.1:$http/v2/models/$name/ready"; do
+    if ! kill -0 "$server" 2>/dev/null; then
+      fail "$1 ended before it was ready"
+    elif ((SECONDS > end)); then
+      fail "$1 is not ready within $patience s"
+    fi
     sleep 0.1
   done
+}
+
+# Ends the test, with what the server said.
+fail() {
   cat "$state/log" >&2
-  echo "run.sh: $1 is not ready" >&2
+  echo "run.sh: $1" >&2
   exit 1
 }
 

@@ -29,6 +29,7 @@ impl From<&DriftReport> for Drift {
         let mut drift = Self {
             model: report.model.clone(),
             version: report.version.clone(),
+            segment: report.segment.clone(),
             state,
             episode: (report.episode > 0).then(|| report.episode.to_string()),
             started_at: (state > State::Stable).then(|| rfc3339(report.since_unix_ms)),

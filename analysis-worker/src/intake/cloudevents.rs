@@ -3,7 +3,7 @@
 //! A sidecar tells `detected` and `recovered` with ids that are stable for the episode, at least once each.
 
 use http::HeaderMap;
-use plumbline_drift::report::{DETECTED, DriftEvent, RECOVERED};
+use plumbline_drift::report::{DETECTED, DriftEvent, EndReason, RECOVERED};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -136,7 +136,7 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
     let model = subject
         .filter(|subject| !subject.is_empty())
         .unwrap_or_else(|| event.model.clone());
-    let title = title(&model, &drift, status);
+    let title = title(&model, &drift, status, event.reason);
     Ok(Signal {
         origin: Origin::DriftEvent,
         dedup_key: format!("event:{source}:{id}"),
@@ -157,15 +157,20 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
 }
 
 /// Names the features in the worst state; outputs only when no feature is.
-fn title(model: &str, drift: &Drift, status: Status) -> String {
+fn title(model: &str, drift: &Drift, status: Status, reason: Option<EndReason>) -> String {
     if status == Status::Resolved {
-        return one_line(&format!("{model}: like the reference again"), 200);
+        let what = match reason {
+            None => "like the reference again",
+            Some(EndReason::ReferenceReplaced) => "the reference was replaced",
+        };
+        return one_line(&format!("{model}: {what}"), 200);
     }
     let worst = |role: Option<Role>| -> Vec<&str> {
         let subjects = drift.affected().filter(|subject| subject.state == drift.state);
         let subjects = subjects.filter(|subject| role.is_none_or(|role| subject.role == role));
         subjects.map(|subject| subject.name.as_str()).collect()
     };
+    let model = format!("{model}{}", drift.of_segment());
     let mut names = worst(Some(Role::Feature));
     if names.is_empty() {
         names = worst(None);
@@ -181,4 +186,45 @@ fn title(model: &str, drift: &Drift, status: Status) -> String {
         [one, two, rest @ ..] => format!("{model}: {one}, {two} and {} more {verb}", rest.len()),
     };
     one_line(&text, 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drift::tests::contract_shift;
+
+    #[test]
+    fn the_end_of_an_episode_says_why() {
+        let detected = include_bytes!("../../tests/golden/drift-detected.json");
+        let mut event: Value = serde_json::from_slice(detected).expect("JSON");
+        event["type"] = RECOVERED.into();
+        event["data"]["state"] = "recovered".into();
+        for (reason, title) in [
+            (Value::Null, "churn: like the reference again"),
+            ("reference_replaced".into(), "churn: the reference was replaced"),
+        ] {
+            event["data"]["reason"] = reason;
+            let body = event.to_string();
+            let taken =
+                read(&HeaderMap::new(), body.as_bytes(), &Redactor::new(&[], false)).expect("an event");
+            let [signal] = &taken.signals[..] else {
+                panic!("{:?}", taken.signals)
+            };
+            assert_eq!((signal.title.as_str(), signal.status), (title, Status::Resolved));
+        }
+    }
+
+    #[test]
+    fn the_title_names_the_segment_that_drifted() {
+        let mut drift = contract_shift();
+        assert_eq!(
+            title("churn", &drift, Status::Firing, None),
+            "churn: Contract drifted"
+        );
+        drift.segment = Some("north".to_owned());
+        assert_eq!(
+            title("churn", &drift, Status::Firing, None),
+            "churn, segment north: Contract drifted"
+        );
+    }
 }

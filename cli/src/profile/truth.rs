@@ -302,7 +302,7 @@ mod tests {
 
     fn truth(text: &str, arguments: &[&str]) -> anyhow::Result<Truth> {
         let (table, args) = (table(text), args(arguments));
-        let Described { outputs, columns, .. } = subjects(&args, &table)?;
+        let Described { outputs, columns, .. } = subjects(&args, &table, None)?;
         describe(&args, &table, &outputs, &columns)
     }
 

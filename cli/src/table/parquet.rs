@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use parquet::basic::Repetition;
+use jiff::Timestamp;
+use parquet::basic::{LogicalType, Repetition, TimeUnit};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::Field;
+use parquet::schema::types::Type;
 
 use super::typed::{Builder, Cell};
 use super::{Table, TableError};
@@ -13,7 +15,7 @@ use super::{Table, TableError};
 /// The first bytes of a file, and its last.
 pub(super) const MAGIC: &[u8] = b"PAR1";
 
-/// Reads `bytes`, the contents of `path`. Dates and times are texts; nested and repeated columns are refused.
+/// Reads `bytes`, the contents of `path`. Dates and times are texts, timestamps in RFC 3339; nested and repeated columns are refused.
 pub(super) fn read(path: PathBuf, bytes: &[u8]) -> Result<Table, TableError> {
     let unreadable = |path, source| TableError::NotParquet { path, source };
     let reader = match SerializedFileReader::new(Bytes::copy_from_slice(bytes)) {
@@ -37,6 +39,7 @@ pub(super) fn read(path: PathBuf, bytes: &[u8]) -> Result<Table, TableError> {
             return Err(TableError::DuplicateColumn { path, column });
         }
     }
+    let units: Vec<Option<TimeUnit>> = schema.get_fields().iter().map(|field| unit(field)).collect();
     let rows = match reader.get_row_iter(None) {
         Ok(rows) => rows,
         Err(source) => return Err(unreadable(path, source)),
@@ -47,8 +50,8 @@ pub(super) fn read(path: PathBuf, bytes: &[u8]) -> Result<Table, TableError> {
             Err(source) => return Err(unreadable(path, source)),
         };
         table.row(line);
-        for (column, field) in row.get_column_iter() {
-            match cell(field) {
+        for ((column, field), unit) in row.get_column_iter().zip(&units) {
+            match cell(field, *unit) {
                 Ok(cell) => table.cell(column, cell),
                 Err(found) => {
                     return Err(TableError::Nested {
@@ -64,7 +67,35 @@ pub(super) fn read(path: PathBuf, bytes: &[u8]) -> Result<Table, TableError> {
     table.finish(path)
 }
 
-fn cell(field: &Field) -> Result<Cell, &'static str> {
+/// Of a column of timestamps. Those of nanoseconds, and those without a zone, come as mere numbers.
+fn unit(column: &Type) -> Option<TimeUnit> {
+    match column.get_basic_info().logical_type_ref() {
+        Some(LogicalType::Timestamp(timestamp)) => Some(timestamp.unit),
+        _ => None,
+    }
+}
+
+fn cell(field: &Field, unit: Option<TimeUnit>) -> Result<Cell, &'static str> {
+    Ok(match (field, unit) {
+        (Field::TimestampMillis(time), _) | (Field::Long(time), Some(TimeUnit::MILLIS)) => {
+            timestamp(Timestamp::from_millisecond(*time))?
+        }
+        (Field::TimestampMicros(time), _) | (Field::Long(time), Some(TimeUnit::MICROS)) => {
+            timestamp(Timestamp::from_microsecond(*time))?
+        }
+        (Field::Long(time), Some(TimeUnit::NANOS)) => {
+            timestamp(Timestamp::from_nanosecond(i128::from(*time)))?
+        }
+        (field, _) => plain(field)?,
+    })
+}
+
+fn timestamp(time: Result<Timestamp, jiff::Error>) -> Result<Cell, &'static str> {
+    let time = time.map_err(|_| "a time beyond the year 9999")?;
+    Ok(Cell::Text(time.to_string()))
+}
+
+fn plain(field: &Field) -> Result<Cell, &'static str> {
     Ok(match field {
         Field::Null => Cell::Missing,
         Field::Bool(truth) => Cell::Truth(*truth),
@@ -98,7 +129,7 @@ fn cell(field: &Field) -> Result<Cell, &'static str> {
 mod tests {
     use std::sync::Arc;
 
-    use parquet::data_type::{FloatType, Int32Type};
+    use parquet::data_type::{FloatType, Int32Type, Int64Type};
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
@@ -134,6 +165,40 @@ mod tests {
         assert_eq!((table.cell(0, 0), table.cell(1, 0)), ("1970-01-01", "1970-02-01"));
         assert_eq!((table.cell(0, 1), table.cell(1, 1)), ("29.850000381469727", ""));
         assert_eq!(table.line(1), 2);
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339_whatever_their_unit_and_zone() {
+        let second = 1_769_860_800_i64;
+        let unit = |name: &str, utc: bool| format!("required int64 {name}{utc} (timestamp({name},{utc}));");
+        let columns = ["MILLIS", "MICROS", "NANOS"].map(|name| unit(name, true) + &unit(name, false));
+        let old = "required int64 old (timestamp_millis); required int64 plain;";
+        let schema = format!("message rows {{ {} {old} }}", columns.concat());
+        let schema = Arc::new(parse_message_type(&schema).expect("a schema"));
+        let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).expect("a writer");
+        let mut group = writer.next_row_group().expect("a row group");
+        for per_second in [
+            1_000,
+            1_000,
+            1_000_000,
+            1_000_000,
+            1_000_000_000,
+            1_000_000_000,
+            1_000,
+            1,
+        ] {
+            let mut column = group.next_column().expect("a column").expect("one more");
+            let written = column
+                .typed::<Int64Type>()
+                .write_batch(&[second * per_second], None, None);
+            written.expect("written");
+            column.close().expect("closed");
+        }
+        group.close().expect("closed");
+        let table = parsed(&writer.into_inner().expect("closed")).expect("a table");
+        let cells: Vec<&str> = (0..8).map(|column| table.cell(0, column)).collect();
+        assert_eq!(cells[..7], ["2026-01-31T12:00:00Z"; 7]);
+        assert_eq!(cells[7], "1769860800");
     }
 
     #[test]

@@ -23,12 +23,14 @@ struct Row {
     left: bool,
     /// As the model answers.
     score: f32,
+    /// Seconds since 1970.
+    at: Option<i64>,
 }
 
 impl Rows {
     fn new(count: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(17);
-        let row = |_| {
+        let row = |i| {
             let score = random.f32();
             Row {
                 amount: Some(random.f64() * 100.0).filter(|x| *x > 5.0),
@@ -37,6 +39,8 @@ impl Rows {
                 paid: random.bool(),
                 left: random.f32() < score,
                 score,
+                // Half an hour apart; Saturday, the 31st of January 2026, is the first.
+                at: Some(1_769_817_600 + 1_800 * i as i64).filter(|_| i % 100 != 50),
             }
         };
         Self((0..count).map(row).collect())
@@ -47,13 +51,14 @@ impl Rows {
             let amount = row.amount.map_or_else(String::new, |x| x.to_string());
             let (visits, plan, paid) = (row.visits, row.plan.unwrap_or(""), row.paid);
             format!(
-                "{amount},{visits},{plan},{paid},{},{},{}\n",
+                "{amount},{visits},{plan},{paid},{},{},{},{}\n",
                 row.left,
                 row.label(),
-                row.score
+                row.score,
+                row.at.map_or_else(String::new, |at| at.to_string())
             )
         };
-        let header = "amount,visits,plan,paid,left,label,score\n".to_owned();
+        let header = "amount,visits,plan,paid,left,label,score,at\n".to_owned();
         header + &self.0.iter().map(line).collect::<String>()
     }
 
@@ -65,9 +70,12 @@ impl Rows {
                 .plan
                 .map_or_else(String::new, |plan| format!("\"plan\": \"{plan}\", "));
             let (visits, paid, left) = (row.visits, row.paid, row.left);
+            let at = row
+                .at
+                .map_or_else(|| "null".to_owned(), |at| at.to_string() + "000");
             format!(
                 "{{\"amount\": {amount}, \"visits\": {visits}, {plan}\"paid\": {paid}, \"left\": {left}, \
-                 \"label\": \"{}\", \"score\": {}}}\n",
+                 \"label\": \"{}\", \"score\": {}, \"at\": {at}}}\n",
                 row.label(),
                 row.score
             )
@@ -78,7 +86,8 @@ impl Rows {
     /// Two row groups, a dictionary of texts, nulls, and the compression that is asked for.
     fn parquet(&self, path: &Path, compression: Compression) {
         let schema = "message rows { optional double amount; required int64 visits; optional binary plan (utf8); \
-                      required boolean paid; required boolean left; required binary label (utf8); required float score; }";
+                      required boolean paid; required boolean left; required binary label (utf8); required float score; \
+                      optional int64 at (timestamp(NANOS,true)); }";
         let schema = Arc::new(parse_message_type(schema).expect("a schema"));
         let properties = WriterProperties::builder().set_compression(compression).build();
         let file = std::fs::File::create(path).expect("created");
@@ -120,6 +129,14 @@ impl Rows {
                 None
             );
             column!(FloatType, rows.iter().map(|row| row.score).collect(), None);
+            let times = levels(&|row| row.at.is_some());
+            column!(
+                Int64Type,
+                rows.iter()
+                    .filter_map(|row| Some(row.at? * 1_000_000_000))
+                    .collect(),
+                Some(&times)
+            );
             group.close().expect("closed");
         }
         writer.close().expect("closed");
@@ -132,6 +149,9 @@ impl Row {
     }
 }
 
+/// What is said of the rows that have no time.
+const TIMELESS: &str = "warning: 12 of 1200 rows have no time: they count for no hour of the week\n";
+
 /// The profile of a file, without what differs between files and moments; and what was said about it.
 fn profile(path: &str, more: &[&str]) -> (Value, String) {
     let arguments = [
@@ -141,6 +161,7 @@ fn profile(path: &str, more: &[&str]) -> (Value, String) {
         "--output-columns=label,score",
         "--class=score=true",
         "--kind=paid=boolean",
+        "--time-column=at",
     ];
     let done = run(&[&arguments, more].concat());
     assert_eq!(done.status, Some(0), "{}", done.err);
@@ -161,7 +182,7 @@ fn the_same_rows_in_every_format_make_the_same_profile() {
     std::fs::write(model.path("scored.csv"), rows.csv()).expect("written");
     std::fs::write(model.path("scored.ndjson"), rows.ndjson()).expect("written");
     let (expected, said) = profile(&model.text("scored.csv"), &[]);
-    assert_eq!(said, "");
+    assert_eq!(said, TIMELESS);
     let features = expected["features"].as_array().expect("features");
     let described: Vec<_> = features
         .iter()
@@ -192,6 +213,34 @@ fn the_same_rows_in_every_format_make_the_same_profile() {
     assert!((0.8..0.87).contains(&auc), "{auc}");
     assert_eq!(expected["training"]["rows"], 1_200);
 
+    // Every feature and output has a season.
+    let seasons = expected["seasonality"]["hour_of_week"]
+        .as_array()
+        .expect("seasons");
+    let named: Vec<_> = seasons.iter().map(|season| &season["subject"]).collect();
+    assert_eq!(named, ["amount", "visits", "plan", "paid", "label", "score"]);
+    for (season, subject) in seasons.iter().zip(features) {
+        let rows = |counts: &Value| -> u64 {
+            let counts = counts.as_array().expect("counts");
+            counts.iter().filter_map(Value::as_u64).sum()
+        };
+        let hours = season["counts"].as_array().expect("hours");
+        assert_eq!(hours.len(), 168);
+        assert_eq!(
+            hours.iter().map(rows).sum::<u64>(),
+            1_200 - 12,
+            "those with a time"
+        );
+        assert_eq!(rows(&hours[5 * 24]), 8, "Saturday at midnight, of four weeks");
+        assert_eq!(
+            subject["count"]
+                .as_u64()
+                .zip(subject["missing"].as_u64())
+                .map(|(a, b)| a + b),
+            Some(1_200)
+        );
+    }
+
     assert_eq!(profile(&model.text("scored.ndjson"), &[]).0, expected);
     for (name, compression) in [
         ("plain", Compression::UNCOMPRESSED),
@@ -209,6 +258,19 @@ fn few_rows_are_warned_about_with_what_they_can_show() {
     let model = Model::new();
     std::fs::write(model.path("few.csv"), Rows::new(300).csv()).expect("written");
     let (_, said) = profile(&model.text("few.csv"), &[]);
+    let (said, others) = said.split_once('\n').expect("lines");
+    assert!(
+        others.starts_with("warning: 3 of 300 rows have no time: "),
+        "{others}"
+    );
+    assert!(
+        others.contains("warning: the rows span 6.2 days; with less than 14, "),
+        "{others}"
+    );
+    assert!(
+        others.contains(" hours of the week have no rows, the first is Fri 06:00 UTC: "),
+        "{others}"
+    );
     let (start, rest) = said.split_once("effects of ").expect("an effect");
     assert_eq!(
         start,
@@ -220,8 +282,67 @@ fn few_rows_are_warned_about_with_what_they_can_show() {
         .and_then(|text| text.parse().ok())
         .expect("a number");
     assert!(
-        (0.15..0.3).contains(&effect) && rest.ends_with(" and more, where 0.1 is drift\n"),
+        (0.15..0.3).contains(&effect) && rest.ends_with(" and more, where 0.1 is drift"),
         "{said}"
+    );
+}
+
+#[test]
+fn segments_have_the_rows_of_their_value_and_hold_for_them() {
+    let (model, rows) = (Model::new(), Rows::new(1_200));
+    std::fs::write(model.path("scored.csv"), rows.csv()).expect("written");
+    let by = |column: &str| vec![format!("--segment-column={column}"), "--segments=3".to_owned()];
+    let with = |flags: &[String]| {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        profile(&model.text("scored.csv"), &flags)
+    };
+    let (made, said) = with(&by("paid"));
+    let paid = rows.0.iter().filter(|row| row.paid).count();
+    let mut expected = [("true", paid), ("false", 1_200 - paid)];
+    expected.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+    assert_eq!(
+        (made["segments"]["feature"].as_str(), said.as_str()),
+        (Some("paid"), TIMELESS)
+    );
+    let parts = made["segments"]["parts"].as_array().expect("parts");
+    let found: Vec<_> = parts
+        .iter()
+        .map(|part| (part["value"].as_str(), part["rows"].as_u64()))
+        .collect();
+    assert_eq!(
+        found,
+        expected.map(|(value, rows)| (Some(value), Some(rows as u64)))
+    );
+    for part in parts {
+        let names = |list: &Value| {
+            list.as_array()
+                .map(|l| l.iter().map(|s| s["name"].clone()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&part["features"]), names(&made["features"]));
+        assert_eq!(names(&part["outputs"]), names(&made["outputs"]));
+    }
+    let monday_noon = |whole: &Value| {
+        let seasons = whole["seasonality"]["hour_of_week"].as_array().expect("seasons");
+        let rows = |season: &Value| -> u64 {
+            let bins = season["counts"][12].as_array().expect("bins");
+            bins.iter().filter_map(Value::as_u64).sum()
+        };
+        (seasons.len(), seasons.iter().map(rows).sum::<u64>())
+    };
+    let ((subjects, rows), parts) = (monday_noon(&made), [&parts[0], &parts[1]].map(monday_noon));
+    assert!(rows > 0);
+    assert_eq!([parts[0].0, parts[1].0], [subjects; 2]);
+    assert_eq!(parts[0].1 + parts[1].1, rows);
+    assert!(with(&[]).0.get("segments").is_none());
+
+    let refused = run(&["profile", &model.text("scored.csv"), "--segment-column=plan"]);
+    assert_eq!(refused.status, Some(1));
+    assert!(
+        refused
+            .err
+            .contains("--segment-column plan: expected a value with 500 rows, found `"),
+        "{}",
+        refused.err
     );
 }
 
@@ -264,5 +385,44 @@ fn measures_come_from_the_held_out_rows_and_importances_from_their_file() {
             .contains("expected the name of a feature, found \"plam\""),
         "{}",
         refused.err
+    );
+}
+
+#[test]
+fn a_time_column_is_a_feature_only_where_it_is_named_as_one() {
+    let model = Model::new();
+    std::fs::write(model.path("scored.csv"), Rows::new(1_200).csv()).expect("written");
+    let text = model.text("scored.csv");
+    let (as_input, _) = profile(&text, &["--datatype=at=INT64"]);
+    let last = |profile: &Value| {
+        let features = profile["features"].as_array().expect("features");
+        features.last().expect("one")["name"].clone()
+    };
+    assert_eq!(
+        (last(&as_input), &as_input["features"][4]["missing"]),
+        ("at".into(), &12.into())
+    );
+    assert_eq!(last(&profile(&text, &[]).0), "paid");
+
+    let refused = |arguments: &[&str]| {
+        let done = run(&[&["profile", &text], arguments].concat());
+        assert_eq!(done.status, Some(1));
+        done.err
+    };
+    assert!(
+        refused(&["--time-column=when"]).contains("--time-column: "),
+        "no such column"
+    );
+    assert!(
+        refused(&["--time-column=at", "--output-columns=at"])
+            .contains("--time-column at: also one of --output-columns; ")
+    );
+    assert!(refused(&["--time-column=at", "--target=at"]).contains("--time-column at: also --target; "));
+    let message = refused(&["--time-column=plan"]);
+    assert!(
+        message.contains("scored.csv:")
+            && message.contains(": column `plan`: `")
+            && message.contains("` is not a time: expected "),
+        "{message}"
     );
 }

@@ -4,9 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Segment, Segmentation, Subject};
+use plumbline_drift::segments::Segments;
 use plumbline_drift::sequential::{Bets, ConformalDetector};
 use plumbline_drift::{SplitMix64, SubjectBuilder, Window, numeric};
 
@@ -80,10 +79,15 @@ fn values(c: &mut Criterion) {
     group.finish();
 }
 
-/// A request of one row: 20 numbers, 9 categories and a truth value, as they come out of a decoder.
-fn rows(c: &mut Criterion) {
-    const PLANS: [&str; 5] = ["Month-to-month", "One year", "Two year", "Ten years", "none"];
-    let mut rng = SplitMix64::new(2);
+const PLANS: [&str; 5] = ["Month-to-month", "One year", "Two year", "Ten years", "none"];
+/// Segments, by the feature 20; rows have them in turn.
+const SEGMENTS: usize = 8;
+const REGIONS: [&str; SEGMENTS] = [
+    "north", "south", "east", "west", "island", "coast", "hills", "city",
+];
+
+/// 20 numbers, 9 categories and a truth value, of which one category is by row.
+fn features(rng: &mut SplitMix64, rows: usize) -> Vec<Subject> {
     let mut features = Vec::new();
     for i in 0..30 {
         let name = format!("feature_{i}");
@@ -93,8 +97,9 @@ fn rows(c: &mut Criterion) {
             _ => (Datatype::Bool, Kind::Boolean),
         };
         let mut builder = SubjectBuilder::new(&name, &name, 0, datatype, kind);
-        for x in draw(&mut rng, REFERENCE) {
+        for (row, x) in draw(rng, rows).into_iter().enumerate() {
             match kind {
+                _ if i == 20 => builder.push_text(REGIONS[row % SEGMENTS]),
                 Kind::Numeric => builder.push_number(x),
                 Kind::Boolean => builder.push_boolean(x < 10.0),
                 _ => builder.push_text(PLANS[x as usize % PLANS.len()]),
@@ -102,21 +107,63 @@ fn rows(c: &mut Criterion) {
         }
         features.push(builder.finish());
     }
-    let mut monitor = monitor(features);
+    features
+}
+
+fn observe(monitor: &mut Monitor, row: &[f64], region: &str) {
+    for (i, x) in row.iter().enumerate() {
+        match i {
+            0..20 => monitor.observe_number(i, black_box(*x)),
+            20 => monitor.observe_text(i, region.as_bytes()),
+            21..29 => monitor.observe_text(i, PLANS[*x as usize % PLANS.len()].as_bytes()),
+            _ => monitor.observe_boolean(i, *x < 10.0),
+        }
+    }
+    black_box(monitor.end_row());
+}
+
+/// A request of one row, as it comes out of a decoder: compared with the whole alone, and with its segment too.
+fn rows(c: &mut Criterion) {
+    let mut rng = SplitMix64::new(2);
+    let whole = profile(features(&mut rng, REFERENCE));
+    let part = REFERENCE / SEGMENTS;
+    let mut segment = |region: &&str| Segment {
+        value: Some((*region).to_owned()),
+        rows: part as u64,
+        features: features(&mut rng, part),
+        outputs: Vec::new(),
+        seasonality: None,
+    };
+    let segmented = Profile {
+        segments: Some(Segmentation {
+            feature: "feature_20".to_owned(),
+            parts: REGIONS.iter().map(&mut segment).collect(),
+        }),
+        ..whole.clone()
+    };
     let drawn: Vec<Vec<f64>> = (0..VALUES).map(|_| draw(&mut rng, 30)).collect();
     let mut group = c.benchmark_group("row");
     group.throughput(Throughput::Elements(VALUES as u64));
+    let settings = Settings::default();
+    let mut monitor = Monitor::new(&whole, settings, 0).expect("a valid profile");
     group.bench_function("monitor/30_features", |b| {
         b.iter(|| {
-            for row in &drawn {
-                for (i, x) in row.iter().enumerate() {
-                    match i {
-                        0..20 => monitor.observe_number(i, black_box(*x)),
-                        20..29 => monitor.observe_text(i, PLANS[*x as usize % PLANS.len()].as_bytes()),
-                        _ => monitor.observe_boolean(i, *x < 10.0),
-                    }
+            for (row, region) in drawn.iter().zip(REGIONS.iter().cycle()) {
+                observe(&mut monitor, row, region);
+            }
+        });
+    });
+    let mut segments = Segments::new(&segmented, settings, 0)
+        .expect("a valid profile")
+        .expect("segments");
+    group.bench_function("monitor/30_features/8_segments", |b| {
+        b.iter(|| {
+            for (row, region) in drawn.iter().zip(REGIONS.iter().cycle()) {
+                observe(&mut monitor, row, region);
+                let segment = segments.of_text(black_box(region.as_bytes()));
+                if let Some(own) = segment.and_then(|segment| segments.monitor_mut(segment)) {
+                    observe(own, row, region);
                 }
-                black_box(monitor.end_row());
             }
         });
     });
@@ -136,13 +183,13 @@ fn verdicts(c: &mut Criterion) {
     }
     c.bench_function("report/6_subjects", |b| b.iter(|| black_box(small.report(0))));
 
-    // 62 categories, those never seen, and missing values: 64 bins.
-    let names: Vec<String> = (0..62).map(|i| format!("category {i}")).collect();
+    // 42 categories, those never seen, and missing values: the most bins.
+    let names: Vec<String> = (0..42).map(|i| format!("category {i}")).collect();
     let subject = |feature: usize| {
         let name = format!("feature_{feature}");
         let mut builder = SubjectBuilder::new(&name, &name, 0, Datatype::Bytes, Kind::Categorical);
         for i in 0..REFERENCE * 10 {
-            builder.push_text(&names[i % 62]);
+            builder.push_text(&names[i % 42]);
         }
         builder.finish()
     };
@@ -150,18 +197,18 @@ fn verdicts(c: &mut Criterion) {
     let mut rng = SplitMix64::new(3);
     for _ in 0..500 {
         for feature in 0..100 {
-            let name = &names[(rng.uniform() * 62.0) as usize];
+            let name = &names[(rng.uniform() * 42.0) as usize];
             large.observe_text(feature, name.as_bytes());
         }
         let _full = large.end_row();
     }
-    assert!(large.subjects().iter().all(|subject| subject.bins.len() == 64));
-    c.bench_function("report/100_features/64_bins", |b| {
+    assert!(large.subjects().iter().all(|subject| subject.bins.len() == 44));
+    c.bench_function("report/100_features/44_bins", |b| {
         b.iter(|| black_box(large.report(0)));
     });
     tell_bytes(&[
         ("the example's 6 subjects", &example()),
-        ("100 features of 64 bins", &large),
+        ("100 features of 44 bins", &large),
     ]);
 }
 
@@ -181,33 +228,13 @@ fn example() -> Monitor {
     Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
 }
 
-fn monitor(features: Vec<plumbline_drift::profile::Subject>) -> Monitor {
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "bench".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "m".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: features[0].count + features[0].missing,
-            digest: None,
-        },
-        features,
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
-    Monitor::new(&profile, Settings::default(), 0).expect("a valid profile")
+fn monitor(features: Vec<Subject>) -> Monitor {
+    Monitor::new(&profile(features), Settings::default(), 0).expect("a valid profile")
+}
+
+fn profile(features: Vec<Subject>) -> Profile {
+    let rows = features[0].count + features[0].missing;
+    Profile::new("m", "1", rows, features, Vec::new())
 }
 
 criterion_group!(benches, values, rows, verdicts);

@@ -10,9 +10,7 @@ use std::process::ExitCode;
 
 use plumbline_drift::monitor::Settings;
 use plumbline_drift::offline::{Column, Table};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Subject,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Subject};
 use plumbline_drift::sequential::{Adwin, AdwinSettings, Bets, ConformalDetector, Cusum, Ewma, PageHinkley};
 use plumbline_drift::{Monitor, SplitMix64};
 use serde::Serialize;
@@ -300,26 +298,5 @@ fn watch(
 }
 
 fn profile(features: Vec<Subject>, rows: u64) -> Profile {
-    Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "evaluate".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        model: ModelInfo {
-            name: "table".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo { rows, digest: None },
-        features,
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    }
+    Profile::new("table", "1", rows, features, Vec::new())
 }

@@ -29,6 +29,7 @@ use crate::season::HourOfWeek;
 pub use merge::MergeError;
 pub use settings::Settings;
 pub use snapshot::RestoreError;
+pub(crate) use snapshot::{MonitorState, MonitorStateRef, ProfileDigest, digest, open, seal};
 pub use subject::MAX_BINS;
 
 /// Why a monitor cannot be built.
@@ -81,7 +82,7 @@ pub struct Monitor {
     model: String,
     version: String,
     profile_created_at: String,
-    profile_digest: snapshot::ProfileDigest,
+    profile_digest: ProfileDigest,
     reference_rows: u64,
     rules: Rules,
     subjects: Vec<SubjectMonitor>,
@@ -117,7 +118,7 @@ impl Monitor {
             model: profile.model.name.clone(),
             version: profile.model.version.clone(),
             profile_created_at: profile.created_at.clone(),
-            profile_digest: snapshot::digest(profile),
+            profile_digest: digest(profile),
             reference_rows: profile.data.rows,
             rules,
             infos: subjects.iter().map(|s| s.info.clone()).collect(),
@@ -135,6 +136,11 @@ impl Monitor {
     /// The subjects, by index.
     pub fn subjects(&self) -> &[SubjectInfo] {
         &self.infos
+    }
+
+    /// Subjects that are compared by the hour of the week.
+    pub fn seasonal_subjects(&self) -> usize {
+        self.subjects.iter().filter(|s| s.season.is_some()).count()
     }
 
     /// Says when the rows to come are of, milliseconds since 1970: subjects with a season are compared with that hour of the week. Before, and
@@ -197,6 +203,11 @@ impl Monitor {
         self.subjects
             .get(subject)
             .map_or(f64::NEG_INFINITY, SubjectMonitor::ln_evidence)
+    }
+
+    /// Rows since the start.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Rows in the open window.
@@ -299,6 +310,7 @@ impl Monitor {
         let mut report = DriftReport {
             model: self.model.clone(),
             version: self.version.clone(),
+            segment: None,
             profile_created_at: self.profile_created_at.clone(),
             reference_rows: self.reference_rows,
             state: self.track.state,
@@ -327,6 +339,7 @@ impl Monitor {
                 .zip(evaluations)
                 .map(|(s, e)| s.report(e))
                 .collect(),
+            segments: None,
         };
         self.stamp(&mut report);
         report

@@ -4,15 +4,18 @@
 //! the types here. Every type refuses unknown fields, so a misspelt setting is told instead of ignored.
 
 mod error;
+mod json;
 mod measure;
 mod merge;
 mod power;
+mod segments;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, ProfileError};
 pub use measure::Answers;
+pub use segments::{MAX_SEGMENTS, OTHER, Segment, Segmentation};
 
 /// Value of [`Profile::format`].
 pub const FORMAT: &str = "plumbline.profile";
@@ -62,6 +65,9 @@ pub struct Profile {
     /// Bin counts per hour of the week.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seasonality: Option<Seasonality>,
+    /// Parts of the rows that have a reference of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<Segmentation>,
 }
 
 /// The program that wrote a profile.
@@ -349,6 +355,34 @@ pub struct Boolean {
 }
 
 impl Profile {
+    /// A profile with what every profile has: the subjects of `rows` rows of a model. The other members are not known, and the caller adds
+    /// those that are; until then it was made by this crate, at the beginning of 1970.
+    pub fn new(model: &str, version: &str, rows: u64, features: Vec<Subject>, outputs: Vec<Subject>) -> Self {
+        Self {
+            format: FORMAT.to_owned(),
+            format_version: FORMAT_VERSION,
+            created_at: "1970-01-01T00:00:00Z".to_owned(),
+            generator: Generator {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            model: ModelInfo {
+                name: model.to_owned(),
+                version: version.to_owned(),
+                digest: None,
+            },
+            data: DataInfo { rows, digest: None },
+            features,
+            outputs,
+            target: None,
+            training: None,
+            importances: None,
+            calibration: None,
+            seasonality: None,
+            segments: None,
+        }
+    }
+
     /// Reads and validates a profile.
     ///
     /// # Errors
@@ -379,11 +413,9 @@ impl Profile {
         Self::from_json(&json)
     }
 
-    /// The profile as indented JSON with a final newline.
+    /// The profile as indented JSON with a final newline; of a season, each hour is a line.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("every map key is a string");
-        text.push('\n');
-        text
+        json::text(self)
     }
 
     /// Every contradiction in the contents.

@@ -4,13 +4,15 @@
 
 mod event;
 mod evidence;
+mod segments;
 
 use serde::{Deserialize, Serialize};
 
 use crate::profile::{Kind, Role};
 
-pub use event::{DETECTED, DriftEvent, DriftOverview, RECOVERED, Reference, ReferenceSource};
+pub use event::{DETECTED, DriftEvent, DriftOverview, EndReason, RECOVERED, Reference, ReferenceSource};
 pub use evidence::{Comovement, EvidencePack, Histogram, MAX_EVIDENCE_BYTES, Movements, SubjectEvidence};
+pub use segments::{SegmentReport, SegmentsReport};
 
 /// How a subject or a model stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub struct DriftReport {
     pub model: String,
     /// Its version.
     pub version: String,
+    /// The segment whose rows alone it is about; none for all rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
     /// When the reference profile was made, RFC 3339.
     pub profile_created_at: String,
     /// Rows of the reference.
@@ -68,6 +73,9 @@ pub struct DriftReport {
     pub ranking: Vec<Contribution>,
     /// Every subject: features, then outputs.
     pub subjects: Vec<SubjectReport>,
+    /// How the segments of the model stand, where the profile has any. They do not count for `state`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<SegmentsReport>,
 }
 
 /// A detection window.

@@ -1,32 +1,10 @@
-//! A row costs no allocation, whatever is in it. The counter sees its own thread only: the test harness allocates in another.
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+//! A row costs no allocation, whatever is in it.
 
 use plumbline_drift::monitor::{Monitor, Settings};
 use plumbline_drift::performance::{PerformanceMonitor, PerformanceSettings};
 use plumbline_drift::profile::{Profile, SeasonalCounts, Seasonality};
 use plumbline_drift::season::HOURS;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are the ones that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use plumbline_testkit::allocations::{Counting, so_far};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -37,7 +15,7 @@ fn a_row_costs_no_allocation() {
         Profile::from_json(include_bytes!("../schema/example.profile.json")).expect("the example is valid");
     let mut monitor = Monitor::new(&profile, Settings::default(), 0).expect("a valid profile");
     let mut due = 0;
-    let before = ALLOCATIONS.get();
+    let before = so_far();
     for i in 0..10_000_i64 {
         monitor.observe_number(0, (i % 90) as f64);
         monitor.observe_text(
@@ -51,10 +29,10 @@ fn a_row_costs_no_allocation() {
         // True as soon as the odd rows are evidence: the look itself must not cost either.
         due += u64::from(monitor.end_row());
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(so_far() - before, 0);
     assert!(due > 0);
     monitor.close_window(0);
-    assert!(ALLOCATIONS.get() > before, "the counter counts");
+    assert!(so_far() > before, "the counter counts");
 }
 
 #[test]
@@ -78,7 +56,7 @@ fn a_row_of_a_season_and_its_performance_cost_no_allocation() {
     let mut performance =
         PerformanceMonitor::new(&profile, PerformanceSettings::default()).expect("a classifier");
     let task = performance.task().clone();
-    let before = ALLOCATIONS.get();
+    let before = so_far();
     // Less than a window: its end does allocate.
     for i in 0..499_u32 {
         monitor.set_time(i64::from(i) * 3_600_000);
@@ -89,5 +67,5 @@ fn a_row_of_a_season_and_its_performance_cost_no_allocation() {
         performance.observe(answer);
         performance.observe_truth(answer, (i % 2) as usize);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(so_far() - before, 0);
 }

@@ -3,10 +3,7 @@
 use plumbline_drift::cause::{Cause, Diagnosis, Fault, Harm, diagnose, quality_share};
 use plumbline_drift::monitor::{Monitor, Settings};
 use plumbline_drift::performance::{Doubt, PerformanceMonitor, PerformanceSettings, calibration_bins};
-use plumbline_drift::profile::{
-    Calibration, DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Role,
-    Target, Training,
-};
+use plumbline_drift::profile::{Calibration, Datatype, Kind, Profile, Role, Target, Training};
 use plumbline_drift::report::DriftReport;
 use plumbline_drift::{SplitMix64, SubjectBuilder};
 
@@ -85,24 +82,6 @@ fn profile() -> Profile {
         right += u64::from((row.score > 0.5) == (row.truth == 1));
     }
     Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "causes".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "simulated".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: ROWS,
-            digest: None,
-        },
-        features: vec![used.finish(), unused.finish(), region.finish()],
-        outputs: vec![score.finish()],
         target: Some(Target {
             name: "answer".to_owned(),
             classes: vec!["no".to_owned(), "yes".to_owned()],
@@ -113,12 +92,17 @@ fn profile() -> Profile {
             accuracy: Some(right as f64 / ROWS as f64),
             ..Training::default()
         }),
-        importances: None,
         calibration: Some(vec![Calibration {
             output: "score".to_owned(),
             bins: calibration_bins(&scores, 10),
         }]),
-        seasonality: None,
+        ..Profile::new(
+            "simulated",
+            "1",
+            ROWS,
+            vec![used.finish(), unused.finish(), region.finish()],
+            vec![score.finish()],
+        )
     }
 }
 

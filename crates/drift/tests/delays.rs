@@ -2,9 +2,7 @@
 //! and windows that the change falls into anywhere. And how well the begin of the change is told.
 
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile};
 use plumbline_drift::report::State;
 use plumbline_drift::{SplitMix64, SubjectBuilder};
 
@@ -22,31 +20,7 @@ fn monitor(before: fn(&mut SplitMix64) -> f64, rng: &mut SplitMix64) -> Monitor 
     for _ in 0..REFERENCE {
         builder.push_number(before(rng));
     }
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "delays".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "one".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: REFERENCE as u64,
-            digest: None,
-        },
-        features: vec![builder.finish()],
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let profile = Profile::new("one", "1", REFERENCE as u64, vec![builder.finish()], Vec::new());
     let settings = Settings {
         seed: rng.next_u64(),
         ..Settings::default()

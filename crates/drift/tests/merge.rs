@@ -2,8 +2,8 @@
 
 use plumbline_drift::performance::calibration_bins;
 use plumbline_drift::profile::{
-    Answers, Calibration, DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Numeric,
-    Profile, Role, SeasonalCounts, Seasonality,
+    Answers, Calibration, Datatype, Kind, Numeric, Profile, Role, SeasonalCounts, Seasonality, Segment,
+    Segmentation, Subject,
 };
 use plumbline_drift::{SubjectBuilder, is_usable, numeric_on};
 use proptest::prelude::*;
@@ -46,27 +46,6 @@ fn profile(rows: &[Row], edges: Option<(&[f64], &[f64])>) -> Profile {
     }
     let bins = calibration_bins(&[], 1);
     Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "m".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: rows.len() as u64,
-            digest: None,
-        },
-        features,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
         calibration: Some(vec![Calibration {
             output: "p".to_owned(),
             bins: bins
@@ -83,7 +62,7 @@ fn profile(rows: &[Row], edges: Option<(&[f64], &[f64])>) -> Profile {
                 })
                 .collect(),
         }]),
-        seasonality: None,
+        ..Profile::new("m", "1", rows.len() as u64, features, outputs)
     }
 }
 
@@ -270,6 +249,35 @@ fn hours_of_the_week_add_up() {
 }
 
 #[test]
+fn hours_of_categories_in_another_order_add_up() {
+    let part = |hour: usize, texts: &[&'static str]| {
+        let rows: Vec<Row> = texts
+            .iter()
+            .map(|text| (Some(1.0), Some(*text), Some(true), 0.5))
+            .collect();
+        let mut profile = profile(&rows, None);
+        let bins = profile.features[1].reference_counts();
+        let mut counts = vec![vec![0; bins.len()]; 168];
+        counts[hour].clone_from(&bins);
+        profile.seasonality = Some(Seasonality {
+            hour_of_week: vec![SeasonalCounts {
+                subject: "t".to_owned(),
+                counts,
+            }],
+        });
+        profile
+    };
+    let merged = part(3, &["a", "a", "b"]).merge(&part(4, &["b", "b", "b", "c"]));
+    let merged = merged.expect("the same subjects");
+    assert_eq!(merged.features[1].reference_counts(), [4, 2, 1, 0, 0], "b, a, c");
+    let counts = &merged.seasonality.expect("seasons").hour_of_week[0].counts;
+    assert_eq!(
+        (&counts[3], &counts[4]),
+        (&vec![1, 2, 0, 0, 0], &vec![3, 0, 1, 0, 0])
+    );
+}
+
+#[test]
 fn a_digest_stays_only_when_it_is_of_the_same_data() {
     let digest = |byte: &str| Some(format!("sha256:{}", byte.repeat(32)));
     let mut first = profile(&rows(&[1.0]), None);
@@ -308,5 +316,84 @@ fn measures_of_different_rows_do_not_merge() {
             .expect_err("different")
             .to_string()
             .contains("`training`")
+    );
+}
+
+/// A profile whose segments of `t` are the rows with "a" and all others.
+fn segmented(rows: &[Row], edges: (&[f64], &[f64])) -> Profile {
+    let segment = |value: Option<&str>| {
+        let own = rows.iter().filter(|row| (row.1 == Some("a")) == value.is_some());
+        let own: Vec<Row> = own.copied().collect();
+        let part = profile(&own, Some(edges));
+        Segment {
+            value: value.map(str::to_owned),
+            rows: part.data.rows,
+            features: part.features,
+            outputs: part.outputs,
+            seasonality: None,
+        }
+    };
+    Profile {
+        segments: Some(Segmentation {
+            feature: "t".to_owned(),
+            parts: vec![segment(Some("a")), segment(None)],
+        }),
+        ..profile(rows, Some(edges))
+    }
+}
+
+#[test]
+fn segments_of_shards_merge_when_they_are_the_same() {
+    let texts = [Some("a"), Some("b"), None];
+    let row = |i: usize| (Some((i % 7) as f64), texts[i % 3], Some(i.is_multiple_of(2)), 0.5);
+    let rows: Vec<Row> = (0..90).map(row).collect();
+    let whole = profile(&rows, None);
+    let edges = |subject: &Subject| {
+        let numeric = subject.numeric.as_ref().expect("a number");
+        numeric.edges.clone()
+    };
+    let (x, p) = (edges(&whole.features[0]), edges(&whole.outputs[0]));
+    let segmented = |rows: &[Row]| segmented(rows, (&x, &p));
+    let (first, second) = rows.split_at(30);
+    let merged = segmented(first)
+        .merge(&segmented(second))
+        .expect("the same segments");
+    let of = |profile: &Profile| {
+        let parts = &profile.segments.as_ref().expect("segments").parts;
+        let counts = |part: &Segment| {
+            let subjects = part.features.iter().chain(&part.outputs);
+            (
+                part.rows,
+                subjects.map(Subject::reference_counts).collect::<Vec<_>>(),
+            )
+        };
+        parts.iter().map(counts).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&merged), of(&segmented(&rows)));
+
+    let mut other = segmented(second);
+    other.segments.as_mut().expect("segments").parts[0].value = Some("b".to_owned());
+    let error = segmented(first)
+        .merge(&other)
+        .expect_err("other segments")
+        .to_string();
+    assert!(
+        error.contains(r#"`segments`: Some(("t", ["a", "other"])) in the first, Some(("t", ["b", "other"])) in the second"#),
+        "{error}"
+    );
+    other.segments = None;
+    let error = segmented(first).merge(&other).expect_err("none").to_string();
+    assert!(error.contains("None in the second"), "{error}");
+    let mut other = segmented(second);
+    let parts = &mut other.segments.as_mut().expect("segments").parts;
+    let numeric = parts[1].features[0].numeric.as_mut().expect("a number");
+    numeric.edges[0] -= 1.0;
+    let error = segmented(first)
+        .merge(&other)
+        .expect_err("other bins")
+        .to_string();
+    assert!(
+        error.contains("`segments.parts[1].features[0].numeric.edges`"),
+        "{error}"
     );
 }

@@ -1,9 +1,7 @@
 //! What holds for every input: bounds, symmetry, and that nothing is ever NaN, infinite or a panic.
 
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile};
 use plumbline_drift::special::{
     chi2_sf, cramer_von_mises_sf, kolmogorov_sf, ks_one_sample_sf, ks_two_sample_sf, normal_sf,
 };
@@ -226,29 +224,15 @@ fn profile(numbers: &[f64], texts: &[String]) -> Profile {
         }
         text.push_text(texts.get(i).map_or("", String::as_str));
     }
+    let subjects = vec![numeric.finish(), class.finish(), text.finish()];
     Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
         created_at: "2026-01-31T12:00:00.5Z".to_owned(),
-        generator: Generator {
-            name: "properties".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "any".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: numbers.len().max(texts.len()) as u64,
-            digest: None,
-        },
-        features: vec![numeric.finish(), class.finish(), text.finish()],
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
+        ..Profile::new(
+            "any",
+            "1",
+            numbers.len().max(texts.len()) as u64,
+            subjects,
+            Vec::new(),
+        )
     }
 }

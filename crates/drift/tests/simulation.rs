@@ -2,9 +2,7 @@
 //! bounded number of rows, and what goes back recovers.
 
 use plumbline_drift::monitor::{Monitor, Settings};
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Role};
 use plumbline_drift::report::{DriftReport, State};
 use plumbline_drift::{SplitMix64, SubjectBuilder};
 
@@ -91,28 +89,7 @@ fn profile(rows: u64, seed: u64) -> Profile {
     }
     let mut subjects: Vec<_> = builders.into_iter().map(SubjectBuilder::finish).collect();
     let outputs = subjects.split_off(6);
-    Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "simulation".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "simulated".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo { rows, digest: None },
-        features: subjects,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    }
+    Profile::new("simulated", "1", rows, subjects, outputs)
 }
 
 fn observe(monitor: &mut Monitor, row: &Row) -> bool {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -204,6 +204,14 @@ impl Admin {
 /// A plain-text page.
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
     respond(status, "text/plain; charset=utf-8", body.into())
+}
+
+/// An HTML page. Nothing of other places is loaded into it, and no script runs in it.
+pub fn html(status: StatusCode, body: impl Into<Bytes>) -> Page {
+    let mut page = respond(status, "text/html; charset=utf-8", body.into());
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    page
 }
 
 /// A JSON page.

@@ -12,7 +12,7 @@ mod value;
 
 pub use common::Common;
 pub use reader::{Problem, Problems, Reader};
-pub use sources::Outcome;
+pub use sources::{Outcome, Source};
 pub use value::{ByteSize, ParseSetting};
 
 /// One setting of a part: the only place where its name, meaning and default are written.

@@ -23,6 +23,7 @@ pub mod telemetry;
 mod tls;
 mod trace;
 pub mod upstream;
+mod watch;
 mod whole_body;
 
 pub use cpus::Cpus;
@@ -30,8 +31,11 @@ pub use error_chain::error_chain;
 pub use process::{Part, Process, run};
 pub use readiness::{Readiness, ReadinessToken};
 pub use request_timeout::{REQUEST_TIMEOUT, parse_request_timeout};
-pub use serve::{BindError, Listener, ServeOptions};
+pub use serve::{BindError, Listener, Peer, ServeOptions};
 pub use shutdown::Shutdown;
-pub use tls::{ClientAuth, ClientTls, ClientTlsFiles, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles};
+pub use tls::{
+    ClientAuth, ClientTls, ClientTlsFiles, NamedCertificate, Reload, TLS_SETTINGS, Tls, TlsError, TlsFiles,
+};
 pub use trace::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
+pub use watch::{Settling, Stamp};
 pub use whole_body::WholeBody;

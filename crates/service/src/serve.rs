@@ -22,6 +22,7 @@ use tower::Service;
 
 use self::closing::Closing;
 use self::lazy_timer::LazyTimer;
+use crate::tls::client_name;
 use crate::{Shutdown, Tls};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -77,6 +78,8 @@ pub struct ServeOptions {
     /// The largest header list of an HTTP/2 request; a larger one is answered 431. HTTP/1.1 heads are bounded by
     /// hyper's read buffer, about 400 KiB, also with 431.
     pub max_header_bytes: u32,
+    /// Header fields of an HTTP/1.1 request; more are answered 431. Above 100, each head costs an allocation.
+    pub max_headers: usize,
 }
 
 impl Default for ServeOptions {
@@ -87,8 +90,21 @@ impl Default for ServeOptions {
             tls_handshake_timeout: Duration::from_secs(10),
             max_concurrent_streams: 256,
             max_header_bytes: 64 << 10,
+            max_headers: HYPER_HEADERS,
         }
     }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// The name in the certificate that it has shown, if it had to or did: its first URI, else its first DNS name, else
+    /// its subject's common name.
+    pub certificate_name: Option<String>,
+    /// Whether the connection is under TLS.
+    pub tls: bool,
 }
 
 /// A bound data port.
@@ -105,12 +121,17 @@ impl Listener {
     /// # Errors
     /// [`BindError`], naming the address and what to do about it.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        let listener = bind(address, "listen")?;
-        let tcp =
-            TcpListener::from_std(listener).map_err(|source| BindError::new(address, "listen", source))?;
-        let address = tcp
-            .local_addr()
-            .map_err(|source| BindError::new(address, "listen", source))?;
+        Self::bind_setting(address, "listen")
+    }
+
+    /// The same for a port beside the first one, whose address is in `setting`.
+    ///
+    /// # Errors
+    /// [`BindError`], naming the address, the setting and what to do about it.
+    pub fn bind_setting(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+        let failed = |source| BindError::new(address, setting, source);
+        let tcp = TcpListener::from_std(bind(address, setting)?).map_err(failed)?;
+        let address = tcp.local_addr().map_err(failed)?;
         let tls = None;
         Ok(Self { tcp, address, tls })
     }
@@ -135,13 +156,14 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.serve_with(|_peer| service.clone(), options, shutdown).await;
+        self.serve_with(move |_peer| service.clone(), options, shutdown)
+            .await;
     }
 
-    /// As [`Listener::serve`], with a service made for each connection from its peer's address.
-    pub async fn serve_with<F, S, B>(self, mut service_for: F, options: ServeOptions, shutdown: &Shutdown)
+    /// As [`Listener::serve`], with a service made for each connection from its peer, after the handshake under TLS.
+    pub async fn serve_with<F, S, B>(self, service_for: F, options: ServeOptions, shutdown: &Shutdown)
     where
-        F: FnMut(SocketAddr) -> S,
+        F: Fn(Peer) -> S + Clone + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
@@ -150,6 +172,9 @@ impl Listener {
         tracing::info!(port = "data", address = %self.address, tls = self.tls.is_some(), "listening");
         let slots = Arc::new(Semaphore::new(options.max_connections));
         let connections = GracefulShutdown::new();
+        let token = shutdown.clone();
+        let service_for =
+            move |peer| TowerToHyperService::new(Closing::new(service_for(peer), token.clone()));
         loop {
             let slot = Arc::clone(&slots)
                 .acquire_owned()
@@ -159,7 +184,7 @@ impl Listener {
                 accepted = self.tcp.accept() => accepted,
                 () = shutdown.stop_accepting() => break,
             };
-            let (stream, peer) = match stream {
+            let (stream, address) = match stream {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely: give connections time to end instead of spinning.
@@ -170,10 +195,10 @@ impl Listener {
             };
             prepare(&stream);
             let http = connection_builder(&options);
-            let service = TowerToHyperService::new(Closing::new(service_for(peer), shutdown.clone()));
             if let Some(tls) = &self.tls {
                 let (acceptor, http, watcher) = (tls.acceptor(), http, connections.watcher());
                 let (timeout, closing) = (options.tls_handshake_timeout, shutdown.token());
+                let service_for = service_for.clone();
                 // Off this loop: a handshake takes round trips to the client and a signature.
                 tokio::spawn(async move {
                     let handshake = tokio::select! {
@@ -182,6 +207,12 @@ impl Listener {
                     };
                     match handshake {
                         Ok(Ok(stream)) => {
+                            let shown = stream.get_ref().1.peer_certificates();
+                            let service = service_for(Peer {
+                                address,
+                                certificate_name: shown.and_then(|chain| client_name(chain.first()?)),
+                                tls: true,
+                            });
                             let connection =
                                 http.serve_connection(TokioIo::new(stream), service).into_owned();
                             ended(watcher.watch(connection).await);
@@ -193,6 +224,11 @@ impl Listener {
                 });
                 continue;
             }
+            let service = service_for(Peer {
+                address,
+                certificate_name: None,
+                tls: false,
+            });
             let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
@@ -218,11 +254,17 @@ fn ended(outcome: Result<(), BoxError>) {
     }
 }
 
+/// Header fields that hyper has room for without an allocation.
+const HYPER_HEADERS: usize = 100;
+
 fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(LazyTimer::default())
         .header_read_timeout(options.header_read_timeout);
+    if options.max_headers != HYPER_HEADERS {
+        http.http1().max_headers(options.max_headers);
+    }
     http.http2()
         .max_concurrent_streams(options.max_concurrent_streams)
         .max_header_list_size(options.max_header_bytes)

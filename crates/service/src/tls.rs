@@ -3,6 +3,7 @@
 mod certificate;
 mod client;
 mod settings;
+mod sni;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
@@ -14,17 +15,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::sign::SingleCertAndKey;
 use tokio_rustls::rustls::{Error as RustlsError, RootCertStore, ServerConfig};
 
 pub use self::client::{ClientTls, ClientTlsFiles};
 pub use self::settings::TLS_SETTINGS;
+use self::sni::ByServerName;
 use crate::metrics::Metrics;
 use crate::{Shutdown, error_chain};
 
@@ -43,6 +44,15 @@ pub enum ClientAuth {
     Optional,
 }
 
+/// A certificate for some of a data port's server names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedCertificate {
+    /// The certificate, whose DNS names say which servers it is for, and those between it and its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 /// Where certificate and key are, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -50,6 +60,8 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key: PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
+    /// Certificates for clients that name another server (SNI); the first that has the name is used.
+    pub named: Vec<NamedCertificate>,
     /// Authorities of client certificates, and whether clients need one.
     pub clients: Option<(PathBuf, ClientAuth)>,
 }
@@ -101,6 +113,12 @@ pub enum TlsError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A certificate for a server name that is for none.
+    #[error("{}: expected a certificate with a DNS name", .path.display())]
+    NoName {
+        /// The file.
+        path: PathBuf,
+    },
     /// Anything else.
     #[error("TLS cannot be set up")]
     Setup(#[from] RustlsError),
@@ -114,6 +132,7 @@ impl TlsError {
             | TlsError::Authorities { setting, .. }
             | TlsError::Read { setting, .. }
             | TlsError::Pem { setting, .. } => setting,
+            TlsError::NoName { .. } => NAMED_SETTING,
             TlsError::Setup(_) => "tls_cert",
         }
     }
@@ -130,6 +149,8 @@ struct Identity {
 struct Contents {
     cert: Vec<u8>,
     key: Vec<u8>,
+    /// Certificate and key of each of [`TlsFiles::named`].
+    named: Vec<(Vec<u8>, Vec<u8>)>,
     ca: Option<Vec<u8>>,
 }
 
@@ -145,6 +166,13 @@ impl TlsFiles {
         Ok(Contents {
             cert: read(&self.cert, "tls_cert")?,
             key: read(&self.key, "tls_key")?,
+            named: self
+                .named
+                .iter()
+                .map(|NamedCertificate { cert, key }| {
+                    Ok((read(cert, NAMED_SETTING)?, read(key, NAMED_SETTING)?))
+                })
+                .collect::<Result<_, TlsError>>()?,
             ca: self
                 .clients
                 .as_ref()
@@ -163,22 +191,25 @@ impl TlsFiles {
 
     fn identity(&self, contents: &Contents) -> Result<Identity, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let chain = certificates(&self.cert, "tls_cert", &contents.cert)?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|source| TlsError::Pem {
-            path: self.key.clone(),
-            setting: "tls_key",
-            expected: "a private key",
-            source,
-        })?;
-        let expiry = chain.first().and_then(|der| certificate::not_after(der));
-        let wrong_key = |source| TlsError::Key {
-            key: self.key.as_path().into(),
-            setting: "tls_key",
-            cert: self.cert.as_path().into(),
-            source,
-        };
-        let certified = CertifiedKey::from_der(chain, key, &provider).map_err(wrong_key)?;
-        certified.keys_match().map_err(wrong_key)?;
+        let files = (self.cert.as_path(), self.key.as_path());
+        let default = certified(
+            files,
+            ["tls_cert", "tls_key"],
+            (&contents.cert, &contents.key),
+            &provider,
+        )?;
+        // The first of them to end is the one to look at.
+        let mut expiry = certificate::not_after(&default.cert[0]);
+        let mut certificates = ByServerName::new(default);
+        for (NamedCertificate { cert, key }, (cert_pem, key_pem)) in self.named.iter().zip(&contents.named) {
+            let certified = certified((cert, key), [NAMED_SETTING; 2], (cert_pem, key_pem), &provider)?;
+            expiry = expiry.min(certificate::not_after(&certified.cert[0]));
+            let names = certificate::names(&certified.cert[0]).dns;
+            if names.is_empty() {
+                return Err(TlsError::NoName { path: cert.clone() });
+            }
+            certificates.add(&names, certified);
+        }
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?;
         let builder = match (&self.clients, &contents.ca) {
@@ -188,7 +219,7 @@ impl TlsFiles {
             }
             _ => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        let mut config = builder.with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         // Resumption without state: a client that comes back saves a signature, the costly part of a handshake.
         config.ticketer = ring::Ticketer::new()?;
@@ -197,6 +228,34 @@ impl TlsFiles {
             expiry,
         })
     }
+}
+
+/// The setting of [`TlsFiles::named`].
+const NAMED_SETTING: &str = "tls_certificate";
+
+/// A chain, of at least one certificate, and its key.
+fn certified(
+    (cert, key): (&Path, &Path),
+    [cert_setting, key_setting]: [&'static str; 2],
+    (cert_pem, key_pem): (&[u8], &[u8]),
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(cert, cert_setting, cert_pem)?;
+    let private = PrivateKeyDer::from_pem_slice(key_pem).map_err(|source| TlsError::Pem {
+        path: key.to_owned(),
+        setting: key_setting,
+        expected: "a private key",
+        source,
+    })?;
+    let wrong_key = |source| TlsError::Key {
+        key: key.into(),
+        setting: key_setting,
+        cert: cert.into(),
+        source,
+    };
+    let certified = CertifiedKey::from_der(chain, private, provider).map_err(wrong_key)?;
+    certified.keys_match().map_err(wrong_key)?;
+    Ok(certified)
 }
 
 fn certificates(
@@ -223,7 +282,7 @@ fn verifier(
     path: &Path,
     pem: &[u8],
     auth: ClientAuth,
-    provider: Arc<tokio_rustls::rustls::crypto::CryptoProvider>,
+    provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let wrong = |source| TlsError::Authorities {
         path: path.to_owned(),
@@ -240,6 +299,13 @@ fn verifier(
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
     builder.build().map_err(|error| wrong(error.into()))
+}
+
+/// The name by which a client's certificate is known: its first URI (SPIFFE), else its first DNS name, else the common
+/// name of its subject; nothing for one that has none of them.
+pub(crate) fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate::Names { uris, dns, common } = certificate::names(certificate);
+    uris.into_iter().chain(dns).next().or(common)
 }
 
 /// What became of a look at the files.
@@ -306,7 +372,10 @@ impl Tls {
     pub fn load(files: TlsFiles, metrics: &Metrics) -> Result<Tls, TlsError> {
         let contents = files.read()?;
         let identity = files.identity(&contents)?;
-        let expiry = metrics.int_gauge(EXPIRY, "When the served certificate ends, in seconds since 1970.");
+        let expiry = metrics.int_gauge(
+            EXPIRY,
+            "When the served certificate ends, in seconds since 1970; of several, the first to end.",
+        );
         expiry.set(identity.expiry.unwrap_or_default());
         tracing::info!(
             certificate = %files.cert.display(),
@@ -365,7 +434,7 @@ impl Tls {
 impl Contents {
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.cert, &self.key, &self.ca).hash(&mut hasher);
+        (&self.cert, &self.key, &self.named, &self.ca).hash(&mut hasher);
         hasher.finish()
     }
 }

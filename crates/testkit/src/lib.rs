@@ -5,5 +5,6 @@ pub mod allocations;
 pub mod documentation;
 pub mod event_sink;
 pub mod gemini;
+pub mod kubernetes;
 pub mod malformed;
 pub mod predictor;

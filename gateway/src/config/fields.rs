@@ -57,12 +57,21 @@ impl<'a> Fields<'a> {
 
     /// A text that has to be there.
     pub(crate) fn required_text(&mut self, key: &'static str) -> Option<&'a str> {
-        if !self.table.contains_key(key) {
+        self.is_there(key).then(|| self.text(key))?
+    }
+
+    fn is_there(&mut self, key: &'static str) -> bool {
+        let there = self.table.contains_key(key);
+        if !there {
             self.known.push(key);
             self.problem(format_args!("`{key}` is missing"));
-            return None;
         }
-        self.text(key)
+        there
+    }
+
+    /// A setting that has to be there.
+    pub(crate) fn required_setting<T: ParseSetting>(&mut self, key: &'static str) -> Option<T> {
+        self.is_there(key).then(|| self.setting(key))?
     }
 
     /// Truth or falsehood; false when the key is not there.

@@ -1,21 +1,41 @@
 //! Routes of the file and of flags.
 
-use std::collections::HashSet;
+mod check;
+mod condition;
+mod mirror;
+
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use plumbline_service::config::{ByteSize, ParseSetting, Reader};
 use plumbline_service::upstream::Target;
 
 use super::fields::Fields;
 use super::protection::{self, ProtectionSpec};
 
+pub(crate) use check::{check, check_route, expected_of_model};
+pub use condition::{Condition, Reason};
+pub use mirror::{MirrorSpec, MirrorTo, Share};
+
 /// A model and where it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
     /// The name in V1 and V2 paths, and `model_name` of gRPC requests.
     pub model: String,
+    /// The object of Kubernetes that it comes from, `NAMESPACE/NAME`; nothing for the configuration.
+    pub object: Option<String>,
+    /// Host names, without ports, whose requests all come here, whatever model they name.
+    pub hosts: Vec<String>,
     /// At least one, each name once.
     pub revisions: Vec<RevisionSpec>,
+    /// Requests that go to a certain revision; the first that fits decides, before stickiness and weights.
+    pub matches: Vec<MatchSpec>,
+    /// What requests have in common that go to the same revision; without it they take turns.
+    pub sticky: Option<Sticky>,
+    /// The revision that gets the requests of one that has no endpoint to use.
+    pub fallback: Option<String>,
+    /// Where copies of requests go.
+    pub mirror: Option<MirrorSpec>,
     /// Deadline of a request whose client sets none.
     pub timeout: Duration,
     /// Largest request body, or message of a gRPC stream.
@@ -29,7 +49,13 @@ impl RouteSpec {
     pub fn new(model: impl Into<String>, endpoints: Vec<Target>) -> Self {
         Self {
             model: model.into(),
+            object: None,
+            hosts: Vec::new(),
             revisions: vec![RevisionSpec::only(endpoints)],
+            matches: Vec::new(),
+            sticky: None,
+            fallback: None,
+            mirror: None,
             timeout: Duration::from_secs(30),
             max_body: ByteSize(64 << 20),
             protection: ProtectionSpec::default(),
@@ -46,6 +72,10 @@ pub struct RevisionSpec {
     pub weight: u32,
     /// Each once.
     pub endpoints: Vec<Target>,
+    /// Where gRPC goes when it has ports of its own; none when it goes to `endpoints`.
+    pub grpc_endpoints: Vec<Target>,
+    /// Set on each request to an endpoint.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl RevisionSpec {
@@ -58,12 +88,45 @@ impl RevisionSpec {
             name: Self::ONLY.to_owned(),
             weight: 1,
             endpoints,
+            grpc_endpoints: Vec::new(),
+            headers: Vec::new(),
         }
     }
 }
 
-/// A name that is used as a label for requests to models that nobody routes.
-const RESERVED: &str = "unknown";
+/// Requests with this header value go to this revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchSpec {
+    /// The header's name.
+    pub header: HeaderName,
+    /// Equal to the whole of one of the header's values, byte for byte.
+    pub value: HeaderValue,
+    /// The revision's name; its weight does not matter.
+    pub revision: String,
+}
+
+/// What requests have in common that go to the same revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// The first value of a header. Requests without it take turns.
+    Header(HeaderName),
+}
+
+impl ParseSetting for Sticky {
+    fn parse_setting(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("header:").and_then(|name| name.parse().ok());
+        name.map(Self::Header)
+            .ok_or_else(|| "expected header:NAME".to_owned())
+    }
+}
+
+impl std::fmt::Display for Sticky {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+        }
+    }
+}
 
 pub(super) fn read(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Vec<RouteSpec> {
     let flags: Vec<String> = reader.list("route");
@@ -81,7 +144,7 @@ pub(super) fn read(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -
     } else {
         from_flags(&flags, timeout, max_body, &mut problems)
     };
-    check(&routes, &mut problems);
+    problems.extend(check(&routes).iter().map(ToString::to_string));
     for problem in problems {
         reader.reject("route", problem);
     }
@@ -133,9 +196,20 @@ fn from_table(fields: &mut Fields<'_>, timeout: Duration, max_body: ByteSize) ->
         let endpoints = endpoints(urls.into_iter(), |problem| fields.problem(problem));
         revisions = vec![RevisionSpec::only(endpoints)];
     }
+    let hosts = fields.texts("hosts").unwrap_or_default();
     let route = RouteSpec {
         model: model.to_owned(),
+        object: None,
+        hosts: hosts.into_iter().map(str::to_owned).collect(),
         revisions,
+        matches: fields
+            .tables("match", header_match)
+            .into_iter()
+            .flatten()
+            .collect(),
+        sticky: fields.setting("sticky"),
+        fallback: fields.text("fallback").map(str::to_owned),
+        mirror: fields.table("mirror", mirror::read).flatten(),
         timeout: fields.setting("timeout").unwrap_or(timeout),
         max_body: fields.setting("max_body").unwrap_or(max_body),
         protection: protection::read(fields),
@@ -153,8 +227,34 @@ fn revision(fields: &mut Fields<'_>) -> RevisionSpec {
     RevisionSpec {
         name: name.to_owned(),
         weight,
-        endpoints: endpoints(urls.into_iter(), |problem| fields.problem(problem)),
+        ..RevisionSpec::only(endpoints(urls.into_iter(), |problem| fields.problem(problem)))
     }
+}
+
+fn header_match(fields: &mut Fields<'_>) -> Option<MatchSpec> {
+    let header = fields.required_text("header").and_then(|name| {
+        let parsed = name.parse().ok();
+        if parsed.is_none() {
+            fields.problem(format_args!(
+                "`header`: expected the name of a header, found `{}`",
+                name.escape_default()
+            ));
+        }
+        parsed
+    });
+    let value = fields.required_text("value").and_then(|value| {
+        let parsed = HeaderValue::from_str(value).ok();
+        if parsed.is_none() {
+            fields.problem("`value`: expected the value of a header, without control characters");
+        }
+        parsed
+    });
+    let revision = fields.required_text("revision").map(str::to_owned);
+    Some(MatchSpec {
+        header: header?,
+        value: value?,
+        revision: revision?,
+    })
 }
 
 fn endpoints<'a>(texts: impl Iterator<Item = &'a str>, mut problem: impl FnMut(String)) -> Vec<Target> {
@@ -172,41 +272,4 @@ fn endpoints<'a>(texts: impl Iterator<Item = &'a str>, mut problem: impl FnMut(S
         }
     };
     texts.filter_map(&mut endpoint).collect()
-}
-
-/// What no table can see by itself: names, and what is there twice.
-fn check(routes: &[RouteSpec], problems: &mut Vec<String>) {
-    let mut models = HashSet::new();
-    for RouteSpec { model, revisions, .. } in routes {
-        let mut problem =
-            |problem: String| problems.push(format!("model `{}` {problem}", model.escape_default()));
-        if model.is_empty() || model.chars().any(char::is_control) {
-            problem("is not a name; expected visible characters".to_owned());
-        } else if model == RESERVED {
-            problem("has a name that is reserved for requests to unknown models".to_owned());
-        } else if !models.insert(model.clone()) {
-            problem("has more than one route".to_owned());
-        }
-        let (mut names, mut urls) = (HashSet::new(), HashSet::new());
-        for RevisionSpec { name, endpoints, .. } in revisions {
-            if name.is_empty() || name.chars().any(char::is_control) {
-                problem("has a revision without a `name`".to_owned());
-            } else if !names.insert(name) {
-                problem(format!("has more than one revision `{name}`"));
-            }
-            if endpoints.is_empty() && revisions.len() > 1 {
-                problem(format!("has no endpoint in revision `{name}`"));
-            }
-            for endpoint in endpoints {
-                if !urls.insert(endpoint) {
-                    problem(format!("has endpoint `{endpoint}` twice"));
-                }
-            }
-        }
-        if urls.is_empty() {
-            problem("has no endpoint".to_owned());
-        } else if revisions.iter().all(|revision| revision.weight == 0) {
-            problem("has no revision with a weight above 0".to_owned());
-        }
-    }
 }

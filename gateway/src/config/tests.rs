@@ -108,7 +108,7 @@ fn every_problem_with_routes_is_told_at_once() {
         "model `churn` has more than one route",
         "model `churn` has endpoint `http://a` twice",
         "route 2: `timeout`: expected a time with a unit",
-        "route 2: unknown key `wieght`; there are concurrency, endpoints, hedge, hedge_after, hold, hold_max, idempotent, max_body, model, retry_budget, revision, slow_start, timeout",
+        "route 2: unknown key `wieght`; there are concurrency, endpoints, fallback, hedge, hedge_after, hold, hold_max, hosts, idempotent, match, max_body, mirror, model, retry_budget, revision, slow_start, sticky, timeout",
         "route 3: `model` is missing",
         "route 3: `endpoints`: expected a list of texts",
         "model `unknown` has a name that is reserved",
@@ -228,4 +228,93 @@ fn problems_with_protection_are_told_with_their_place() {
     ] {
         assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
     }
+}
+
+const TWO_REVISIONS: &str = "[[route]]\nmodel = \"churn\"\n\
+     [[route.revision]]\nname = \"stable\"\nendpoints = [\"http://a\"]\n\
+     [[route.revision]]\nname = \"canary\"\nweight = 0\nendpoints = [\"http://b\"]\n";
+
+#[test]
+fn a_route_has_hosts_matches_stickiness_a_fallback_and_a_mirror() {
+    let text = TWO_REVISIONS.replace(
+        "model = \"churn\"\n",
+        "model = \"churn\"\nhosts = [\"churn.example.com\"]\nsticky = \"header:x-user\"\nfallback = \"canary\"\n",
+    ) + "[[route.match]]\nheader = \"X-Cohort\"\nvalue = \"beta\"\nrevision = \"canary\"\n\
+         [route.mirror]\nrevision = \"canary\"\nshare = 0.25\nmax_in_flight = 4\nmax_bytes = \"1MiB\"\ncompare = true\n";
+    let config = load_file(&text).expect("valid");
+    let route = &config.routes[0];
+    assert_eq!(route.hosts, ["churn.example.com"]);
+    assert_eq!(
+        route.sticky,
+        Some(Sticky::Header("x-user".parse().expect("a name")))
+    );
+    assert_eq!(route.fallback.as_deref(), Some("canary"));
+    let matched = &route.matches[0];
+    assert_eq!(
+        (matched.header.as_str(), &*matched.revision),
+        ("x-cohort", "canary")
+    );
+    assert_eq!(matched.value, "beta");
+    let mirror = route.mirror.as_ref().expect("a mirror");
+    assert_eq!(mirror.to, MirrorTo::Revision("canary".to_owned()));
+    assert_eq!(
+        (mirror.share.millionths(), mirror.max_in_flight.get()),
+        (250_000, 4)
+    );
+    assert_eq!((mirror.max_bytes, mirror.compare), (ByteSize(1 << 20), true));
+}
+
+#[test]
+fn what_routes_say_of_their_parts_is_checked() {
+    let text = TWO_REVISIONS.replace(
+        "model = \"churn\"\n",
+        "model = \"churn\"\nhosts = [\"a.example.com:80\", \"B\", \"b.\"]\nsticky = \"cookie\"\nfallback = \"gone\"\n",
+    ) + "[[route.match]]\nheader = \"x y\"\nvalue = \"\\u0007\"\nrevision = \"canary\"\n\
+         [[route.match]]\nheader = \"x\"\nvalue = \"y\"\nrevision = \"none\"\n\
+         [route.mirror]\nrevision = \"canary\"\nendpoints = []\nshare = 1.5\nmax_in_flight = 0\ncompare = 1\n\
+         [[route]]\nmodel = \"iris\"\nendpoints = [\"http://c\"]\n[route.mirror]\nendpoints = []\nshare = 0.0000001\n";
+    let text = load_file(&text).expect_err("many problems").to_string();
+    for expected in [
+        "model `churn` has host `a.example.com:80`; expected a name such as",
+        "model `churn` has host `b.`, which is taken already",
+        "route 1: `sticky`: expected header:NAME",
+        "model `churn` has `fallback` with revision `gone`; there are stable, canary",
+        "route 1: match 1: `header`: expected the name of a header, found `x y`",
+        "route 1: match 1: `value`: expected the value of a header",
+        "model `churn` has `match` with revision `none`",
+        "route 1: mirror: expected either `revision` or `endpoints`",
+        "route 1: mirror: `share`: expected a share above 0 and at most 1",
+        "route 1: mirror: `max_in_flight`: ",
+        "route 1: mirror: `compare`: expected true or false",
+        "model `iris` has a `mirror` without an endpoint",
+        "route 2: mirror: `share`: expected a share above 0",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn limits_of_heads_have_bounds_and_certificates_belong_together() {
+    let text = load_file(
+        "max_header_bytes = \"1B\"\nmax_headers = 5000\nmax_target = \"1MiB\"\n\
+         [[tls_certificate]]\ncert = \"/a.crt\"\n\
+         [[tls_certificate]]\ncert = \"/b.crt\"\nkey = \"/b.key\"\n\
+         [access]\nkey = \"/keys.toml\"\n",
+    )
+    .expect_err("many problems")
+    .to_string();
+    for expected in [
+        "must be between 256 and 256KiB",
+        "must be at most 1000",
+        "must be between 256 and 64KiB",
+        "certificate 1: `key` is missing",
+        "needs tls_cert and tls_key, for clients that name no server",
+        "access: unknown key `key`; there are allow, forward_credentials, issuer, keys, limit",
+    ] {
+        assert!(text.contains(expected), "missing {expected:?} in:\n{text}");
+    }
+    let config = load_file("max_headers = 200\n[[access.limit]]\nrate = \"10/s\"\n").expect("valid");
+    assert_eq!(config.head.headers, 200);
+    assert_eq!(config.access.limits.len(), 1);
+    assert!(config.access.allow.is_none() && config.tls.is_none());
 }

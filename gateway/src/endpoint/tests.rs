@@ -2,12 +2,11 @@ use plumbline_service::config::ParseSetting as _;
 use plumbline_service::metrics::Metrics as Registry;
 
 use super::*;
-use crate::metrics::Metrics;
 
 pub(crate) fn endpoint(url: &str) -> Arc<Endpoint> {
-    let metrics = Metrics::declare(&Registry::default()).endpoint(url);
+    let means = Means::new(Metrics::declare(&Registry::default()), Options::default());
     let target = Target::parse_setting(url).expect("an endpoint");
-    Arc::new(Endpoint::new(target, Options::default(), metrics, Arc::default()))
+    Arc::new(Endpoint::new(target, Arc::new(means)))
 }
 
 fn cost(endpoint: &Endpoint, now: Instant) -> f64 {
@@ -39,7 +38,7 @@ async fn it_is_out_for_longer_each_time_a_probe_fails_and_back_with_one_answer()
         drop(probe);
         now = until;
     }
-    assert_eq!(endpoint.metrics.ejections.get(), 5);
+    assert_eq!(endpoint.used().metrics.ejections.get(), 5);
     endpoint.succeeded(now - 60 * SECOND, now);
     assert_eq!(
         endpoint.standing(now),
@@ -48,7 +47,7 @@ async fn it_is_out_for_longer_each_time_a_probe_fails_and_back_with_one_answer()
     );
     endpoint.succeeded(now, now);
     assert_eq!(
-        (endpoint.standing(now), endpoint.metrics.ejected.get()),
+        (endpoint.standing(now), endpoint.used().metrics.ejected.get()),
         (Standing::InUse, 0)
     );
     assert!(
@@ -68,7 +67,7 @@ async fn of_requests_that_fail_together_one_counts() {
     for _ in 0..100 {
         endpoint.put_out(Cause::Unreachable, began, now);
     }
-    assert_eq!(endpoint.metrics.ejections.get(), 1);
+    assert_eq!(endpoint.used().metrics.ejections.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +133,10 @@ async fn cost_grows_with_latency_and_with_requests_that_wait() {
     assert_eq!(cost(&endpoint, now), 4e6);
     drop(first);
     assert_eq!(cost(&endpoint, now), 2e6);
-    assert_eq!((endpoint.pending(), endpoint.metrics.pending.get()), (0, 0));
+    assert_eq!(
+        (endpoint.pending(), endpoint.used().metrics.pending.get()),
+        (0, 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::response::Parts;
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use plumbline_inference_protocol::GrpcCode;
-use plumbline_service::upstream::{UpstreamBody, UpstreamError};
+use plumbline_service::upstream::{Protocol, SendError, UpstreamBody, UpstreamError, strip_hop_by_hop};
 use tokio::time::Instant;
 
 use crate::balance::{Choice, Reason};
@@ -16,14 +17,29 @@ use crate::body::RequestBody;
 use crate::call::{Family, Ledger};
 use crate::endpoint::{Cause, Endpoint, Pending, Probe, Suspicion};
 use crate::error::GRPC_STATUS;
+use crate::layers::resolve_model::Kind;
 use crate::limiter::Permit;
 use crate::outcome::{Outcome, PENALTY};
 use crate::route::Revision;
 
+/// What an endpoint is spoken to in. gRPC needs HTTP/2; every server speaks HTTP/1.1.
+pub(super) fn protocol(family: Family) -> Protocol {
+    match family {
+        Family::Grpc => Protocol::Http2,
+        Family::V1 | Family::V2 | Family::Other => Protocol::Http1,
+    }
+}
+
+/// An answer with what came of it, as far as its head tells, or none.
+pub(crate) type Attempted = Result<(Response<AnswerBody>, Option<Outcome>), Box<SendError<RequestBody>>>;
+
 /// Dropped before an answer: given up.
 #[derive(Debug)]
-pub(super) struct Attempt {
-    revision: Arc<Revision>,
+pub(crate) struct Attempt {
+    /// Whose requests are counted, and whose endpoints are compared; nothing for a copy, which tells of its endpoint alone.
+    revision: Option<Arc<Revision>>,
+    family: Family,
+    kind: Kind,
     pending: Pending,
     began: Instant,
     ledger: Arc<Ledger>,
@@ -35,14 +51,17 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn begin(
-        revision: &Arc<Revision>,
+    pub(crate) fn begin(
+        revision: Option<&Arc<Revision>>,
         choice: Choice<'_>,
+        (family, kind): (Family, Kind),
         ledger: &Arc<Ledger>,
         now: Instant,
     ) -> Self {
         Self {
-            revision: Arc::clone(revision),
+            revision: revision.map(Arc::clone),
+            family,
+            kind,
             pending: choice.endpoint.begin(now),
             began: now,
             ledger: Arc::clone(ledger),
@@ -52,6 +71,28 @@ impl Attempt {
             },
             answered: false,
             decided: false,
+        }
+    }
+
+    /// Sends the request. Dropping the future, or later the answer's body, cancels it.
+    pub(crate) async fn send(mut self, request: Request<RequestBody>) -> Attempted {
+        let upstream = &self.endpoint().used().upstream;
+        let sent = upstream.send(protocol(self.family), request).await;
+        match sent {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                let outcome = self.answered(&head);
+                strip_hop_by_hop(&mut head.headers);
+                let body = AnswerBody::new(body, self);
+                Ok((Response::from_parts(head, body), outcome))
+            }
+            Err(failure) => {
+                // A fault of the client's is not the endpoint's.
+                if self.ledger.body_fault().is_none() {
+                    self.failed(&failure.error);
+                }
+                Err(Box::new(failure))
+            }
         }
     }
 
@@ -65,18 +106,20 @@ impl Attempt {
     }
 
     /// The head of the answer came. What came of it, unless only the trailers tell.
-    pub(super) fn answered(&mut self, head: &Parts, family: Family, streaming: bool) -> Option<Outcome> {
+    fn answered(&mut self, head: &Parts) -> Option<Outcome> {
         self.answered = true;
         self.pending.waits_no_more();
         let now = Instant::now();
         // A slow client does not make a slow endpoint.
         let took = now - self.asked_since().unwrap_or(self.began);
         self.endpoint().answered(took, now);
-        self.revision.state.answered(took);
-        let metrics = &self.endpoint().metrics;
+        if let Some(revision) = &self.revision {
+            revision.state.answered(took);
+        }
+        let metrics = &self.endpoint().used().metrics;
         metrics.answered.inc();
         metrics.duration.observe(took.as_secs_f64());
-        let outcome = match (family, head.headers.get(GRPC_STATUS)) {
+        let outcome = match (self.family, head.headers.get(GRPC_STATUS)) {
             (Family::Grpc, _) if !head.status.is_success() => {
                 Some(Outcome::of_http(head.status, &head.headers))
             }
@@ -85,7 +128,7 @@ impl Attempt {
                 Some(Outcome::of_grpc(code, &head.headers))
             }
             // A stream may go on for hours.
-            (Family::Grpc, None) => streaming.then_some(Outcome::Good),
+            (Family::Grpc, None) => (self.kind == Kind::Stream).then_some(Outcome::Good),
             (Family::V1 | Family::V2 | Family::Other, _) => {
                 Some(Outcome::of_http(head.status, &head.headers))
             }
@@ -97,19 +140,20 @@ impl Attempt {
     }
 
     /// There was no answer, and why.
-    pub(super) fn failed(&mut self, error: &UpstreamError) {
+    fn failed(&mut self, error: &UpstreamError) {
         self.answered = true;
         let now = Instant::now();
-        let metrics = &self.endpoint().metrics;
+        let endpoint = Arc::clone(self.endpoint());
+        let metrics = &endpoint.used().metrics;
         match error {
             UpstreamError::Connect { .. }
             | UpstreamError::ConnectTimeout { .. }
             | UpstreamError::Handshake { .. } => {
                 metrics.connect_failed.inc();
                 self.decided = true;
-                self.revision.state.count(Outcome::Failed);
+                self.count(Outcome::Failed);
                 // Out at once, whatever its peers do: nobody is served there.
-                self.endpoint().put_out(Cause::Unreachable, self.began, now);
+                endpoint.put_out(Cause::Unreachable, self.began, now);
             }
             UpstreamError::Closed { reused, .. } => {
                 metrics.closed.inc();
@@ -130,7 +174,7 @@ impl Attempt {
         if std::mem::replace(&mut self.decided, true) {
             return;
         }
-        self.revision.state.count(outcome);
+        self.count(outcome);
         match outcome {
             Outcome::Good => self.endpoint().succeeded(self.began, now),
             Outcome::Full(until_free) => {
@@ -146,11 +190,21 @@ impl Attempt {
         self.probe = None;
     }
 
+    fn count(&self, outcome: Outcome) {
+        if let Some(revision) = &self.revision {
+            revision.state.count(outcome);
+        }
+    }
+
     fn suspect(&self, now: Instant) {
         let endpoint = self.endpoint();
         match endpoint.failed(self.began, now) {
             Suspicion::None => {}
-            Suspicion::Suspect => self.revision.put_out_if_worse(endpoint, self.began, now),
+            Suspicion::Suspect => {
+                if let Some(revision) = &self.revision {
+                    revision.put_out_if_worse(endpoint, self.family, self.began, now);
+                }
+            }
             Suspicion::ProbeFailed => endpoint.put_out(Cause::Failing, self.began, now),
         }
     }
@@ -160,7 +214,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.answered {
             let now = Instant::now();
-            self.endpoint().metrics.given_up.inc();
+            self.endpoint().used().metrics.given_up.inc();
             if let Some(since) = self.asked_since() {
                 let slower = self.endpoint().kept_waiting(now - since, now);
                 let late = self
@@ -186,7 +240,7 @@ pub(crate) struct AnswerBody {
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: UpstreamBody<RequestBody>, attempt: Attempt) -> Self {
+    fn new(body: UpstreamBody<RequestBody>, attempt: Attempt) -> Self {
         Self {
             body,
             attempt,

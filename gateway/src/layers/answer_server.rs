@@ -1,4 +1,4 @@
-//! Answers what is asked of the server as a whole; everything else names a model and goes on.
+//! Answers what is asked of the server as a whole; what names a model, or comes to the host of one, goes on.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,18 +6,20 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::Either;
 use pin_project_lite::pin_project;
-use plumbline_inference_protocol::grpc::{self, Method, Peek, health, proto};
+use plumbline_inference_protocol::grpc::{self, Method as Rpc, Peek, health, proto};
 use plumbline_inference_protocol::{GrpcCode, Route as Endpoint, metadata, rest};
 use plumbline_service::Readiness;
 use tower::{Layer, Service, layer::layer_fn};
 
+use crate::access::Access;
 use crate::call::{Call, Family};
 use crate::error::{GatewayError, write_grpc_status};
-use crate::layers::resolve_model::first_message;
+use crate::layers::resolve_model::{Kind, first_message};
 use crate::layers::{BoxFuture, Decided};
+use crate::route::Route;
 use crate::snapshot::Routes;
 use plumbline_service::WholeBody;
 
@@ -41,26 +43,27 @@ pub(crate) struct AnswerServer<S> {
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) readiness: Readiness,
+    pub(crate) access: Arc<Access>,
     pub(crate) routes: Arc<Routes>,
 }
 
-/// A call that names a model.
+/// A call to a model.
 #[derive(Debug)]
 pub(crate) struct ModelCall {
     pub(crate) call: Call,
     pub(crate) named: Named,
+    pub(crate) kind: Kind,
 }
 
 /// How a call names its model.
 #[derive(Debug)]
 pub(crate) enum Named {
+    /// By the host that it came to, whatever else it says.
+    ByHost(Arc<Route>),
     /// In its path, decoded.
     InPath(String),
     /// In its first message.
-    InMessage {
-        /// The call may go on for long: the default deadline is not for it.
-        streaming: bool,
-    },
+    InMessage,
 }
 
 pub(crate) fn layer<S>(server: Arc<Server>) -> impl Layer<S, Service = AnswerServer<S>> + Clone {
@@ -82,7 +85,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         let future = match self.server.decide(&call) {
             Err(error) => return Decided::now(Err(error)),
             Ok(Decision::Answer(response)) => return Decided::now(Ok(response.map(Either::Left))),
@@ -92,9 +95,12 @@ where
                     future: Box::pin(async move { server.check_health(call).await }),
                 }
             }
-            Ok(Decision::Forward(named)) => Answered::Below {
-                future: self.inner.call(ModelCall { call, named }),
-            },
+            Ok(Decision::Forward(named, kind)) => {
+                call.verb = kind.verb();
+                Answered::Below {
+                    future: self.inner.call(ModelCall { call, named, kind }),
+                }
+            }
         };
         Decided::Inner { future }
     }
@@ -130,31 +136,48 @@ where
 enum Decision {
     Answer(Box<Response<WholeBody>>),
     CheckHealth,
-    Forward(Named),
+    Forward(Named, Kind),
 }
 
 impl Server {
     fn decide(&self, call: &Call) -> Result<Decision, GatewayError> {
         let (method, path) = (call.request.method(), call.request.uri().path());
         let endpoint = Endpoint::parse(method, path).map_err(GatewayError::from_protocol)?;
-        let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone())));
+        if call.family != Family::Grpc && matches!(endpoint, Endpoint::Grpc(_)) {
+            return Err(GatewayError::Malformed {
+                reason: "an RPC whose content-type is not application/grpc",
+            });
+        }
+        let kind = kind(method, &endpoint);
+        if !is_about_one_server(&endpoint)
+            && let Some(route) = self.routes.load().by_host(&call.request)
+        {
+            self.access.admit(call)?;
+            return Ok(Decision::Forward(Named::ByHost(Arc::clone(route)), kind));
+        }
+        if !is_health(&endpoint) {
+            self.access.admit(call)?;
+        }
+        let in_path = |name: &String| Ok(Decision::Forward(Named::InPath(name.clone()), kind));
         match &endpoint {
-            Endpoint::V1Model(model)
+            Endpoint::V1Predict(model)
+            | Endpoint::V1Explain(model)
+            | Endpoint::Infer(model)
+            | Endpoint::V1Model(model)
             | Endpoint::V1Metadata(model)
             | Endpoint::V1Label { model, .. }
-            | Endpoint::V1Predict(model)
-            | Endpoint::V1Explain(model)
             | Endpoint::ModelMetadata(model)
             | Endpoint::ModelReady(model)
-            | Endpoint::Infer(model)
             | Endpoint::ModelConfig(model)
             | Endpoint::ModelStats(model)
             | Endpoint::ModelOpenApi(model) => in_path(&model.name),
-            Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, call),
+            Endpoint::Grpc(rpc) => self.decide_grpc(*rpc, kind),
             Endpoint::V1Alive => answer(StatusCode::OK, metadata::v1_alive()),
             Endpoint::V1List => {
                 let snapshot = self.routes.load();
-                let names: Vec<&str> = snapshot.sorted().iter().map(|route| &*route.model).collect();
+                let routes = snapshot.sorted();
+                let names = routes.iter().map(|route| &*route.model);
+                let names: Vec<&str> = names.filter(|model| self.access.shows(call, model)).collect();
                 answer(StatusCode::OK, metadata::v1_list(&names))
             }
             Endpoint::ServerMetadata => {
@@ -175,32 +198,27 @@ impl Server {
         }
     }
 
-    fn decide_grpc(&self, rpc: Method, call: &Call) -> Result<Decision, GatewayError> {
-        if call.family != Family::Grpc {
-            return Err(GatewayError::Malformed {
-                reason: "an RPC whose content-type is not application/grpc",
-            });
-        }
+    fn decide_grpc(&self, rpc: Rpc, kind: Kind) -> Result<Decision, GatewayError> {
         match rpc {
-            Method::ModelInfer
-            | Method::ModelReady
-            | Method::ModelMetadata
-            | Method::ModelConfig
-            | Method::ModelStatistics => Ok(Decision::Forward(Named::InMessage { streaming: false })),
-            Method::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage { streaming: true })),
-            Method::ServerLive => {
+            Rpc::ModelInfer
+            | Rpc::ModelReady
+            | Rpc::ModelMetadata
+            | Rpc::ModelConfig
+            | Rpc::ModelStatistics
+            | Rpc::ModelStreamInfer => Ok(Decision::Forward(Named::InMessage, kind)),
+            Rpc::ServerLive => {
                 let message = proto::ServerLiveResponse { live: true };
                 Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
                     &message,
                 )))))
             }
-            Method::ServerReady => {
+            Rpc::ServerReady => {
                 let message = proto::ServerReadyResponse { ready: self.ready() };
                 Ok(Decision::Answer(Box::new(message_answer(grpc::encode_frame(
                     &message,
                 )))))
             }
-            Method::ServerMetadata => {
+            Rpc::ServerMetadata => {
                 let message = proto::ServerMetadataResponse {
                     name: self.name.clone(),
                     version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -210,20 +228,20 @@ impl Server {
                     &message,
                 )))))
             }
-            Method::HealthCheck => Ok(Decision::CheckHealth),
-            Method::HealthList | Method::HealthWatch => not_served("health except Check"),
-            Method::RepositoryIndex | Method::RepositoryModelLoad | Method::RepositoryModelUnload => {
+            Rpc::HealthCheck => Ok(Decision::CheckHealth),
+            Rpc::HealthList | Rpc::HealthWatch => not_served("health except Check"),
+            Rpc::RepositoryIndex | Rpc::RepositoryModelLoad | Rpc::RepositoryModelUnload => {
                 not_served("the model repository")
             }
-            Method::TraceSetting
-            | Method::LogSettings
-            | Method::SystemSharedMemoryStatus
-            | Method::SystemSharedMemoryRegister
-            | Method::SystemSharedMemoryUnregister
-            | Method::CudaSharedMemoryStatus
-            | Method::CudaSharedMemoryRegister
-            | Method::CudaSharedMemoryUnregister => not_served("traces, logging and shared memory"),
-            Method::Reflection | Method::ReflectionAlpha => not_served("reflection"),
+            Rpc::TraceSetting
+            | Rpc::LogSettings
+            | Rpc::SystemSharedMemoryStatus
+            | Rpc::SystemSharedMemoryRegister
+            | Rpc::SystemSharedMemoryUnregister
+            | Rpc::CudaSharedMemoryStatus
+            | Rpc::CudaSharedMemoryRegister
+            | Rpc::CudaSharedMemoryUnregister => not_served("traces, logging and shared memory"),
+            Rpc::Reflection | Rpc::ReflectionAlpha => not_served("reflection"),
         }
     }
 
@@ -259,6 +277,62 @@ impl Server {
         };
         Ok(message_answer(grpc::encode_frame(&message)))
     }
+}
+
+fn kind(method: &Method, endpoint: &Endpoint) -> Kind {
+    match endpoint {
+        Endpoint::Infer(_)
+        | Endpoint::V1Predict(_)
+        | Endpoint::V1Explain(_)
+        | Endpoint::Grpc(Rpc::ModelInfer) => Kind::Infer,
+        Endpoint::V1Label { .. } if method == Method::POST => Kind::Infer,
+        Endpoint::Grpc(Rpc::ModelStreamInfer | Rpc::HealthWatch | Rpc::Reflection | Rpc::ReflectionAlpha) => {
+            Kind::Stream
+        }
+        _ => Kind::Read,
+    }
+}
+
+/// Whether it shows or changes what one server has for itself. Through a gateway it would reach one replica of several,
+/// and the next request another.
+fn is_about_one_server(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::RepositoryIndex { .. }
+        | Endpoint::RepositoryLoad { .. }
+        | Endpoint::RepositoryUnload { .. }
+        | Endpoint::TraceSetting { .. }
+        | Endpoint::Logging(_)
+        | Endpoint::SharedMemory { .. } => true,
+        Endpoint::Grpc(rpc) => !matches!(
+            rpc,
+            Rpc::ModelInfer
+                | Rpc::ModelStreamInfer
+                | Rpc::ModelReady
+                | Rpc::ModelMetadata
+                | Rpc::ModelConfig
+                | Rpc::ModelStatistics
+                | Rpc::ServerLive
+                | Rpc::ServerReady
+                | Rpc::ServerMetadata
+                | Rpc::HealthCheck
+                | Rpc::HealthList
+                | Rpc::HealthWatch
+                | Rpc::Reflection
+                | Rpc::ReflectionAlpha
+        ),
+        _ => false,
+    }
+}
+
+/// What load balancers and kubelets ask, who have no credentials.
+fn is_health(endpoint: &Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::V1Alive
+            | Endpoint::ServerLive
+            | Endpoint::ServerReady
+            | Endpoint::Grpc(Rpc::ServerLive | Rpc::ServerReady | Rpc::HealthCheck)
+    )
 }
 
 fn not_served(what: &'static str) -> Result<Decision, GatewayError> {

@@ -11,13 +11,10 @@ use plumbline_service::{REQUEST_TIMEOUT, parse_request_timeout};
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::call::{Call, Family};
+use crate::config::HeadLimits;
 use crate::error::GatewayError;
 use crate::layers::Decided;
 
-/// Longest request target.
-const MAX_TARGET_BYTES: usize = 16 << 10;
-/// Largest sum of header names and values. Hyper bounds HTTP/1.1 heads at about 400 KiB and 100 fields by itself.
-pub(crate) const MAX_HEADER_BYTES: usize = 64 << 10;
 /// A deadline further away than this is none.
 const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
@@ -27,10 +24,11 @@ pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeou
 #[derive(Clone, Debug)]
 pub(crate) struct CheckHead<S> {
     inner: S,
+    limits: HeadLimits,
 }
 
-pub(crate) fn layer<S>() -> impl Layer<S, Service = CheckHead<S>> + Clone {
-    layer_fn(|inner| CheckHead { inner })
+pub(crate) fn layer<S>(limits: HeadLimits) -> impl Layer<S, Service = CheckHead<S>> + Clone {
+    layer_fn(move |inner| CheckHead { inner, limits })
 }
 
 impl<S, B> Service<Call> for CheckHead<S>
@@ -47,7 +45,7 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let request = &call.request;
-        let checked = check(request.uri(), request.version(), request.headers())
+        let checked = check(self.limits, request.uri(), request.version(), request.headers())
             .and_then(|()| client_timeout(request.headers(), call.family));
         match checked {
             Ok(timeout) => {
@@ -61,21 +59,24 @@ where
     }
 }
 
-fn check(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), GatewayError> {
+fn check(limits: HeadLimits, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), GatewayError> {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > MAX_TARGET_BYTES {
-        return Err(GatewayError::TargetTooLong {
-            limit: MAX_TARGET_BYTES,
-        });
+    if target > limits.target {
+        let limit = limits.target;
+        return Err(GatewayError::TargetTooLong { limit });
+    }
+    // HTTP/1.1 heads with more are refused by hyper, which has no place for them.
+    if headers.len() > limits.headers {
+        let limit = limits.headers;
+        return Err(GatewayError::TooManyHeaders { limit });
     }
     let size: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    if size > MAX_HEADER_BYTES {
-        return Err(GatewayError::HeadTooLarge {
-            limit: MAX_HEADER_BYTES,
-        });
+    if size > limits.header_bytes {
+        let limit = limits.header_bytes;
+        return Err(GatewayError::HeadTooLarge { limit });
     }
     if !is_framed_plainly(headers) {
         return Err(GatewayError::TransferCoding);
@@ -157,7 +158,7 @@ mod tests {
 
     fn refused(target: &str, version: Version, fields: &[(&'static str, &'static str)]) -> Option<u16> {
         let uri: Uri = target.parse().expect("a target");
-        let checked = check(&uri, version, &headers(fields));
+        let checked = check(HeadLimits::default(), &uri, version, &headers(fields));
         checked.err().map(|error| status(&error).http.as_u16())
     }
 
@@ -207,13 +208,18 @@ mod tests {
 
     #[test]
     fn large_heads_are_named() {
-        let long = format!("/v2/{}", "x".repeat(MAX_TARGET_BYTES));
+        let long = format!("/v2/{}", "x".repeat(HeadLimits::default().target));
         assert_eq!(refused(&long, Version::HTTP_11, &[("host", "a")]), Some(414));
-        let large: &'static str = Box::leak("x".repeat(MAX_HEADER_BYTES).into_boxed_str());
+        let large: &'static str = Box::leak("x".repeat(HeadLimits::default().header_bytes).into_boxed_str());
         assert_eq!(
             refused("/v2", Version::HTTP_11, &[("host", "a"), ("x", large)]),
             Some(431)
         );
+        let mut many = vec![("x", "y"); HeadLimits::default().headers - 1];
+        many.push(("host", "a"));
+        assert_eq!(refused("/v2", Version::HTTP_11, &many), None);
+        many.push(("x", "z"));
+        assert_eq!(refused("/v2", Version::HTTP_11, &many), Some(431));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::call::Family;
 use crate::error::{GatewayError, status, write_grpc_status};
 use crate::layers::Decided;
 use crate::layers::check_head::GRPC_TIMEOUT;
-use crate::layers::resolve_model::RoutedCall;
+use crate::layers::resolve_model::{Kind, RoutedCall};
 
 /// Gives a call the client's time, or its route's; what is left of it goes to the endpoint in `grpc-timeout` or
 /// `x-request-timeout`. When it has passed, the endpoint's work is given up.
@@ -47,7 +47,7 @@ where
     fn call(&mut self, mut routed: RoutedCall) -> Self::Future {
         let call = &mut routed.call;
         // A stream without a deadline of its own may go on.
-        let default = (!routed.streaming).then_some(routed.route.timeout);
+        let default = (routed.kind != Kind::Stream).then_some(routed.route.spec.timeout);
         let limit = call.client_timeout.or(default).map(|after| Limit {
             at: call.ledger.arrived + after,
             after,

@@ -1,5 +1,6 @@
 //! Who asks: request id, trace, the client's address.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -48,7 +49,13 @@ where
         let id = RequestId::ensure(headers);
         let trace = TraceContext::from_headers(headers).child();
         headers.insert(TRACEPARENT, trace.header_value());
-        forwarded(headers, call.peer.clone(), self.trust_forwarded);
+        if self.trust_forwarded
+            && let Some(client) = last_hop(headers)
+        {
+            call.address = client;
+        }
+        let headers = call.request.headers_mut();
+        forwarded(headers, call.peer.clone(), self.trust_forwarded, call.tls);
         Identified {
             inner: self.inner.call(call),
             id: Some(id),
@@ -56,7 +63,13 @@ where
     }
 }
 
-fn forwarded(headers: &mut HeaderMap, peer: HeaderValue, trusted: bool) {
+/// The client of the proxy in front of this one: the last address that it wrote. Those before are hearsay.
+fn last_hop(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+fn forwarded(headers: &mut HeaderMap, peer: HeaderValue, trusted: bool, tls: bool) {
     if !trusted {
         for name in [
             FORWARDED_FOR,
@@ -76,7 +89,7 @@ fn forwarded(headers: &mut HeaderMap, peer: HeaderValue, trusted: bool) {
     headers.insert(FORWARDED_FOR, chain);
     headers
         .entry(FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static("http"));
+        .or_insert(HeaderValue::from_static(if tls { "https" } else { "http" }));
 }
 
 /// The addresses that earlier proxies wrote, and the last of those proxies.
@@ -131,10 +144,21 @@ mod tests {
             ("x-forwarded-host", "admin"),
             ("forwarded", "for=10.0.0.1"),
         ]);
-        forwarded(&mut spoofed, HeaderValue::from_static("192.0.2.7"), false);
+        forwarded(&mut spoofed, HeaderValue::from_static("192.0.2.7"), false, false);
         assert_eq!(spoofed["x-forwarded-for"], "192.0.2.7");
         assert_eq!(spoofed["x-forwarded-proto"], "http");
         assert_eq!(spoofed.len(), 2);
+    }
+
+    #[test]
+    fn a_client_is_told_of_by_the_last_proxy() {
+        let chain = headers(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2, 2001:db8::1"),
+        ]);
+        assert_eq!(last_hop(&chain), "2001:db8::1".parse().ok());
+        assert_eq!(last_hop(&headers(&[("x-forwarded-for", "unknown")])), None);
+        assert_eq!(last_hop(&headers(&[])), None);
     }
 
     #[test]
@@ -144,7 +168,7 @@ mod tests {
             ("x-forwarded-for", "10.0.0.2"),
             ("x-forwarded-proto", "https"),
         ]);
-        forwarded(&mut chain, HeaderValue::from_static("192.0.2.7"), true);
+        forwarded(&mut chain, HeaderValue::from_static("192.0.2.7"), true, false);
         assert_eq!(chain["x-forwarded-for"], "10.0.0.1, 10.0.0.2, 192.0.2.7");
         assert_eq!(chain["x-forwarded-proto"], "https");
     }

@@ -79,7 +79,7 @@ impl Recorder {
     fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         let elapsed = self.ledger.arrived.elapsed();
         let overhead = elapsed.saturating_sub(self.ledger.waited());
-        self.model().overhead.observe(overhead.as_secs_f64());
+        self.model().observe_overhead(overhead);
         self.status = match self.family {
             Family::Grpc => grpc_status(headers).map(Ending::Grpc),
             Family::V1 | Family::V2 | Family::Other => Some(Ending::Http(status)),

@@ -1,4 +1,4 @@
-//! Finds the route of a call's model.
+//! Finds the route of a call: of its host, which `answer_server` has looked up, or of the model that it names.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
+use http::{HeaderName, Response};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
 use plumbline_inference_protocol::grpc::{self, Peek};
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
 
+use crate::access::{Access, Verb};
 use crate::call::Call;
 use crate::error::GatewayError;
 use crate::layers::answer_server::{ModelCall, Named};
@@ -32,6 +33,7 @@ const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct ResolveModel<S> {
     inner: S,
     routes: Arc<Routes>,
+    access: Arc<Access>,
 }
 
 /// A call with its route.
@@ -39,14 +41,41 @@ pub(crate) struct ResolveModel<S> {
 pub(crate) struct RoutedCall {
     pub(crate) call: Call,
     pub(crate) route: Arc<Route>,
-    /// The call may go on for long: the default deadline is not for it.
-    pub(crate) streaming: bool,
+    pub(crate) kind: Kind,
 }
 
-pub(crate) fn layer<S>(routes: Arc<Routes>) -> impl Layer<S, Service = ResolveModel<S>> + Clone {
+/// What a call asks of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Something about it.
+    Read,
+    /// A prediction.
+    Infer,
+    /// It may go on for long: the default deadline is not for it.
+    Stream,
+}
+
+impl Kind {
+    /// What has to be allowed.
+    pub(crate) const fn verb(self) -> Verb {
+        match self {
+            Self::Read => Verb::Metadata,
+            Self::Infer | Self::Stream => Verb::Infer,
+        }
+    }
+}
+
+/// Names the model of a gRPC call whose first message does not tell it: compressed, or with the name far behind.
+const MODEL: HeaderName = HeaderName::from_static("x-plumbline-model");
+
+pub(crate) fn layer<S>(
+    routes: Arc<Routes>,
+    access: Arc<Access>,
+) -> impl Layer<S, Service = ResolveModel<S>> + Clone {
     layer_fn(move |inner| ResolveModel {
         inner,
         routes: Arc::clone(&routes),
+        access: Arc::clone(&access),
     })
 }
 
@@ -64,36 +93,38 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, ModelCall { call, named }: ModelCall) -> Self::Future {
-        match named {
-            Named::InPath(model) => match self.routed(call, &model, false) {
-                Ok(routed) => Decided::Inner {
-                    future: Resolved::InPath {
-                        future: self.inner.call(routed),
-                    },
-                },
-                Err(error) => Decided::now(Err(error)),
-            },
-            Named::InMessage { streaming } => {
+    fn call(&mut self, ModelCall { call, named, kind }: ModelCall) -> Self::Future {
+        let routed = match named {
+            Named::ByHost(route) => admitted(call, route, kind),
+            Named::InPath(model) => self.routed(call, &model, kind),
+            Named::InMessage => {
                 let service = self.clone();
-                Decided::Inner {
+                return Decided::Inner {
                     future: Resolved::InMessage {
-                        future: Box::pin(service.read_and_route(call, streaming)),
+                        future: Box::pin(service.read_and_route(call, kind)),
                     },
-                }
+                };
             }
+        };
+        match routed {
+            Ok(routed) => Decided::Inner {
+                future: Resolved::InHead {
+                    future: self.inner.call(routed),
+                },
+            },
+            Err(error) => Decided::now(Err(error)),
         }
     }
 }
 
 pin_project! {
-    /// A name in the path is known at once; one in the first message has to be waited for.
+    /// What the head tells is known at once; one in the first message has to be waited for.
     #[project = ResolvedProjection]
     pub(crate) enum Resolved<S, B>
     where
         S: Service<RoutedCall>,
     {
-        InPath { #[pin] future: S::Future },
+        InHead { #[pin] future: S::Future },
         InMessage { future: BoxFuture<Result<Response<B>, GatewayError>> },
     }
 }
@@ -106,7 +137,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            ResolvedProjection::InPath { future } => future.poll(context),
+            ResolvedProjection::InHead { future } => future.poll(context),
             ResolvedProjection::InMessage { future } => future.as_mut().poll(context),
         }
     }
@@ -116,41 +147,51 @@ impl<S, B> ResolveModel<S>
 where
     S: Service<RoutedCall, Response = Response<B>, Error = GatewayError>,
 {
-    async fn read_and_route(mut self, mut call: Call, streaming: bool) -> Result<Response<B>, GatewayError> {
+    async fn read_and_route(mut self, mut call: Call, kind: Kind) -> Result<Response<B>, GatewayError> {
         let prefix = first_message(&mut call).await?;
-        let model = match grpc::peek_model(&prefix) {
-            Peek::Found { name, .. } => name,
-            Peek::Unreadable if prefix.first() == Some(&1) => return Err(GatewayError::CompressedMessage),
-            Peek::Unreadable | Peek::NeedMore => {
-                let limit = MAX_PEEK_BYTES;
-                return Err(GatewayError::UnreadableMessage { limit });
-            }
+        let named = match grpc::peek_model(&prefix) {
+            Peek::Found { name, .. } => Ok(name),
+            Peek::Unreadable if prefix.first() == Some(&1) => Err(GatewayError::CompressedMessage),
+            Peek::Unreadable | Peek::NeedMore => Err(GatewayError::UnreadableMessage {
+                limit: MAX_PEEK_BYTES,
+            }),
         };
-        let routed = self.routed(call, model, streaming)?;
+        let header = call.request.headers().get(MODEL).cloned();
+        let header = header
+            .as_ref()
+            .and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
+        let model = match (named, header) {
+            (Ok("") | Err(_), Some(header)) => header,
+            (named, _) => named?,
+        };
+        let routed = self.routed(call, model, kind)?;
         self.inner.call(routed).await
     }
 }
 
 impl<S> ResolveModel<S> {
-    /// Reads the snapshot: the one time for this request.
-    fn routed(&self, call: Call, model: &str, streaming: bool) -> Result<RoutedCall, GatewayError> {
+    /// Reads the snapshot for a call that no host has decided.
+    fn routed(&self, call: Call, model: &str, kind: Kind) -> Result<RoutedCall, GatewayError> {
         let route = self.routes.load().route(model).map(Arc::clone);
         let Some(route) = route else {
             let _set_once = call.ledger.model.set(Arc::clone(&self.routes.unknown));
+            // Which models there are is not for those who may not have them.
+            self.access.authorize(&call, model)?;
             return Err(GatewayError::UnknownModel { model: model.into() });
         };
-        let _set_once = call.ledger.model.set(Arc::clone(&route.metrics));
-        call.ledger.set_limit(route.max_body);
-        if call.request.body().size_hint().lower() > route.max_body && !streaming {
-            let limit = route.max_body;
-            return Err(GatewayError::BodyTooLarge { limit });
-        }
-        Ok(RoutedCall {
-            call,
-            route,
-            streaming,
-        })
+        admitted(call, route, kind)
     }
+}
+
+/// Gives a call its route's limits, of which one may be broken already.
+fn admitted(call: Call, route: Arc<Route>, kind: Kind) -> Result<RoutedCall, GatewayError> {
+    let _set_once = call.ledger.model.set(Arc::clone(&route.metrics));
+    let limit = route.spec.max_body.0;
+    call.ledger.set_limit(limit);
+    if call.request.body().size_hint().lower() > limit && kind != Kind::Stream {
+        return Err(GatewayError::BodyTooLarge { limit });
+    }
+    Ok(RoutedCall { call, route, kind })
 }
 
 /// The beginning of a call's body, up to where its model is known; the body will give it on as if it were unread.

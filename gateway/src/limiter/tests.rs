@@ -12,10 +12,7 @@ const MS: Duration = Duration::from_millis(1);
 fn limiter() -> Arc<Limiter> {
     let metrics = Metrics::declare(&Registry::default());
     let shed = metrics.protection.shed_concurrency_limit.clone();
-    Arc::new(Limiter::new(
-        &metrics.protection.revision("churn", "stable"),
-        shed,
-    ))
+    Arc::new(Limiter::new(&metrics.revision("churn", "stable"), shed))
 }
 
 #[derive(Debug, Default)]

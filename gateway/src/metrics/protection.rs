@@ -3,11 +3,17 @@
 use plumbline_service::metrics::Metrics as Registry;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::lease::Lease;
+
 /// Upper bounds in seconds for the wait for an endpoint: 10 ms to 2 minutes.
 const HOLD_SECONDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 120.0];
 
+const RETRIES: [&str; 2] = ["sent", "no_budget"];
+const HEDGES: [&str; 3] = ["lost", "won", "no_budget"];
+const ANSWERS: [&str; 3] = ["good", "full", "failed"];
+
 /// The series of everything that keeps endpoints and their clients from harm.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct ProtectionMetrics {
     /// `plumbline_gateway_shed_total{reason="concurrency_limit"}`.
     pub(crate) shed_concurrency_limit: IntCounter,
@@ -70,28 +76,58 @@ impl ProtectionMetrics {
         }
     }
 
-    /// The handles of a route's extra attempts.
-    pub(crate) fn retries(&self, model: &str) -> RetryMetrics {
-        let retries = |outcome| self.retries.with_label_values(&[model, outcome]);
-        let hedges = |outcome| self.hedges.with_label_values(&[model, outcome]);
+    pub(super) fn retries(&self, model: &str, lease: Lease) -> RetryMetrics {
+        let [sent, no_budget] = RETRIES.map(|outcome| self.retries.with_label_values(&[model, outcome]));
+        let [hedges_lost, hedges_won, hedges_no_budget] =
+            HEDGES.map(|outcome| self.hedges.with_label_values(&[model, outcome]));
         RetryMetrics {
-            sent: retries("sent"),
-            no_budget: retries("no_budget"),
-            hedges_lost: hedges("lost"),
-            hedges_won: hedges("won"),
-            hedges_no_budget: hedges("no_budget"),
+            _lease: lease,
+            sent,
+            no_budget,
+            hedges_lost,
+            hedges_won,
+            hedges_no_budget,
         }
     }
 
-    /// The handles of a revision.
-    pub(crate) fn revision(&self, model: &str, revision: &str) -> RevisionMetrics {
-        let answers = |outcome| self.answers.with_label_values(&[model, revision, outcome]);
+    pub(super) fn revision(
+        &self,
+        model: &str,
+        revision: &str,
+        lease: Lease,
+        requests: IntCounter,
+    ) -> RevisionMetrics {
+        let [good, full, failed] =
+            ANSWERS.map(|outcome| self.answers.with_label_values(&[model, revision, outcome]));
         RevisionMetrics {
-            good: answers("good"),
-            full: answers("full"),
-            failed: answers("failed"),
+            _lease: lease,
+            requests,
+            good,
+            full,
+            failed,
             concurrency_limit: self.concurrency_limit.with_label_values(&[model, revision]),
         }
+    }
+
+    /// A series that was never resolved is not there to be removed, which is no failure.
+    pub(super) fn remove_model(&self, model: &str) {
+        for (series, outcomes) in [(&self.retries, &RETRIES[..]), (&self.hedges, &HEDGES)] {
+            for outcome in outcomes {
+                let _absent = series.remove_label_values(&[model, outcome]);
+            }
+        }
+    }
+
+    pub(super) fn remove_revision(&self, model: &str, revision: &str) {
+        for outcome in ANSWERS {
+            let _absent = self.answers.remove_label_values(&[model, revision, outcome]);
+        }
+        let _absent = self.concurrency_limit.remove_label_values(&[model, revision]);
+    }
+
+    pub(super) fn remove_endpoint(&self, endpoint: &str) {
+        let _absent = self.upstream_ejected.remove_label_values(&[endpoint]);
+        let _absent = self.upstream_ejections.remove_label_values(&[endpoint]);
     }
 }
 
@@ -105,8 +141,9 @@ pub(crate) struct HoldMetrics {
 }
 
 /// The series of a route's extra attempts.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RetryMetrics {
+    _lease: Lease,
     pub(crate) sent: IntCounter,
     pub(crate) no_budget: IntCounter,
     pub(crate) hedges_lost: IntCounter,
@@ -115,8 +152,11 @@ pub(crate) struct RetryMetrics {
 }
 
 /// The series of one revision.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct RevisionMetrics {
+    _lease: Lease,
+    /// Requests that it was given.
+    pub(crate) requests: IntCounter,
     pub(crate) good: IntCounter,
     pub(crate) full: IntCounter,
     pub(crate) failed: IntCounter,

@@ -1,5 +1,8 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
+mod access;
+mod certificates;
+mod kubernetes;
 mod limits;
 mod malformed;
 mod observe;
@@ -7,4 +10,5 @@ mod protection;
 mod protocols;
 mod resilience;
 mod revisions;
+mod routes;
 mod support;

@@ -15,7 +15,10 @@ async fn waiting_requests_make_an_endpoint_less_attractive() {
     let gateway = TestGateway::start(vec![churn(&[slow.url(), fast.url()])], |_| {});
     // Until one of them waits at the slow endpoint.
     let mut waiting = None;
-    while waiting.is_none() {
+    for _ in 0..1_000 {
+        if waiting.is_some() {
+            break;
+        }
         let request = gateway.spawn_infer().await;
         tokio::select! {
             () = slow.started(1) => waiting = Some(request),

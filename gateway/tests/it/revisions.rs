@@ -12,7 +12,9 @@ pub(crate) fn revision(name: &str, weight: u32, predictor: &FakePredictor) -> Re
     RevisionSpec {
         name: name.to_owned(),
         weight,
-        endpoints: vec![Target::parse_setting(&predictor.url()).expect("an endpoint")],
+        ..RevisionSpec::only(vec![
+            Target::parse_setting(&predictor.url()).expect("an endpoint"),
+        ])
     }
 }
 

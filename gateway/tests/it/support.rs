@@ -15,11 +15,17 @@ use plumbline_service::upstream::Target;
 use plumbline_service::{Process, Readiness, Shutdown};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant};
 
 pub(crate) use plumbline_testkit::predictor::{Cut, FakePredictor, RefusingPort, Reply, grpc_message};
 
+/// Time for what happens beside a test; far more than it takes.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
+    /// Of the port under TLS, if there is one.
+    pub(crate) tls_address: Option<SocketAddr>,
     process: Process,
     served: JoinHandle<anyhow::Result<()>>,
 }
@@ -45,10 +51,11 @@ impl TestGateway {
         change(&mut config);
         let process = Process::start(PART, &config.common, serde_json::Value::Null).expect("an admin port");
         let app = App::bind(config, &process).expect("a data port");
-        let address = app.address();
+        let (address, tls_address) = (app.address(), app.tls_address());
         let served = tokio::spawn(app.serve());
         Self {
             address,
+            tls_address,
             process,
             served,
         }
@@ -56,6 +63,37 @@ impl TestGateway {
 
     pub(crate) fn readiness(&self) -> &Readiness {
         self.process.readiness()
+    }
+
+    /// Waits until what the gateway needs for a start is there.
+    pub(crate) async fn ready(&self) {
+        let mut changes = self.readiness().watch();
+        let ready = changes.wait_for(|()| self.readiness().is_ready());
+        let waited = tokio::time::timeout(PATIENCE, ready).await;
+        waited
+            .expect("the gateway does not become ready")
+            .expect("the gateway is there");
+    }
+
+    /// Waits until a page of the admin port says so: it shows what happens beside the test.
+    pub(crate) async fn until(&self, path: &str, holds: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        loop {
+            let page = self.admin(path).await;
+            if holds(&page) {
+                return;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "{path} does not come to say what is waited for:\n{page}"
+            );
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until this is among the series.
+    pub(crate) async fn until_counted(&self, series: &str) {
+        self.until("/metrics", |page| page.contains(series)).await;
     }
 
     pub(crate) fn shutdown(&self) -> Shutdown {

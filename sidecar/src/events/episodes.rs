@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use plumbline_drift::report::State;
 use serde::{Deserialize, Serialize};
 
-/// The episodes that this sidecar has told: the last of each model, and whether it is over.
+/// The episodes that this sidecar has told: how many of each model, and which are not over.
 ///
 /// Kept beside the events. A process that starts while an episode is under way gives it the name that it had, however much of the
 /// comparison itself was kept, so that the worker takes it for the same one.
@@ -13,17 +12,23 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Episodes {
     /// Sets the episodes of this sidecar apart from those of the other replicas.
     instance: String,
-    models: BTreeMap<String, Last>,
+    models: BTreeMap<String, Told>,
 }
 
-/// The last episode of a model.
+/// The episodes of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Last {
-    /// Identity of the profile that it was found with.
-    profile: String,
-    /// Counts the model's episodes from 1, whatever the profile.
+struct Told {
+    /// How many there were, whatever the profile.
+    count: u64,
+    /// Those that are not over, by the identity of the profile that they were found with.
+    open: BTreeMap<String, Open>,
+}
+
+/// An episode that is not over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Open {
+    /// Its place among the model's episodes, from 1.
     number: u64,
-    is_open: bool,
     started_at_unix_ms: i64,
 }
 
@@ -43,27 +48,37 @@ impl Episodes {
         }
     }
 
-    /// The episode that a change of `model` to `state` belongs to: the open one of the same profile, or else a new one.
-    pub(super) fn tell(
-        &mut self,
-        model: &str,
-        profile: &str,
-        state: State,
-        started_at_unix_ms: i64,
-    ) -> Episode {
-        let last = self.models.entry(model.to_owned()).or_default();
-        if !last.is_open || last.profile != profile {
-            *last = Last {
-                profile: profile.to_owned(),
-                number: last.number + 1,
-                is_open: true,
+    /// The episode of drift that was found in `model` with `profile`: the open one, or else a new one.
+    pub(super) fn begin(&mut self, model: &str, profile: &str, started_at_unix_ms: i64) -> Episode {
+        let told = self.models.entry(model.to_owned()).or_default();
+        let open = *told.open.entry(profile.to_owned()).or_insert_with(|| {
+            told.count += 1;
+            Open {
+                number: told.count,
                 started_at_unix_ms,
-            };
-        }
-        last.is_open = state == State::Drift;
+            }
+        });
+        self.named(model, profile, open)
+    }
+
+    /// Ends the open episode of `model` and `profile`; none when there is none, so that no end is told twice, or of an episode that
+    /// nobody was told of.
+    pub(super) fn end(&mut self, model: &str, profile: &str) -> Option<Episode> {
+        let open = self.models.get_mut(model)?.open.remove(profile)?;
+        Some(self.named(model, profile, open))
+    }
+
+    /// The profiles with which `model` has open episodes.
+    pub(super) fn open_with(&self, model: &str) -> Vec<String> {
+        let told = self.models.get(model);
+        told.map(|told| told.open.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    fn named(&self, model: &str, profile: &str, open: Open) -> Episode {
         Episode {
-            id: format!("{model}-{profile}-{}-{}", self.instance, last.number),
-            started_at_unix_ms: last.started_at_unix_ms,
+            id: format!("{model}-{profile}-{}-{}", self.instance, open.number),
+            started_at_unix_ms: open.started_at_unix_ms,
         }
     }
 }
@@ -75,13 +90,14 @@ mod tests {
     #[test]
     fn an_episode_keeps_its_name_until_it_is_over() {
         let mut episodes = Episodes::new();
-        let detected = episodes.tell("churn", "a1", State::Drift, 7);
+        let detected = episodes.begin("churn", "a1", 7);
         // Another process reads what this one has written, and finds the drift again.
         let text = serde_json::to_string(&episodes).expect("JSON");
         let mut episodes: Episodes = serde_json::from_str(&text).expect("episodes");
-        assert_eq!(episodes.tell("churn", "a1", State::Drift, 9), detected);
-        assert_eq!(episodes.tell("churn", "a1", State::Recovered, 9), detected);
-        let next = episodes.tell("churn", "a1", State::Drift, 20);
+        assert_eq!(episodes.begin("churn", "a1", 9), detected);
+        assert_eq!(episodes.end("churn", "a1").as_ref(), Some(&detected));
+        assert_eq!(episodes.end("churn", "a1"), None, "once");
+        let next = episodes.begin("churn", "a1", 20);
         assert_ne!(next.id, detected.id);
         assert_eq!(next.started_at_unix_ms, 20);
     }
@@ -90,10 +106,18 @@ mod tests {
     fn models_profiles_and_replicas_have_episodes_of_their_own() {
         let mut episodes = Episodes::new();
         let mut ids = std::collections::BTreeSet::new();
-        for (model, profile) in [("churn", "a1"), ("fraud", "a1"), ("churn", "b2"), ("churn", "a1")] {
-            ids.insert(episodes.tell(model, profile, State::Drift, 0).id);
+        for (model, profile) in [("churn", "a1"), ("fraud", "a1"), ("churn", "b2")] {
+            ids.insert(episodes.begin(model, profile, 0).id);
         }
-        ids.insert(Episodes::new().tell("churn", "a1", State::Drift, 0).id);
-        assert_eq!(ids.len(), 5, "{ids:?}");
+        ids.insert(Episodes::new().begin("churn", "a1", 0).id);
+        assert_eq!(ids.len(), 4, "{ids:?}");
+        assert_eq!(episodes.open_with("churn"), ["a1", "b2"]);
+        let first = episodes.end("churn", "a1").expect("open");
+        assert_eq!(
+            episodes.open_with("churn"),
+            ["b2"],
+            "versions have profiles of their own"
+        );
+        assert_ne!(episodes.begin("churn", "a1", 0).id, first.id);
     }
 }

@@ -4,10 +4,6 @@ use bytes::Bytes;
 use plumbline_drift::report::{DETECTED, DriftEvent, RECOVERED, State};
 use serde::Serialize;
 
-use super::episodes::Episode;
-use crate::models::Model;
-use crate::observer::Change;
-
 /// Where events come from: this process.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -56,34 +52,20 @@ impl Source {
         Self { url }
     }
 
-    /// The event that tells `change`, which belongs to `episode`.
-    pub(super) fn event(&self, model: &Model, change: Change, episode: Episode) -> Event {
-        let Change {
-            state, rows, report, ..
-        } = change;
-        let (name, kind) = match state {
+    /// The event that tells `data`.
+    pub(super) fn event(&self, data: DriftEvent) -> Event {
+        let (name, kind) = match data.state {
             State::Drift => ("detected", DETECTED),
             State::Recovered | State::Stable | State::Warning => ("recovered", RECOVERED),
         };
-        let id = format!("{}-{name}", episode.id);
-        let at_unix_ms = report.window.closed_at_unix_ms;
-        let data = DriftEvent {
-            model: model.name.clone(),
-            version: model.version.clone(),
-            episode: episode.id,
-            state,
-            started_at_unix_ms: episode.started_at_unix_ms,
-            at_unix_ms,
-            rows,
-            report,
-        };
+        let id = format!("{}-{name}", data.episode);
         let event = CloudEvent {
             specversion: "1.0",
             id: &id,
             source: &self.url,
             r#type: kind,
-            subject: &model.name,
-            time: rfc3339(at_unix_ms),
+            subject: &data.model,
+            time: rfc3339(data.at_unix_ms),
             datacontenttype: "application/json",
             data: &data,
         };

@@ -9,10 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use plumbline_drift::report::State;
 use tokio::sync::Notify;
 
-use super::episodes::{Episode, Episodes};
+use super::episodes::Episodes;
 use super::event::Event;
 use super::spool::{Held, Keeper, Spool};
 use crate::metrics::EventMetrics;
@@ -122,15 +121,9 @@ impl Outbox {
         }
     }
 
-    /// The episode that a change of `model` to `state` belongs to.
-    pub(super) fn episode(
-        &self,
-        model: &str,
-        profile: &str,
-        state: State,
-        started_at_unix_ms: i64,
-    ) -> Episode {
-        self.change(|waiting, _| waiting.episodes.tell(model, profile, state, started_at_unix_ms))
+    /// Calls `tell` with the names of episodes.
+    pub(super) fn episodes<T>(&self, tell: impl FnOnce(&mut Episodes) -> T) -> T {
+        self.change(|waiting, _| tell(&mut waiting.episodes))
     }
 
     /// Adds an event. One that waits under the same id gives way to it. When too much waits, the last state of an episode

@@ -286,17 +286,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_episode_that_is_open_keeps_its_name_in_the_next_process() {
-        use plumbline_drift::report::State;
-
         let directory = tempfile::tempdir().expect("a directory");
         let (outbox, keeper) = open(directory.path(), &metrics());
-        let detected = outbox.episode("churn", "a1", State::Drift, 5);
+        let begin = |outbox: &Outbox, at| outbox.episodes(|episodes| episodes.begin("churn", "a1", at));
+        let end = |outbox: &Outbox| outbox.episodes(|episodes| episodes.end("churn", "a1"));
+        let detected = begin(&outbox, 5);
         keeper.finish().await;
         let (outbox, keeper) = open(directory.path(), &metrics());
-        assert_eq!(outbox.episode("churn", "a1", State::Drift, 9), detected);
-        assert_eq!(outbox.episode("churn", "a1", State::Recovered, 9), detected);
+        assert_eq!(begin(&outbox, 9), detected);
+        assert_eq!(end(&outbox).as_ref(), Some(&detected));
         keeper.finish().await;
         let (outbox, _keeper) = open(directory.path(), &metrics());
-        assert_ne!(outbox.episode("churn", "a1", State::Drift, 9), detected);
+        assert_eq!(end(&outbox), None);
+        assert_ne!(begin(&outbox, 9), detected);
     }
 }

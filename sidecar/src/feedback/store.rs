@@ -1,5 +1,9 @@
 //! Predictions that wait for their ground truth, bounded in time and in bytes.
 
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem::size_of;
@@ -8,13 +12,18 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::journal::{Pending, Record};
 use crate::metrics::FeedbackMetrics;
+use crate::observer::now_unix_ms;
 
 /// This part of the bytes remembers ids whose predictions are gone, so that a label for one is told to be late.
 const GONE_SHARE: usize = 8;
 
 /// What a dropped id costs: its hash in a set that is at least 7/16 full, and in a queue that is at least half full.
 const GONE_BYTES: usize = 3 * size_of::<u64>() + 2 * size_of::<u64>();
+
+/// Places in the queue beyond those of half as many entries again, until the queue is tidied.
+const SPARE_PLACES: usize = 64;
 
 /// What an entry costs besides its id and its values: its places in the map and in the queue, each with the room that
 /// they grow by, and the allocator's own bytes for three allocations.
@@ -73,6 +82,8 @@ pub(crate) struct Store {
     bytes: usize,
     next: u64,
     gone: Gone,
+    /// What is to be written to disk; none when nothing is.
+    pending: Option<Pending>,
     metrics: FeedbackMetrics,
 }
 
@@ -93,6 +104,15 @@ struct Place {
     since: Instant,
 }
 
+/// What a new entry costs others.
+#[derive(Clone, Copy, Debug)]
+struct Dropped {
+    /// An earlier request had its id.
+    replaced: bool,
+    /// Rows without a label of those that made room.
+    overflowed: u64,
+}
+
 impl Store {
     /// A store that keeps a prediction for `ttl` at most and `max_bytes` in all.
     pub(crate) fn new(ttl: Duration, max_bytes: usize, metrics: FeedbackMetrics) -> Self {
@@ -104,8 +124,34 @@ impl Store {
             bytes: 0,
             next: 0,
             gone: Gone::new(max_bytes / GONE_SHARE / GONE_BYTES),
+            pending: None,
             metrics,
         }
+    }
+
+    /// Notes from now on what has to be written to disk.
+    pub(super) fn note_changes(&mut self) {
+        self.pending = Some(Pending::new(self.max_bytes, self.metrics.clone()));
+    }
+
+    /// What has to be written to disk.
+    pub(super) fn pending(&mut self) -> Option<&mut Pending> {
+        self.pending.as_mut()
+    }
+
+    /// Bytes of the predictions that are kept at most.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Number of the next request.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Number of the oldest request that is kept; that of the next when none is.
+    pub(super) fn oldest(&self) -> u64 {
+        self.order.front().map_or(self.next, |oldest| oldest.number)
     }
 
     /// Keeps the predictions of request `id` of `model`. An earlier request with the same id is forgotten, and when there
@@ -117,39 +163,98 @@ impl Store {
             return;
         }
         let key: Arc<str> = key(model, id).into();
-        let number = self.next;
-        let entry = Entry {
-            number,
-            predictions,
-            labelled: SmallVec::from_elem(0, rows.div_ceil(64)),
-            open: rows,
-        };
-        let bytes = entry.bytes(&key);
-        if bytes > self.max_bytes {
+        let entry = Entry::new(self.next, predictions);
+        if entry.bytes(&key) > self.max_bytes {
             self.metrics.too_large.inc();
             return;
         }
-        self.next += 1;
-        self.bytes += bytes;
-        self.gone.forget(&key);
-        if let Some(before) = self.entries.insert(Arc::clone(&key), entry) {
-            self.bytes -= before.bytes(&key);
-            self.metrics.replaced.inc();
+        if let Some(pending) = &mut self.pending {
+            let values = &entry.predictions.values;
+            let record = Record::Prediction {
+                number: entry.number,
+                at_unix_ms: now_unix_ms(),
+                key: &key,
+                width: entry.predictions.width,
+                values: Cow::Borrowed(values),
+            };
+            pending.note(&record, key.len() + size_of_val(&**values));
         }
-        self.order.push_back(Place {
-            key,
-            number,
-            since: now,
-        });
+        let Dropped { replaced, overflowed } = self.insert(key, entry, now);
+        self.metrics.replaced.inc_by(u64::from(replaced));
+        self.metrics.overflowed.inc_by(overflowed);
+        self.show();
+    }
+
+    /// Takes up what an earlier process has noted, `at_unix_ms` by its clock.
+    pub(super) fn restore(&mut self, record: Record<'_>, now: Instant, now_unix_ms: i64) {
+        match record {
+            Record::Prediction {
+                number,
+                at_unix_ms,
+                key,
+                width,
+                values,
+            } => {
+                let is_whole = width > 0 && !values.is_empty() && values.len().is_multiple_of(width);
+                let age = now_unix_ms.saturating_sub(at_unix_ms);
+                let since = now.checked_sub(Duration::from_millis(u64::try_from(age).unwrap_or(0)));
+                let (true, Some(since)) = (is_whole && number >= self.next, since) else {
+                    return;
+                };
+                let entry = Entry::new(number, Predictions::new(width, values.into_owned()));
+                // The store may have been larger.
+                if entry.bytes(key) <= self.max_bytes {
+                    self.insert(key.into(), entry, since);
+                }
+            }
+            Record::Label { number, row } => {
+                let place = self.order.binary_search_by_key(&number, |place| place.number);
+                let place = place.ok().and_then(|at| self.order.get(at));
+                let entry = place.and_then(|place| self.entries.get_mut(&place.key));
+                if let Some(entry) =
+                    entry.filter(|entry| entry.number == number && row < entry.predictions.rows())
+                {
+                    entry.label(row);
+                }
+            }
+        }
+    }
+
+    /// Counts what is kept now as taken over from an earlier process.
+    pub(super) fn restored(&mut self) {
+        self.metrics.restored.inc_by(self.entries.len() as u64);
+        self.show();
+    }
+
+    /// Adds an entry that fits; the oldest make room.
+    fn insert(&mut self, key: Arc<str>, entry: Entry, since: Instant) -> Dropped {
+        let number = entry.number;
+        self.next = number + 1;
+        self.bytes += entry.bytes(&key);
+        self.gone.forget(&key);
+        let before = self.entries.insert(Arc::clone(&key), entry);
+        self.bytes -= before.as_ref().map_or(0, |before| before.bytes(&key));
+        self.order.push_back(Place { key, number, since });
+        let mut overflowed = 0;
         while self.bytes > self.max_bytes {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
-            if let Some(unlabelled) = self.drop_entry(&oldest) {
-                self.metrics.overflowed.inc_by(unlabelled);
-            }
+            overflowed += self.drop_entry(&oldest).unwrap_or(0);
         }
-        self.show();
+        // The places of entries that were replaced are no entry's bytes.
+        if self.order.len() > self.entries.len() + self.entries.len() / 2 + SPARE_PLACES {
+            let entries = &self.entries;
+            let is_current = |place: &Place| {
+                let entry = entries.get(&place.key);
+                entry.is_some_and(|entry| entry.number == place.number)
+            };
+            self.order.retain(is_current);
+        }
+        Dropped {
+            replaced: before.is_some(),
+            overflowed,
+        }
     }
 
     /// Takes the prediction of a row out for its label.
@@ -167,15 +272,16 @@ impl Store {
             });
         };
         let rows = entry.predictions.rows();
-        let (word, bit) = (row / 64, 1_u64 << (row % 64));
         if row >= rows {
             return Err(Miss::NoRow { rows });
         }
-        if entry.labelled[word] & bit != 0 {
+        if !entry.label(row) {
             return Err(Miss::Duplicate);
         }
-        entry.labelled[word] |= bit;
-        entry.open -= 1;
+        if let Some(pending) = &mut self.pending {
+            let number = entry.number;
+            pending.note(&Record::Label { number, row }, 0);
+        }
         let width = entry.predictions.width;
         Ok(SmallVec::from_slice(
             &entry.predictions.values[row * width..][..width],
@@ -188,7 +294,8 @@ impl Store {
         self.entries.len()
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Instant) {
         let before = self.order.len();
         while let Some(oldest) = self.order.front() {
             if now.saturating_duration_since(oldest.since) < self.ttl {
@@ -222,6 +329,25 @@ impl Store {
 }
 
 impl Entry {
+    fn new(number: u64, predictions: Predictions) -> Self {
+        let rows = predictions.rows();
+        Self {
+            number,
+            predictions,
+            labelled: SmallVec::from_elem(0, rows.div_ceil(64)),
+            open: rows,
+        }
+    }
+
+    /// Marks a row that there is as labelled; false when it was.
+    fn label(&mut self, row: usize) -> bool {
+        let (word, bit) = (row / 64, 1_u64 << (row % 64));
+        let is_new = self.labelled[word] & bit == 0;
+        self.labelled[word] |= bit;
+        self.open -= usize::from(is_new);
+        is_new
+    }
+
     fn bytes(&self, key: &str) -> usize {
         let words = if self.labelled.spilled() {
             self.labelled.len()
@@ -277,104 +403,5 @@ impl Gone {
 
     fn contains(&self, key: &str) -> bool {
         self.hashes.contains(&self.hasher.hash_one(key))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::Metrics;
-
-    const TTL: Duration = Duration::from_mins(1);
-
-    fn store(max_bytes: usize) -> Store {
-        let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-        Store::new(TTL, max_bytes, metrics.feedback)
-    }
-
-    fn rows(values: &[f32]) -> Predictions {
-        Predictions::new(1, values.to_vec())
-    }
-
-    #[test]
-    fn a_row_is_joined_once_and_every_miss_says_why() {
-        let (mut store, now) = (store(1 << 20), Instant::now());
-        store.put("churn", "a", Predictions::new(2, vec![0.1, 0.9, 0.2, 0.8]), now);
-        assert_eq!(store.take("churn", "a", 1, now).as_deref(), Ok(&[0.2, 0.8][..]));
-        assert_eq!(store.take("churn", "a", 1, now), Err(Miss::Duplicate));
-        assert_eq!(store.take("churn", "a", 2, now), Err(Miss::NoRow { rows: 2 }));
-        assert_eq!(store.take("churn", "b", 0, now), Err(Miss::Unknown));
-        assert_eq!(
-            store.take("other", "a", 0, now),
-            Err(Miss::Unknown),
-            "ids are of a model"
-        );
-        assert_eq!(store.take("churn", "a", 0, now).as_deref(), Ok(&[0.1, 0.9][..]));
-        assert_eq!(
-            store.take("churn", "a", 0, now),
-            Err(Miss::Duplicate),
-            "while it is kept"
-        );
-    }
-
-    #[test]
-    fn a_label_after_the_time_to_live_is_late() {
-        let (mut store, now) = (store(1 << 20), Instant::now());
-        store.put("churn", "a", rows(&[1.0, 2.0]), now);
-        store.put("churn", "b", rows(&[1.0]), now + TTL / 2);
-        assert!(store.take("churn", "a", 0, now + TTL / 2).is_ok());
-        assert_eq!(store.take("churn", "a", 1, now + TTL), Err(Miss::Late));
-        assert_eq!(store.metrics.expired.get(), 1, "one of its rows had its label");
-        assert!(store.take("churn", "b", 0, now + TTL).is_ok());
-        assert_eq!((store.len(), store.metrics.waiting.get()), (1, 1));
-    }
-
-    #[test]
-    fn the_oldest_make_room_and_bytes_stay_in_bounds() {
-        let (mut store, now) = (store(64 << 10), Instant::now());
-        for number in 0..5_000 {
-            store.put("churn", &format!("request-{number}"), rows(&[1.0; 3]), now);
-            assert!(store.bytes <= store.max_bytes);
-        }
-        let kept = store.len();
-        assert!(kept > 100 && store.order.len() == kept, "{kept}");
-        assert_eq!(store.metrics.overflowed.get(), 3 * (5_000 - kept as u64));
-        assert_eq!(store.metrics.bytes.get(), store.bytes as i64);
-        assert!(store.take("churn", "request-4999", 2, now).is_ok());
-        assert_eq!(
-            store.take("churn", &format!("request-{}", 4_999 - kept), 0, now),
-            Err(Miss::Late)
-        );
-        assert_eq!(
-            store.take("churn", "request-0", 0, now),
-            Err(Miss::Unknown),
-            "what is gone is remembered for a while only"
-        );
-        assert!(store.gone.hashes.len() <= store.gone.limit);
-    }
-
-    #[test]
-    fn what_never_fits_is_counted() {
-        let (mut store, now) = (store(1 << 10), Instant::now());
-        store.put("churn", "a", rows(&[0.0; 1_000]), now);
-        assert_eq!((store.len(), store.metrics.too_large.get()), (0, 1));
-        store.put("churn", "b", rows(&[]), now);
-        assert_eq!(store.len(), 0, "an empty batch has nothing to join");
-    }
-
-    #[test]
-    fn an_id_that_is_used_again_stands_for_the_newer_request() {
-        let (mut store, now) = (store(1 << 20), Instant::now());
-        store.put("churn", "a", rows(&[1.0]), now);
-        let first = store.bytes;
-        store.put("churn", "a", rows(&[2.0]), now + TTL / 2);
-        assert_eq!((store.bytes, store.metrics.replaced.get()), (first, 1));
-        assert_eq!(
-            store.take("churn", "a", 0, now + TTL).as_deref(),
-            Ok(&[2.0][..]),
-            "the older one's time is not its own"
-        );
-        store.put("churn", "z", rows(&[2.0]), now + TTL + TTL);
-        assert_eq!((store.len(), store.order.len()), (1, 1));
     }
 }

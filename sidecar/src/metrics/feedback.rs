@@ -15,6 +15,8 @@ pub(crate) struct FeedbackMetrics {
     pub(crate) overflowed: IntCounter,
     pub(crate) replaced: IntCounter,
     pub(crate) too_large: IntCounter,
+    pub(crate) restored: IntCounter,
+    pub(crate) unsaved: IntCounter,
 }
 
 impl FeedbackMetrics {
@@ -43,6 +45,14 @@ impl FeedbackMetrics {
             overflowed: dropped.with_label_values(&["overflow"]),
             replaced: dropped.with_label_values(&["replaced"]),
             too_large: dropped.with_label_values(&["too_large"]),
+            restored: registry.counter(
+                "plumbline_sidecar_feedback_restored_total",
+                "Requests whose predictions an earlier process had kept for labels.",
+            ),
+            unsaved: registry.counter(
+                "plumbline_sidecar_feedback_unsaved_total",
+                "Predictions of requests, and labels, that the state directory does not have, as it could not keep up or be written.",
+            ),
         }
     }
 

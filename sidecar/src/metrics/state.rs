@@ -18,7 +18,7 @@ impl StateMetrics {
     pub(super) fn declare(registry: &Registry) -> Self {
         let states = registry.counter_vec(
             "plumbline_sidecar_states_total",
-            "States of models by what was done with them: restored, left as they belong to another profile, set aside as damaged, saved, not saved.",
+            "States of models by what was done with them: restored, left as they belong to another profile, set aside as damaged, saved, not saved. The predictions that wait for labels count where they are damaged or not saved.",
             &["outcome"],
         );
         Self {
@@ -29,7 +29,7 @@ impl StateMetrics {
             save_failed: states.with_label_values(&["save_failed"]),
             unsaved: registry.int_gauge(
                 "plumbline_sidecar_state_unsaved",
-                "1 while the state cannot be written.",
+                "1 while the state, or the predictions that wait for labels, cannot be written.",
             ),
         }
     }

@@ -7,9 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use plumbline_drift::SubjectBuilder;
 use plumbline_drift::monitor::Settings;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Role, Segment, Segmentation, Subject};
 use plumbline_inference_protocol::grpc::{self, Contents};
 use plumbline_inference_protocol::{
     InferRequest, InferResponse, ModelRef, NanPolicy, RequestedOutputs, StringData, Tensor, TensorData, rest,
@@ -24,49 +22,47 @@ use crate::observation::Observing;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Two numbers and a text in, a label and two probabilities out.
-fn observing() -> Arc<Observing> {
+/// Two numbers and a text in, two probabilities out: as features and outputs, over every so many rows from the first on.
+fn subjects(first: u32, step: usize) -> [Vec<Subject>; 2] {
+    let rows = || (first..1_000).step_by(step);
     let mut features = Vec::new();
     for name in ["a", "b"] {
         let mut feature = SubjectBuilder::new(name, name, 0, Datatype::Fp32, Kind::Numeric);
-        (0..1_000).for_each(|row| feature.push_number(f64::from(row)));
+        rows().for_each(|row| feature.push_number(f64::from(row)));
         features.push(feature.finish());
     }
     let mut text = SubjectBuilder::new("c", "c", 0, Datatype::Bytes, Kind::Categorical);
-    (0..1_000).for_each(|row| text.push_text(if row % 2 == 0 { "even" } else { "odd" }));
+    rows().for_each(|row| text.push_text(if row % 2 == 0 { "even" } else { "odd" }));
     features.push(text.finish());
     let mut outputs = Vec::new();
     for (column, class) in ["no", "yes"].into_iter().enumerate() {
         let output = SubjectBuilder::new(class, "p", column as u32, Datatype::Fp32, Kind::Numeric);
         let mut output = output.role(Role::Probability, Some(class));
-        (0..1_000).for_each(|row| output.push_number(f64::from(row) / 1_000.0));
+        rows().for_each(|row| output.push_number(f64::from(row) / 1_000.0));
         outputs.push(output.finish());
     }
-    let name = || "churn".to_owned();
+    [features, outputs]
+}
+
+/// Even rows are a segment, odd ones the others.
+fn observing() -> Arc<Observing> {
+    let [features, outputs] = subjects(0, 1);
+    let segment = |value: Option<&str>, first: u32| {
+        let [features, outputs] = subjects(first, 2);
+        Segment {
+            value: value.map(str::to_owned),
+            rows: 500,
+            features,
+            outputs,
+            seasonality: None,
+        }
+    };
     let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-        },
-        model: ModelInfo {
-            name: name(),
-            version: "3".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: 1_000,
-            digest: None,
-        },
-        features,
-        outputs,
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
+        segments: Some(Segmentation {
+            feature: "c".to_owned(),
+            parts: vec![segment(Some("even"), 0), segment(None, 1)],
+        }),
+        ..Profile::new("churn", "3", 1_000, features, outputs)
     };
     let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
     // No window closes here: a report is made for each.
@@ -75,7 +71,7 @@ fn observing() -> Arc<Observing> {
         ..Settings::default()
     };
     let analysis = Analysis::new(&profile, settings, &metrics, ["churn", "3"]).expect("a usable profile");
-    observing_with(&metrics, vec![(name(), "3".to_owned(), analysis)])
+    observing_with(&metrics, vec![("churn".to_owned(), "3".to_owned(), analysis)])
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,6 @@
 //! One model's comparison with its profile, and the series that show it.
 
+mod segments;
 mod state;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use plumbline_drift::report::{DriftReport, State, SubjectReport};
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
 use serde::{Deserialize, Serialize};
 
+use segments::Segments;
 pub(crate) use state::AnalysisState;
 
 use super::Skipped;
@@ -26,6 +28,8 @@ use crate::skip::SkipReason;
 #[derive(Debug)]
 pub(crate) struct Analysis {
     monitor: Monitor,
+    /// None when the profile has none.
+    segments: Option<Segments>,
     profile: ProfileIdentity,
     /// Rows that a window needs for a verdict.
     min_rows: u64,
@@ -75,10 +79,9 @@ struct Confidence {
     histogram: Histogram,
 }
 
-/// An episode that is under way.
+/// An episode that is under way: of the whole or of a segment, from when the first leaves the calm states until the last is back.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Episode {
-    number: u64,
     started_at_unix_ms: i64,
     /// Rows seen before it.
     rows_before: u64,
@@ -99,10 +102,17 @@ pub(super) struct Observed {
 pub(crate) struct Change {
     /// [`State::Drift`] or [`State::Recovered`].
     pub(crate) state: State,
-    /// Identity of the profile that it was found with.
-    pub(crate) profile: String,
+    /// When the episode began.
     pub(crate) started_at_unix_ms: i64,
-    /// Rows since it began.
+    pub(crate) standing: Standing,
+}
+
+/// How a comparison stands at some moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// Identity of its profile.
+    pub(crate) profile: String,
+    /// Rows since the episode began; 0 without one.
     pub(crate) rows: u64,
     pub(crate) report: DriftReport,
 }
@@ -115,7 +125,9 @@ impl Analysis {
         metrics: &Metrics,
         labels: [&str; 2],
     ) -> Result<Self, MonitorError> {
-        let monitor = Monitor::new(profile, settings, super::now_unix_ms())?;
+        let (now, shared) = (super::now_unix_ms(), shared(profile, settings));
+        let monitor = Monitor::new(profile, shared, now)?;
+        let segments = Segments::new(profile, shared, metrics, labels, now)?;
         metrics.reference(labels, profile);
         let subjects = monitor.subjects();
         let inputs = Side::new(subjects, |subject| subject.role.is_none());
@@ -149,6 +161,7 @@ impl Analysis {
             .collect();
         Ok(Self {
             monitor,
+            segments,
             profile: ProfileIdentity {
                 digest: identity(profile),
                 learned: profile.generator.name == super::LEARNED_BY,
@@ -195,19 +208,38 @@ impl Analysis {
         self.changed = true;
         let mut changes = Vec::new();
         self.monitor.set_time(now_unix_ms);
+        let by = self
+            .segments
+            .as_ref()
+            .and_then(|segments| segments.column(&columns));
         for row in 0..count {
+            let mut segment = self
+                .segments
+                .as_mut()
+                .and_then(|segments| segments.of_row(by, row, now_unix_ms));
             for column in &columns {
-                column.observe(&mut self.monitor, row);
+                let value = column.value(row);
+                value.observe(&mut self.monitor, column.subject);
+                if let Some((_, monitor)) = &mut segment {
+                    value.observe(monitor, column.subject);
+                }
             }
             for confidence in &confidences {
                 confidence.observe(row);
             }
+            let due = segment.and_then(|(segment, monitor)| monitor.end_row().then_some(segment));
             if self.monitor.end_row() {
                 changes.extend(self.close_window(now_unix_ms));
+            }
+            if let Some(segment) = due {
+                changes.extend(self.close_segment(segment, now_unix_ms));
             }
         }
         if self.monitor.open_rows() > 0 {
             self.window_opened.get_or_insert_with(Instant::now);
+        }
+        if let Some(segments) = &mut self.segments {
+            segments.note_opened();
         }
         Ok(Observed { changes, predictions })
     }
@@ -217,8 +249,13 @@ impl Analysis {
         self.profile.learned
     }
 
-    /// Takes back what the states say: rows are compared with something else from now on.
-    pub(crate) fn retire(&mut self) {
+    /// Features and outputs that are compared by the hour of the week.
+    pub(crate) fn seasonal_subjects(&self) -> usize {
+        self.monitor.seasonal_subjects()
+    }
+
+    /// Takes back what the states say: rows are compared with something else from now on. Returns how it stood.
+    pub(crate) fn retire(self) -> Standing {
         self.state.set(0);
         for scores in self
             .subjects
@@ -226,6 +263,20 @@ impl Analysis {
             .filter_map(|subject| subject.metrics.scores.as_ref())
         {
             scores.state.set(0);
+        }
+        if let Some(segments) = &self.segments {
+            segments.retire();
+        }
+        self.standing()
+    }
+
+    /// How it stands now.
+    pub(crate) fn standing(&self) -> Standing {
+        let report = self.report(super::now_unix_ms());
+        Standing {
+            profile: self.profile.digest.clone(),
+            rows: rows_of(self.episode, report.rows_total),
+            report,
         }
     }
 
@@ -245,23 +296,37 @@ impl Analysis {
         Some(performance.report(self.last_closed.as_ref()))
     }
 
-    /// Closes a window that has been open for `window_time`.
+    /// Closes the windows that have been open for `window_time`.
     pub(super) fn close_by_time(
         &mut self,
         now: Instant,
         window_time: Duration,
         now_unix_ms: i64,
-    ) -> Option<Change> {
-        let opened = self.window_opened?;
-        if now.saturating_duration_since(opened) < window_time {
-            return None;
+    ) -> Vec<Change> {
+        let is_due = |opened: Instant| now.saturating_duration_since(opened) >= window_time;
+        let mut changes = Vec::new();
+        if self.window_opened.is_some_and(is_due) {
+            changes.extend(self.close_window(now_unix_ms));
         }
-        self.close_window(now_unix_ms)
+        let due = self
+            .segments
+            .as_ref()
+            .map(|segments| segments.due(now, window_time));
+        for segment in due.into_iter().flatten() {
+            changes.extend(self.close_segment(segment, now_unix_ms));
+        }
+        changes
     }
 
     /// The comparison as it stands, without closing the window: of the open window once it has enough rows for one, of the
     /// last closed one before. Counts since the start are up to date in both.
     pub(crate) fn report(&self, now_unix_ms: i64) -> DriftReport {
+        let mut report = self.report_of_whole(now_unix_ms);
+        report.segments = self.segments.as_ref().map(Segments::report);
+        report
+    }
+
+    fn report_of_whole(&self, now_unix_ms: i64) -> DriftReport {
         let current = self.monitor.report(now_unix_ms);
         let Some(last) = self
             .last_closed
@@ -297,51 +362,54 @@ impl Analysis {
         self.follow(report)
     }
 
-    /// Follows the model's episode; returns a change that others should hear of.
-    fn follow(&mut self, report: DriftReport) -> Option<Change> {
-        let change = report
-            .transitions
-            .iter()
-            .find(|transition| transition.subject.is_none())?;
-        tracing::info!(
-            model.name = report.model,
-            model.version = report.version,
-            from = ?change.from,
-            to = ?change.to,
-            window.rows = report.window.rows,
-            "drift state changed"
-        );
-        let (to, number) = (change.to, change.episode);
-        let at_unix_ms = report.window.closed_at_unix_ms;
-        let begins = self.episode.is_none_or(|episode| episode.number != number);
-        if begins && matches!(to, State::Warning | State::Drift) {
+    fn close_segment(&mut self, segment: usize, now_unix_ms: i64) -> Option<Change> {
+        self.changed = true;
+        let report = self.segments.as_mut()?.close_window(segment, now_unix_ms)?;
+        self.follow(report)
+    }
+
+    /// Follows the model's episode, of which the whole and its segments are part, after a window of one of them; returns a change
+    /// that others should hear of.
+    fn follow(&mut self, mut report: DriftReport) -> Option<Change> {
+        if let Some(change) = report.transitions.iter().find(|change| change.subject.is_none()) {
+            tracing::info!(
+                model.name = report.model,
+                model.version = report.version,
+                segment.name = report.segment,
+                from = ?change.from,
+                to = ?change.to,
+                window.rows = report.window.rows,
+                "drift state changed"
+            );
+        }
+        let of_segments = self.segments.as_ref().map(Segments::state).unwrap_or_default();
+        let level = self.monitor.state().level().max(of_segments.level());
+        if level > 0 && self.episode.is_none() {
             self.episode = Some(Episode {
-                number,
-                started_at_unix_ms: at_unix_ms,
-                rows_before: report.rows_total - report.window.rows.min(report.rows_total),
+                started_at_unix_ms: report.window.closed_at_unix_ms,
+                rows_before: self.monitor.rows().saturating_sub(report.window.rows),
                 detected: false,
             });
         }
         let episode = self.episode.as_mut()?;
-        let state = match to {
-            State::Drift if !episode.detected => {
-                episode.detected = true;
-                State::Drift
-            }
-            State::Recovered | State::Stable if episode.detected => State::Recovered,
-            State::Drift | State::Recovered | State::Stable | State::Warning => {
-                if to.level() == 0 {
-                    self.episode = None;
-                }
-                return None;
-            }
+        let state = if level == State::Drift.level() && !episode.detected {
+            episode.detected = true;
+            State::Drift
+        } else if level == 0 && episode.detected {
+            State::Recovered
+        } else {
+            self.episode = self.episode.filter(|_| level > 0);
+            return None;
         };
+        report.segments = self.segments.as_ref().map(Segments::report);
         let change = Change {
             state,
-            profile: self.profile.digest.clone(),
             started_at_unix_ms: episode.started_at_unix_ms,
-            rows: report.rows_total - episode.rows_before,
-            report,
+            standing: Standing {
+                profile: self.profile.digest.clone(),
+                rows: rows_of(self.episode, self.monitor.rows()),
+                report,
+            },
         };
         if state == State::Recovered {
             self.episode = None;
@@ -457,12 +525,26 @@ impl Subject {
     }
 }
 
+/// The whole and its segments have half of the false-alarm budget each.
+fn shared(profile: &Profile, settings: Settings) -> Settings {
+    let parts = if profile.segments.is_some() { 2.0 } else { 1.0 };
+    Settings {
+        false_alarm_rate: settings.false_alarm_rate / parts,
+        ..settings
+    }
+}
+
 /// The first 8 hex digits of the SHA-256 of the profile as JSON.
 pub(crate) fn identity(profile: &Profile) -> String {
     use sha2::Digest as _;
 
     let [a, b, c, d, ..] = sha2::Sha256::digest(profile.to_json()).0;
     format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
+}
+
+/// Rows that have come since `episode` began, of `total`.
+fn rows_of(episode: Option<Episode>, total: u64) -> u64 {
+    episode.map_or(0, |episode| total.saturating_sub(episode.rows_before))
 }
 
 fn raise(counter: &IntCounter, told: &mut u64, now: u64) {

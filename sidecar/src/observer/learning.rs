@@ -5,10 +5,7 @@
 
 use std::collections::HashSet;
 
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, MAX_LEVELS, ModelInfo, Profile, Role,
-    Subject,
-};
+use plumbline_drift::profile::{Datatype, Generator, Kind, MAX_LEVELS, Profile, Role, Subject};
 use plumbline_drift::{SubjectBuilder, is_usable};
 use plumbline_inference_protocol::{Datatype as TensorDatatype, Tensor};
 
@@ -132,29 +129,12 @@ impl Learner {
         let features = self.inputs.drain(..).map(Column::feature).collect();
         let outputs = outputs(std::mem::take(&mut self.outputs));
         Profile {
-            format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
             created_at,
             generator: Generator {
                 name: GENERATOR.to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             },
-            model: ModelInfo {
-                name: self.model.clone(),
-                version: self.version.clone(),
-                digest: None,
-            },
-            data: DataInfo {
-                rows: self.rows,
-                digest: None,
-            },
-            features,
-            outputs,
-            target: None,
-            training: None,
-            importances: None,
-            calibration: None,
-            seasonality: None,
+            ..Profile::new(&self.model, &self.version, self.rows, features, outputs)
         }
     }
 }

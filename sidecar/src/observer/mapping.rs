@@ -3,6 +3,7 @@
 use plumbline_drift::monitor::{Monitor, SubjectInfo};
 use plumbline_drift::performance::Task;
 use plumbline_drift::profile::Role;
+use plumbline_drift::segments::Segments;
 use plumbline_inference_protocol::{Datatype, Tensor, TensorData, v1};
 
 /// Where the subjects of one side of a model, inputs or outputs, are.
@@ -45,7 +46,8 @@ enum Read {
 }
 
 /// A value as classes are told apart by it.
-enum Value<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
     Number(f64),
     /// One that no `f64` tells from its neighbours; as text it names a class.
     Integer(i128),
@@ -187,6 +189,30 @@ impl Side {
     }
 }
 
+impl Value<'_> {
+    /// Hands the value to the monitor, as one of this subject.
+    pub(super) fn observe(self, monitor: &mut Monitor, subject: usize) {
+        match self {
+            Self::Number(number) => monitor.observe_number(subject, number),
+            Self::Integer(integer) => {
+                monitor.observe_text(subject, itoa::Buffer::new().format(integer).as_bytes());
+            }
+            Self::Boolean(value) => monitor.observe_boolean(subject, value),
+            Self::Text(text) => monitor.observe_text(subject, text),
+        }
+    }
+
+    /// The segment of a row whose feature has this value.
+    pub(super) fn segment(self, segments: &Segments) -> Option<usize> {
+        match self {
+            Self::Number(number) => segments.of_number(number),
+            Self::Integer(integer) => segments.of_text(itoa::Buffer::new().format(integer).as_bytes()),
+            Self::Boolean(value) => segments.of_boolean(value),
+            Self::Text(text) => segments.of_text(text),
+        }
+    }
+}
+
 impl<'a> Column<'a> {
     fn of(tensor: &'a Tensor, slot: &Slot, column: usize, rows: usize) -> Option<Self> {
         let stride = tensor.len().checked_div(rows)?;
@@ -215,20 +241,8 @@ impl<'a> Column<'a> {
         })
     }
 
-    /// Hands the value of `row` to the monitor.
-    pub(super) fn observe(&self, monitor: &mut Monitor, row: usize) {
-        let subject = self.subject;
-        match self.value(row) {
-            Value::Number(number) => monitor.observe_number(subject, number),
-            Value::Integer(integer) => {
-                monitor.observe_text(subject, itoa::Buffer::new().format(integer).as_bytes());
-            }
-            Value::Boolean(value) => monitor.observe_boolean(subject, value),
-            Value::Text(text) => monitor.observe_text(subject, text),
-        }
-    }
-
-    fn value(&self, row: usize) -> Value<'a> {
+    /// The value of `row`.
+    pub(super) fn value(&self, row: usize) -> Value<'a> {
         match self.read {
             Read::Number => Value::Number(self.number(row)),
             Read::Signed => self.integer(row, |bytes| i64::from_le_bytes(bytes).into()),

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Role,
-};
+use plumbline_drift::profile::{Datatype, Kind, Role};
 use plumbline_drift::{Profile, SplitMix64, SubjectBuilder};
 use plumbline_inference_protocol::grpc::{self, Contents, Method};
 use plumbline_inference_protocol::{
@@ -59,7 +57,11 @@ fn probability(row: Row) -> f32 {
 
 /// What 2,000 usual rows look like.
 pub(crate) fn profile() -> Profile {
-    let rows = Rows::seeded(1).usual(2_000);
+    profile_of(&Rows::seeded(1).usual(2_000))
+}
+
+/// What these rows look like.
+pub(crate) fn profile_of(rows: &[Row]) -> Profile {
     let mut tenure = SubjectBuilder::new("tenure", "tenure", 0, Datatype::Fp32, Kind::Numeric);
     let mut contract = SubjectBuilder::new("contract", "contract", 0, Datatype::Bytes, Kind::Categorical);
     let label = SubjectBuilder::new("churn", "output_label", 0, Datatype::Bytes, Kind::Categorical);
@@ -69,7 +71,7 @@ pub(crate) fn profile() -> Profile {
             .role(Role::Probability, Some(class))
     };
     let (mut stays, mut leaves) = (chance("stays", 0, "no"), chance("leaves", 1, "yes"));
-    for row in &rows {
+    for row in rows {
         let p = probability(*row);
         tenure.push_number(f64::from(row.tenure));
         contract.push_text(CONTRACTS[row.contract]);
@@ -77,31 +79,13 @@ pub(crate) fn profile() -> Profile {
         stays.push_number(f64::from(1.0 - p));
         leaves.push_number(f64::from(p));
     }
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "test".to_owned(),
-            version: "0".to_owned(),
-        },
-        model: ModelInfo {
-            name: "churn".to_owned(),
-            version: "3".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: rows.len() as u64,
-            digest: None,
-        },
-        features: vec![tenure.finish(), contract.finish()],
-        outputs: vec![label.finish(), stays.finish(), leaves.finish()],
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let profile = Profile::new(
+        "churn",
+        "3",
+        rows.len() as u64,
+        vec![tenure.finish(), contract.finish()],
+        vec![label.finish(), stays.finish(), leaves.finish()],
+    );
     profile.validate().expect("a valid profile");
     profile
 }

@@ -17,7 +17,7 @@ use crate::model::{Row, Rows, Wire, answer, profile, request};
 use crate::observing::with_profile;
 
 /// Writes a profile as a copy does that is seen whole.
-fn put(path: &Path, profile: &Profile) {
+pub(crate) fn put(path: &Path, profile: &Profile) {
     let unfinished = path.with_extension("new");
     std::fs::write(&unfinished, profile.to_json()).expect("written");
     std::fs::rename(unfinished, path).expect("in place");
@@ -37,13 +37,13 @@ fn polling(directory: &Path) -> impl FnOnce(&mut Config) {
     }
 }
 
-async fn send(sidecar: &TestSidecar, rows: &[Row]) {
+pub(crate) async fn send(sidecar: &TestSidecar, rows: &[Row]) {
     for some in rows.chunks(50) {
         h1(sidecar.address, request(Wire::V2Binary, some)).await;
     }
 }
 
-fn observed(version: &str) -> String {
+pub(crate) fn observed(version: &str) -> String {
     format!("plumbline_rows_observed_total{{model=\"churn\",version=\"{version}\"}}")
 }
 
@@ -221,9 +221,9 @@ async fn a_bad_profile_is_not_replaced_by_a_guess() {
     assert_eq!(source(&sidecar).await, (String::new(), None));
 }
 
-const STATE: &str = r#"plumbline_drift_state{model="churn",subject="model",version="3"}"#;
+pub(crate) const STATE: &str = r#"plumbline_drift_state{model="churn",subject="model",version="3"}"#;
 
-fn states(outcome: &str) -> String {
+pub(crate) fn states(outcome: &str) -> String {
     format!("plumbline_sidecar_states_total{{outcome=\"{outcome}\"}}")
 }
 
@@ -236,7 +236,7 @@ fn keeping(directory: &Path) -> impl FnOnce(&mut Config) {
 }
 
 /// What verdicts rest on, without the times at which they were made.
-async fn comparison(sidecar: &TestSidecar) -> Value {
+pub(crate) async fn comparison(sidecar: &TestSidecar) -> Value {
     let mut report = sidecar.admin("/drift").await.json()["models"][0].take();
     for at in ["since_unix_ms", "window"] {
         report.as_object_mut().expect("a report").remove(at);
@@ -384,7 +384,7 @@ async fn a_state_that_cannot_be_used_costs_the_state_and_nothing_else() {
 }
 
 /// The program with a profile and a state directory; `/drift` is asked on its admin port.
-async fn program(directory: &Path, upstream: &str) -> (tokio::process::Child, [SocketAddr; 2]) {
+pub(crate) async fn program(directory: &Path, upstream: &str) -> (tokio::process::Child, [SocketAddr; 2]) {
     let path = |name: &str| directory.join(name).to_string_lossy().into_owned();
     let any = "127.0.0.1:0";
     let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_plumbline-sidecar"))

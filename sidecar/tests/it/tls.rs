@@ -49,6 +49,7 @@ fn serving([ca, cert, key]: [PathBuf; 3]) -> TlsFiles {
     TlsFiles {
         cert,
         key,
+        named: Vec::new(),
         clients: Some((ca, ClientAuth::Required)),
     }
 }

@@ -111,8 +111,11 @@ fn fault(subject: &DriftSubject) -> f64 {
 fn summary(drift: &Drift, signs: &Signs<'_>, kind: DriftKind) -> String {
     if kind == DriftKind::None {
         return format!(
-            "{} rows of model {} (version {}) compare with the reference as expected; no feature or output changed.",
-            drift.rows, drift.model, drift.version
+            "{} rows of model {} (version {}{}) compare with the reference as expected; no feature or output changed.",
+            drift.rows,
+            drift.model,
+            drift.version,
+            drift.of_segment()
         );
     }
     let since = drift
@@ -128,8 +131,10 @@ fn summary(drift: &Drift, signs: &Signs<'_>, kind: DriftKind) -> String {
             format!(", but the output {} did: {}", output.name, change(output))
         });
         return format!(
-            "Model {} (version {}){since}: no monitored feature changed{what}. {rows}",
-            drift.model, drift.version
+            "Model {} (version {}{}){since}: no monitored feature changed{what}. {rows}",
+            drift.model,
+            drift.version,
+            drift.of_segment()
         );
     };
     let others = match signs.features.len() - 1 {
@@ -148,9 +153,10 @@ fn summary(drift: &Drift, signs: &Signs<'_>, kind: DriftKind) -> String {
         },
     );
     format!(
-        "Model {} (version {}){since}: {}{others} changed; {} moved most: {}. {effect} {rows}",
+        "Model {} (version {}{}){since}: {}{others} changed; {} moved most: {}. {effect} {rows}",
         drift.model,
         drift.version,
+        drift.of_segment(),
         first.name,
         first.name,
         change(first)

@@ -5,9 +5,7 @@
 //! a whole [`Monitor`].
 
 use plumbline_drift::monitor::Settings;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile, Subject,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile, Subject};
 use plumbline_drift::report::State;
 use plumbline_drift::sequential::{Bets, ConformalDetector};
 use plumbline_drift::{Monitor, SplitMix64, SubjectBuilder};
@@ -213,31 +211,13 @@ impl Rows<'_> {
                 self.case.law.push(builder, x);
             }
         }
-        Profile {
-            format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
-            created_at: "2026-01-31T12:00:00Z".to_owned(),
-            generator: Generator {
-                name: "simulation".to_owned(),
-                version: "1".to_owned(),
-            },
-            model: ModelInfo {
-                name: "stationary".to_owned(),
-                version: "1".to_owned(),
-                digest: None,
-            },
-            data: DataInfo {
-                rows: self.case.reference as u64,
-                digest: None,
-            },
-            features: builders.into_iter().map(SubjectBuilder::finish).collect(),
-            outputs: Vec::new(),
-            target: None,
-            training: None,
-            importances: None,
-            calibration: None,
-            seasonality: None,
-        }
+        Profile::new(
+            "stationary",
+            "1",
+            self.case.reference as u64,
+            builders.into_iter().map(SubjectBuilder::finish).collect(),
+            Vec::new(),
+        )
     }
 }
 

@@ -3,9 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use plumbline_drift::SubjectBuilder;
-use plumbline_drift::profile::{
-    DataInfo, Datatype, FORMAT, FORMAT_VERSION, Generator, Kind, ModelInfo, Profile,
-};
+use plumbline_drift::profile::{Datatype, Kind, Profile};
 
 #[path = "../operations.rs"]
 mod operations;
@@ -29,33 +27,9 @@ fuzz_target!(|input: &[u8]| {
         code.push_number(f64::from(bytes[0]));
         flag.push_boolean(bytes[1] < 100);
     }
-    let profile = Profile {
-        format: FORMAT.to_owned(),
-        format_version: FORMAT_VERSION,
-        created_at: "2026-01-31T12:00:00Z".to_owned(),
-        generator: Generator {
-            name: "fuzz".to_owned(),
-            version: "1".to_owned(),
-        },
-        model: ModelInfo {
-            name: "m".to_owned(),
-            version: "1".to_owned(),
-            digest: None,
-        },
-        data: DataInfo {
-            rows: number.rows(),
-            digest: None,
-        },
-        features: [number, rounded, text, code, flag]
-            .map(SubjectBuilder::finish)
-            .into(),
-        outputs: Vec::new(),
-        target: None,
-        training: None,
-        importances: None,
-        calibration: None,
-        seasonality: None,
-    };
+    let rows = number.rows();
+    let features = [number, rounded, text, code, flag].map(SubjectBuilder::finish);
+    let profile = Profile::new("m", "1", rows, features.into(), Vec::new());
     profile.validate().expect("what the builder makes is valid");
     operations::run(&profile, operations);
 });

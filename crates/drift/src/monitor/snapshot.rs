@@ -1,8 +1,9 @@
 //! A monitor's state as bytes, so that a restart changes no verdict.
 //!
 //! Bytes, numbers little-endian: `PLMONITR`, the version (4), the checksum of the rest (8), the SHA-256 of the profile (32), then the state
-//! in the postcard format of its types here.
+//! in the postcard format of its types here. The segments of a model have the same form, with eight letters of their own.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,7 +19,7 @@ const MAGIC: [u8; 8] = *b"PLMONITR";
 const VERSION: u32 = 1;
 
 /// SHA-256 of a profile as JSON.
-pub(super) type ProfileDigest = [u8; 32];
+pub(crate) type ProfileDigest = [u8; 32];
 
 /// Why a state cannot be taken up.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,10 @@ pub enum RestoreError {
     #[error(transparent)]
     Monitor(#[from] MonitorError),
     /// These bytes are something else.
-    #[error("not a monitor's state: expected bytes that begin with \"PLMONITR\", found {found:?}")]
+    #[error("not a monitor's state: expected bytes that begin with {expected:?}, found {found:?}")]
     Format {
+        /// How its bytes begin.
+        expected: String,
         /// The first bytes.
         found: String,
     },
@@ -58,7 +61,7 @@ pub enum RestoreError {
 
 /// Everything of a [`Monitor`] that rows change.
 #[derive(Serialize)]
-struct StateRef<'a> {
+pub(crate) struct MonitorStateRef<'a> {
     track: Track,
     window_index: u64,
     window_rows: u64,
@@ -70,7 +73,7 @@ struct StateRef<'a> {
 
 /// The same, read.
 #[derive(Deserialize)]
-struct State {
+pub(crate) struct MonitorState {
     track: Track,
     window_index: u64,
     window_rows: u64,
@@ -83,25 +86,8 @@ struct State {
 impl Monitor {
     /// The state as bytes, for [`restore`](Self::restore): about 1 KiB a subject.
     pub fn snapshot(&self) -> Vec<u8> {
-        let state = StateRef {
-            track: self.track,
-            window_index: self.window_index,
-            window_rows: self.window_rows,
-            window_opened_unix_ms: self.window_opened_unix_ms,
-            rows: self.rows,
-            subjects: self.subjects.iter().map(|s| &s.state).collect(),
-            seasons: self.subjects.iter().map(SubjectMonitor::season_state).collect(),
-        };
-        let mut bytes = Vec::with_capacity(HEADER + 64 + self.subjects.len() * 1_536);
-        bytes.extend(MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
-        bytes.extend([0; 8]);
-        bytes.extend(self.profile_digest);
-        let mut bytes =
-            postcard::to_extend(&state, bytes).expect("a state has no maps or sequences of unknown length");
-        let checksum = checksum(&bytes[CHECKED..]);
-        bytes[CHECKED - 8..CHECKED].copy_from_slice(&checksum.to_le_bytes());
-        bytes
+        let room = self.subjects.len() * 1_536;
+        seal(MAGIC, &self.profile_digest, &self.changing(), room)
     }
 
     /// A monitor of the model that `profile` belongs to, in the state that [`snapshot`](Self::snapshot) told: its verdicts are those of the
@@ -111,8 +97,50 @@ impl Monitor {
     /// [`RestoreError`] for what [`new`](Self::new) refuses, for a state of another version or profile, and for a damaged one.
     pub fn restore(profile: &Profile, settings: Settings, state: &[u8]) -> Result<Self, RestoreError> {
         let mut monitor = Self::new(profile, settings, 0)?;
-        let state = read(state, &monitor)?;
-        for (subject, (state, season)) in monitor
+        let state = open(MAGIC, &monitor.profile_digest, state)?;
+        monitor.take_up(state)?;
+        Ok(monitor)
+    }
+
+    /// What rows change.
+    pub(crate) fn changing(&self) -> MonitorStateRef<'_> {
+        MonitorStateRef {
+            track: self.track,
+            window_index: self.window_index,
+            window_rows: self.window_rows,
+            window_opened_unix_ms: self.window_opened_unix_ms,
+            rows: self.rows,
+            subjects: self.subjects.iter().map(|s| &s.state).collect(),
+            seasons: self.subjects.iter().map(SubjectMonitor::season_state).collect(),
+        }
+    }
+
+    /// Goes on from what [`changing`](Self::changing) told; nothing has changed after an error.
+    pub(crate) fn take_up(&mut self, state: MonitorState) -> Result<(), RestoreError> {
+        // The checksum holds, so that only a program that miswrites them can bring other shapes about; still, no index may trust them.
+        let damaged = |problem: String| RestoreError::Damaged { problem };
+        let expected = self.subjects.len();
+        for (found, of) in [
+            (state.subjects.len(), "subjects"),
+            (state.seasons.len(), "seasons"),
+        ] {
+            if expected != found {
+                return Err(damaged(format!("expected {expected} {of}, found {found}")));
+            }
+        }
+        let misfit = self
+            .subjects
+            .iter()
+            .zip(state.subjects.iter().zip(&state.seasons))
+            .find(|(s, (read, season))| !s.state.fits(read) || !s.season_fits(season.as_ref()));
+        if let Some((subject, _)) = misfit {
+            return Err(damaged(format!(
+                "expected the {} bins of `{}`, found others",
+                subject.info.bins.len(),
+                subject.info.name
+            )));
+        }
+        for (subject, (state, season)) in self
             .subjects
             .iter_mut()
             .zip(state.subjects.into_iter().zip(state.seasons))
@@ -122,12 +150,12 @@ impl Monitor {
                 own.state = season;
             }
         }
-        monitor.track = state.track;
-        monitor.window_index = state.window_index;
-        monitor.window_rows = state.window_rows;
-        monitor.window_opened_unix_ms = state.window_opened_unix_ms;
-        monitor.rows = state.rows;
-        Ok(monitor)
+        self.track = state.track;
+        self.window_index = state.window_index;
+        self.window_rows = state.window_rows;
+        self.window_opened_unix_ms = state.window_opened_unix_ms;
+        self.rows = state.rows;
+        Ok(())
     }
 
     /// What binds states to the profile: `sha256:` and 64 hex digits over its JSON, without whitespace.
@@ -141,12 +169,33 @@ const CHECKED: usize = 8 + 4 + 8;
 /// Where the state begins.
 const HEADER: usize = CHECKED + 32;
 
-fn read(bytes: &[u8], monitor: &Monitor) -> Result<State, RestoreError> {
+/// A state as bytes, which take about `room`.
+pub(crate) fn seal(magic: [u8; 8], profile: &ProfileDigest, state: &impl Serialize, room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER + 64 + room);
+    bytes.extend(magic);
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(profile);
+    let mut bytes =
+        postcard::to_extend(state, bytes).expect("a state has no maps or sequences of unknown length");
+    let checksum = checksum(&bytes[CHECKED..]);
+    bytes[CHECKED - 8..CHECKED].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// The state that was [sealed](seal) for the same profile.
+pub(crate) fn open<T: DeserializeOwned>(
+    expected: [u8; 8],
+    profile: &ProfileDigest,
+    bytes: &[u8],
+) -> Result<T, RestoreError> {
     let damaged = |problem: String| RestoreError::Damaged { problem };
-    let (magic, rest) = bytes.split_at(bytes.len().min(MAGIC.len()));
-    if magic != MAGIC {
+    let (magic, rest) = bytes.split_at(bytes.len().min(expected.len()));
+    if magic != expected {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         return Err(RestoreError::Format {
-            found: String::from_utf8_lossy(magic).into_owned(),
+            expected: text(&expected),
+            found: text(magic),
         });
     }
     let short = || damaged(format!("expected at least {HEADER} bytes, found {}", bytes.len()));
@@ -166,46 +215,23 @@ fn read(bytes: &[u8], monitor: &Monitor) -> Result<State, RestoreError> {
         )));
     }
     let (digest, rest) = rest.split_first_chunk().ok_or_else(short)?;
-    if *digest != monitor.profile_digest {
+    if digest != profile {
         return Err(RestoreError::Profile {
             found: hex(digest),
-            expected: monitor.profile_digest(),
+            expected: hex(profile),
         });
     }
-    let (state, rest) =
-        postcard::take_from_bytes::<State>(rest).map_err(|error| damaged(error.to_string()))?;
+    let (state, rest) = postcard::take_from_bytes(rest).map_err(|error| damaged(error.to_string()))?;
     if !rest.is_empty() {
         return Err(damaged(format!(
             "expected its end, found {} bytes more",
             rest.len()
         )));
     }
-    // The checksum holds, so that only a program that miswrites them can bring other shapes about; still, no index may trust them.
-    let expected = monitor.subjects.len();
-    for (found, of) in [
-        (state.subjects.len(), "subjects"),
-        (state.seasons.len(), "seasons"),
-    ] {
-        if expected != found {
-            return Err(damaged(format!("expected {expected} {of}, found {found}")));
-        }
-    }
-    let misfit = monitor
-        .subjects
-        .iter()
-        .zip(state.subjects.iter().zip(&state.seasons))
-        .find(|(s, (read, season))| !s.state.fits(read) || !s.season_fits(season.as_ref()));
-    match misfit {
-        Some((subject, _)) => Err(damaged(format!(
-            "expected the {} bins of `{}`, found others",
-            subject.info.bins.len(),
-            subject.info.name
-        ))),
-        None => Ok(state),
-    }
+    Ok(state)
 }
 
-pub(super) fn digest(profile: &Profile) -> ProfileDigest {
+pub(crate) fn digest(profile: &Profile) -> ProfileDigest {
     let json = serde_json::to_vec(profile).expect("every map key is a string");
     Sha256::digest(json).into()
 }

@@ -2,9 +2,11 @@
 
 use super::{
     Boolean, Calibration, CalibrationBin, Categorical, Category, DataInfo, Kind, MAX_CATEGORIES, Numeric,
-    Problem, Profile, ProfileError, Quantile, Role, Seasonality, Subject,
+    Problem, Profile, ProfileError, Quantile, Role, SeasonalCounts, Seasonality, Segment, Segmentation,
+    Subject,
 };
 use crate::build::too_many;
+use crate::season::HOURS;
 
 impl Profile {
     /// The profile of the rows of both; generator and identity are those of `self`, the time is the later one.
@@ -28,7 +30,7 @@ impl Profile {
         d.same("target", &self.target, &other.target);
         d.same("training", &self.training, &other.training);
         d.same("importances", &self.importances, &other.importances);
-        let merged = Self {
+        let mut merged = Self {
             created_at: self.created_at.clone().max(other.created_at.clone()),
             data: DataInfo {
                 rows: self.data.rows + other.data.rows,
@@ -41,9 +43,12 @@ impl Profile {
             features: subjects(&mut d, "features", &self.features, &other.features),
             outputs: subjects(&mut d, "outputs", &self.outputs, &other.outputs),
             calibration: calibrations(&mut d, self.calibration.as_deref(), other.calibration.as_deref()),
-            seasonality: seasonality(&mut d, self, other),
+            segments: segments(&mut d, self.segments.as_ref(), other.segments.as_ref()),
             ..self.clone()
         };
+        let seasons = [self, other].map(|part| (part.seasonality.as_ref(), part.subjects().collect()));
+        let subjects: Vec<&Subject> = merged.subjects().collect();
+        merged.seasonality = seasonality(&mut d, "seasonality", &seasons, &subjects);
         if !d.0.is_empty() {
             return Err(ProfileError::Merge(d.0));
         }
@@ -354,23 +359,84 @@ fn calibration_bin((a, b): (&CalibrationBin, &CalibrationBin)) -> CalibrationBin
     }
 }
 
-fn seasonality(d: &mut Differences, first: &Profile, second: &Profile) -> Option<Seasonality> {
-    let shape = |profile: &Profile| {
-        profile.seasonality.as_ref().map(|seasonality| {
-            let named = seasonality.hour_of_week.iter().map(|season| {
-                let subject = profile.subjects().find(|s| s.name == season.subject);
-                (season.subject.clone(), subject.map(Subject::bin_names))
-            });
-            named.collect::<Vec<_>>()
-        })
-    };
-    d.same("seasonality", &shape(first), &shape(second));
-    let (mut merged, other) = (first.seasonality.clone()?, second.seasonality.as_ref()?);
-    let seasons = merged.hour_of_week.iter_mut().zip(&other.hour_of_week);
-    for (a, b) in seasons.flat_map(|(a, b)| a.counts.iter_mut().zip(&b.counts)) {
-        for (a, b) in a.iter_mut().zip(b) {
-            *a += b;
-        }
+/// Seasons of two parts, each with its subjects, over the `merged` subjects.
+fn seasonality(
+    d: &mut Differences,
+    path: &str,
+    parts: &[(Option<&Seasonality>, Vec<&Subject>); 2],
+    merged: &[&Subject],
+) -> Option<Seasonality> {
+    let [names, others] = parts.each_ref().map(|(seasonality, _)| {
+        let seasons = seasonality.map(|s| s.hour_of_week.iter());
+        seasons.map(|seasons| seasons.map(|season| season.subject.clone()).collect::<Vec<_>>())
+    });
+    d.same(path, &names, &others);
+    if !d.0.is_empty() {
+        return None;
     }
-    Some(merged)
+    let season = |subject: String| {
+        let bins = merged.iter().find(|s| s.name == subject)?.bin_names();
+        let mut counts = vec![vec![0; bins.len()]; HOURS];
+        for (seasonality, subjects) in parts {
+            let known = subjects.iter().find(|s| s.name == subject)?.bin_names();
+            let seasons = &seasonality.as_ref()?.hour_of_week;
+            let season = seasons.iter().find(|season| season.subject == subject)?;
+            // The order of categories is that of their counts, which differs from part to part.
+            let place = |name: &String| bins.iter().position(|bin| bin == name).unwrap_or(bins.len() - 2);
+            let places: Vec<usize> = known.iter().map(place).collect();
+            for (sums, hour) in counts.iter_mut().zip(&season.counts) {
+                for (place, rows) in places.iter().zip(hour) {
+                    sums[*place] += rows;
+                }
+            }
+        }
+        Some(SeasonalCounts { subject, counts })
+    };
+    Some(Seasonality {
+        hour_of_week: names?.into_iter().filter_map(season).collect(),
+    })
+}
+
+fn segments(
+    d: &mut Differences,
+    first: Option<&Segmentation>,
+    second: Option<&Segmentation>,
+) -> Option<Segmentation> {
+    let shape = |segmentation: Option<&Segmentation>| {
+        let names = |s: &Segmentation| s.parts.iter().map(|p| p.name().to_owned()).collect::<Vec<_>>();
+        segmentation.map(|segmentation| (segmentation.feature.clone(), names(segmentation)))
+    };
+    if shape(first) != shape(second) {
+        d.same("segments", &shape(first), &shape(second));
+        return None;
+    }
+    let (first, second) = (first?, second?);
+    let parts = first.parts.iter().zip(&second.parts).enumerate();
+    Some(Segmentation {
+        feature: first.feature.clone(),
+        parts: parts
+            .map(|(i, (a, b))| segment(d, &format!("segments.parts[{i}]"), a, b))
+            .collect(),
+    })
+}
+
+fn segment(d: &mut Differences, path: &str, a: &Segment, b: &Segment) -> Segment {
+    let mut merged = Segment {
+        value: a.value.clone(),
+        rows: a.rows + b.rows,
+        features: subjects(d, &format!("{path}.features"), &a.features, &b.features),
+        outputs: subjects(d, &format!("{path}.outputs"), &a.outputs, &b.outputs),
+        seasonality: None,
+    };
+    merged.seasonality = seasonality(
+        d,
+        &format!("{path}.seasonality"),
+        &[a, b].map(|part| (part.seasonality.as_ref(), subjects_of(part))),
+        &subjects_of(&merged),
+    );
+    merged
+}
+
+fn subjects_of(segment: &Segment) -> Vec<&Subject> {
+    segment.features.iter().chain(&segment.outputs).collect()
 }

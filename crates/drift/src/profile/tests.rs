@@ -52,6 +52,8 @@ fn the_schema_lists_exactly_the_fields_that_serde_reads() {
     check_fields::<super::CalibrationBin>(&schema["$defs"]["calibration_bin"], "calibration_bin", &mut seen);
     check_fields::<super::Seasonality>(&schema["$defs"]["seasonality"], "seasonality", &mut seen);
     check_fields::<super::SeasonalCounts>(&schema["$defs"]["seasonal_counts"], "seasonal_counts", &mut seen);
+    check_fields::<super::Segmentation>(&schema["$defs"]["segments"], "segments", &mut seen);
+    check_fields::<super::Segment>(&schema["$defs"]["segment"], "segment", &mut seen);
     check_fields::<super::Subject>(&schema["$defs"]["subject"], "subject", &mut seen);
     check_fields::<super::Numeric>(&schema["$defs"]["numeric"], "numeric", &mut seen);
     check_fields::<super::Quantile>(&schema["$defs"]["quantile"], "quantile", &mut seen);
@@ -220,6 +222,134 @@ fn every_contradiction_is_found() {
         v["training"]["auc"] = json!(1.5);
     });
     assert_eq!(several, ["format", "training.auc"]);
+}
+
+/// The example with one segment of its feature `Contract`, which has all rows.
+fn segmented() -> Value {
+    let mut value = example();
+    let part = json!({
+        "value": "Two year", "rows": value["data"]["rows"], "features": value["features"], "outputs": value["outputs"]
+    });
+    value["segments"] = json!({"feature": "Contract", "parts": [part]});
+    value
+}
+
+#[test]
+fn segments_are_read_and_written_like_the_rest() {
+    let profile = read(&segmented()).expect("valid");
+    let written: Value = serde_json::from_str(&profile.to_json()).expect("JSON");
+    assert_eq!(written, segmented());
+    let mut misspelt = segmented();
+    misspelt["segments"]["parts"][0]["name"] = json!("Two year");
+    let error = read(&misspelt).expect_err("refused").to_string();
+    assert!(
+        error.starts_with("`segments.parts[0].name`") && error.contains("unknown field"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_contradiction_of_segments_is_found() {
+    /// Another part like the first, with its rows.
+    fn push(v: &mut Value, value: Value) {
+        let mut part = v["segments"]["parts"][0].clone();
+        part["value"] = value;
+        v["segments"]["parts"].as_array_mut().expect("parts").push(part);
+    }
+    let cases: [(Change, &str, &str); 14] = [
+        (
+            |v| v["segments"]["feature"] = json!("label"),
+            "segments.feature",
+            "expected the name of a feature, found \"label\"",
+        ),
+        (
+            |v| v["segments"]["parts"] = json!([]),
+            "segments.parts",
+            "expected 1 to 16 segments with a value, found 0",
+        ),
+        (
+            |v| (0..16).for_each(|i| push(v, json!(i.to_string()))),
+            "segments.parts",
+            "expected 1 to 16 segments with a value, found 17",
+        ),
+        (
+            |v| push(v, json!("One year")),
+            "segments.parts",
+            "expected at most data.rows = 400 rows in all, found 800",
+        ),
+        (
+            |v| push(v, json!("Two year")),
+            "segments.parts[1].value",
+            "expected a value of its own, found \"Two year\" again",
+        ),
+        (
+            |v| {
+                push(v, Value::Null);
+                push(v, json!("One year"));
+            },
+            "segments.parts[1].value",
+            "expected a value; only the last segment may go without, for all other rows",
+        ),
+        (
+            |v| v["segments"]["parts"][0]["value"] = json!("other"),
+            "segments.parts[0].value",
+            "expected a text that is neither empty nor \"other\", found \"other\"",
+        ),
+        (
+            |v| v["segments"]["feature"] = json!("tenure"),
+            "segments.parts[0].value",
+            "expected a number, as the feature is numeric, found \"Two year\"",
+        ),
+        (
+            |v| {
+                v["segments"]["feature"] = json!("tenure");
+                v["segments"]["parts"][0]["value"] = json!("1");
+                push(v, json!("1.0"));
+            },
+            "segments.parts[1].value",
+            "expected a value of its own, found \"1.0\" again",
+        ),
+        (
+            |v| v["segments"]["parts"][0]["rows"] = json!(399),
+            "segments.parts[0].features[0].count",
+            "expected count + missing to be rows = 399, found 400 + 0",
+        ),
+        (
+            |v| v["segments"]["parts"][0]["features"][0]["column"] = json!(1),
+            "segments.parts[0].features[0]",
+            "expected `tenure` of tensor `tenure`, column 0, as in the whole",
+        ),
+        (
+            |v| {
+                let outputs = v["segments"]["parts"][0]["outputs"].as_array_mut();
+                outputs.expect("outputs").truncate(2);
+            },
+            "segments.parts[0].outputs",
+            "expected the 3 of the whole, found 2",
+        ),
+        (
+            |v| v["segments"]["parts"][0]["features"][0]["numeric"]["counts"][0] = json!(3),
+            "segments.parts[0].features[0].numeric.counts",
+            "expected counts that sum to count = 400, found 403",
+        ),
+        (
+            |v| {
+                let season = json!({"hour_of_week": [{"subject": "nobody", "counts": []}]});
+                v["segments"]["parts"][0]["seasonality"] = season;
+            },
+            "segments.parts[0].seasonality.hour_of_week[0].subject",
+            "expected the name of a feature or output, found \"nobody\"",
+        ),
+    ];
+    for (change, path, reason) in cases {
+        let mut value = segmented();
+        change(&mut value);
+        let Err(ProfileError::Invalid(problems)) = read(&value) else {
+            panic!("expected a problem at {path}")
+        };
+        let found = problems.iter().any(|p| p.path == path && p.reason == reason);
+        assert!(found, "expected `{path}`: {reason}; found {problems:?}");
+    }
 }
 
 #[test]

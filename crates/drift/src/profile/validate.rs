@@ -1,10 +1,12 @@
 //! Everything that a profile must fulfil beyond its shape.
 
+mod segments;
+
 use std::collections::HashSet;
 
 use super::{
     Calibration, Categorical, FORMAT, FORMAT_VERSION, Kind, MAX_CATEGORIES, MAX_LEVELS, Numeric, Problem,
-    Profile, Role, Subject, Training,
+    Profile, Role, Seasonality, Subject, Training,
 };
 
 /// Counts above this cannot be held by a JSON reader that has only doubles.
@@ -58,23 +60,69 @@ pub(super) fn problems(profile: &Profile) -> Vec<Problem> {
         "expected at least one feature or output, found none".to_owned()
     });
 
-    let mut names = HashSet::new();
-    for (list, subjects) in [("features", &profile.features), ("outputs", &profile.outputs)] {
-        for (i, subject) in subjects.iter().enumerate() {
-            let path = format!("{list}[{i}]");
-            p.expect(
-                names.insert(subject.name.as_str()),
-                &format!("{path}.name"),
-                || format!("expected a name of its own, found \"{}\" again", subject.name),
-            );
-            check_subject(&mut p, &path, subject, profile.data.rows, list == "outputs");
-        }
+    Content {
+        rows: (profile.data.rows, "data.rows"),
+        features: &profile.features,
+        outputs: &profile.outputs,
+        seasonality: profile.seasonality.as_ref(),
     }
-    check_extras(&mut p, profile, &names);
+    .check(&mut p, "");
+    check_extras(&mut p, profile);
+    if let Some(segmentation) = &profile.segments {
+        segments::check(&mut p, segmentation, profile);
+    }
     p.0
 }
 
-fn check_subject(p: &mut Problems, path: &str, subject: &Subject, rows: u64, output: bool) {
+/// What the whole and each of its segments say of rows.
+struct Content<'a> {
+    /// With the name of the field that tells them.
+    rows: (u64, &'static str),
+    features: &'a [Subject],
+    outputs: &'a [Subject],
+    seasonality: Option<&'a Seasonality>,
+}
+
+impl Content<'_> {
+    /// `prefix`: the path of what holds it, with a dot at its end.
+    fn check(&self, p: &mut Problems, prefix: &str) {
+        let mut names = HashSet::new();
+        for (list, subjects) in [("features", self.features), ("outputs", self.outputs)] {
+            for (i, subject) in subjects.iter().enumerate() {
+                let path = format!("{prefix}{list}[{i}]");
+                p.expect(
+                    names.insert(subject.name.as_str()),
+                    &format!("{path}.name"),
+                    || format!("expected a name of its own, found \"{}\" again", subject.name),
+                );
+                check_subject(p, &path, subject, self.rows, list == "outputs");
+            }
+        }
+        let seasons = self.seasonality.iter().flat_map(|s| &s.hour_of_week);
+        for (i, season) in seasons.enumerate() {
+            let path = format!("{prefix}seasonality.hour_of_week[{i}]");
+            let mut subjects = self.features.iter().chain(self.outputs);
+            let subject = subjects.find(|s| s.name == season.subject);
+            p.expect(subject.is_some(), &format!("{path}.subject"), || {
+                format!(
+                    "expected the name of a feature or output, found \"{}\"",
+                    season.subject
+                )
+            });
+            let bins = subject.map(|s| s.reference_counts().len());
+            let shape =
+                season.counts.len() == 168 && season.counts.iter().all(|hour| Some(hour.len()) == bins);
+            p.expect(shape, &format!("{path}.counts"), || {
+                format!(
+                    "expected 168 hours of {} bins, the one for missing included",
+                    bins.unwrap_or(0)
+                )
+            });
+        }
+    }
+}
+
+fn check_subject(p: &mut Problems, path: &str, subject: &Subject, (rows, field): (u64, &str), output: bool) {
     p.expect(!subject.name.is_empty(), &format!("{path}.name"), || {
         "expected a name, found an empty text".to_owned()
     });
@@ -87,7 +135,7 @@ fn check_subject(p: &mut Problems, path: &str, subject: &Subject, rows: u64, out
         &format!("{path}.count"),
         || {
             format!(
-                "expected count + missing to be data.rows = {rows}, found {} + {}",
+                "expected count + missing to be {field} = {rows}, found {} + {}",
                 subject.count, subject.missing
             )
         },
@@ -330,7 +378,7 @@ fn check_sum(p: &mut Problems, path: &str, counts: impl Iterator<Item = u64>, co
     });
 }
 
-fn check_extras(p: &mut Problems, profile: &Profile, names: &HashSet<&str>) {
+fn check_extras(p: &mut Problems, profile: &Profile) {
     if let Some(target) = &profile.target
         && let Some(class) = &target.positive_class
     {
@@ -355,35 +403,6 @@ fn check_extras(p: &mut Problems, profile: &Profile, names: &HashSet<&str>) {
     }
     for (i, calibration) in profile.calibration.iter().flatten().enumerate() {
         check_calibration(p, &format!("calibration[{i}]"), calibration, profile);
-    }
-    for (i, season) in profile
-        .seasonality
-        .iter()
-        .flat_map(|s| &s.hour_of_week)
-        .enumerate()
-    {
-        let path = format!("seasonality.hour_of_week[{i}]");
-        p.expect(
-            names.contains(season.subject.as_str()),
-            &format!("{path}.subject"),
-            || {
-                format!(
-                    "expected the name of a feature or output, found \"{}\"",
-                    season.subject
-                )
-            },
-        );
-        let bins = profile
-            .subjects()
-            .find(|s| s.name == season.subject)
-            .map(|s| s.reference_counts().len());
-        let shape = season.counts.len() == 168 && season.counts.iter().all(|hour| Some(hour.len()) == bins);
-        p.expect(shape, &format!("{path}.counts"), || {
-            format!(
-                "expected 168 hours of {} bins, the one for missing included",
-                bins.unwrap_or(0)
-            )
-        });
     }
 }
 

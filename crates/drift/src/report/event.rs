@@ -22,14 +22,27 @@ pub struct DriftEvent {
     pub episode: String,
     /// [`State::Drift`] or [`State::Recovered`].
     pub state: State,
-    /// When the episode began: when the first subject left [`State::Stable`]. Milliseconds since 1970.
+    /// Why it is over; none when the rows are like the reference again, and while it is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<EndReason>,
+    /// When the episode began: when the first subject, of all rows or of a segment, left [`State::Stable`]. Milliseconds since 1970.
     pub started_at_unix_ms: i64,
     /// When the state was entered, milliseconds since 1970.
     pub at_unix_ms: i64,
-    /// Rows observed since the episode began.
+    /// Rows observed since the episode began, as far as that is known.
     pub rows: u64,
-    /// The comparison at that moment, with both histograms.
+    /// The comparison that brought the state about, with both histograms: of all rows, or of one
+    /// [segment](DriftReport::segment); its `segments` name every segment that drifts. When the reference was replaced: the last
+    /// one with the old reference, or the first with the new one where nothing else is known.
     pub report: DriftReport,
+}
+
+/// Why an episode is over though no row has shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// Rows are compared with another reference from now on.
+    ReferenceReplaced,
 }
 
 /// What `GET /drift` answers.
@@ -51,6 +64,9 @@ pub struct Reference {
     pub version: String,
     /// Who made it.
     pub source: ReferenceSource,
+    /// Features and outputs that are compared by the hour of the week.
+    #[serde(default)]
+    pub seasonal_subjects: u64,
     /// Rows that it has been learned from so far; while it is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows_learned: Option<u64>,

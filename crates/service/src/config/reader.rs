@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::{Kind, ParseSetting, Setting};
+use super::{Kind, ParseSetting, Setting, Source};
 
 /// Where a value came from, as a person finds it again.
 #[derive(Clone, Debug)]
@@ -98,6 +99,7 @@ pub struct Reader {
     given: BTreeMap<&'static str, Given>,
     problems: Vec<Problem>,
     shown: serde_json::Map<String, serde_json::Value>,
+    source: Arc<Source>,
 }
 
 impl Reader {
@@ -105,13 +107,20 @@ impl Reader {
         settings: Vec<Setting>,
         given: BTreeMap<&'static str, Given>,
         problems: Vec<Problem>,
+        source: Arc<Source>,
     ) -> Self {
         Self {
             settings,
             given,
             problems,
             shown: serde_json::Map::new(),
+            source,
         }
+    }
+
+    /// Where the configuration comes from, for a part that reads it again while it runs.
+    pub fn source(&self) -> &Arc<Source> {
+        &self.source
     }
 
     /// The setting's value, or its default.

@@ -1,8 +1,9 @@
 //! Flags, environment and file, brought to one list of given values.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use std::fmt::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
@@ -39,6 +40,46 @@ const META: [Setting; 2] = [
     ),
 ];
 
+/// Where a configuration comes from, kept to read it again: the file may have changed, flags and environment have not.
+pub struct Source {
+    part: String,
+    settings: Vec<Setting>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// `--config`.
+    file: Option<PathBuf>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Source");
+        shown.field("part", &self.part).field("file", &self.file);
+        shown.finish_non_exhaustive() // the rest may hold secrets
+    }
+}
+
+impl Source {
+    /// The `--config` file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Merges everything again and builds the configuration, with what `/config` would show of it.
+    ///
+    /// # Errors
+    /// As [`super::load`].
+    ///
+    /// # Panics
+    /// When it had been read with `--help`, `--version` or `--check-config`, which start nothing that reads again.
+    pub fn load<C>(&self, build: impl FnOnce(&mut Reader) -> C) -> Result<(C, serde_json::Value), Problems> {
+        let (arguments, environment) = (self.arguments.clone(), self.environment.clone());
+        match load(&self.part, &self.settings, arguments, environment, build)? {
+            Outcome::Start { config, shown } => Ok((config, shown)),
+            Outcome::Valid | Outcome::Help(_) | Outcome::Version => panic!("nothing was started"),
+        }
+    }
+}
+
 pub(super) fn load<C>(
     part: &str,
     settings: &[Setting],
@@ -49,27 +90,37 @@ pub(super) fn load<C>(
     let known: Vec<Setting> = META.iter().chain(settings).copied().collect();
     let mut problems = Vec::new();
     let prefix = format!("PLUMBLINE_{}_", part.to_uppercase().replace('-', "_"));
+    let arguments: Vec<String> = arguments.into_iter().collect();
+    let environment: Vec<(String, String)> = environment.into_iter().collect();
 
-    let flags = match read_flags(&known, arguments, &mut problems) {
+    let flags = match read_flags(&known, arguments.iter().cloned(), &mut problems) {
         Flags::Given(flags) => flags,
         Flags::Help => return Ok(Outcome::Help(help(part, &prefix, &known))),
         Flags::Version => return Ok(Outcome::Version),
     };
-    let variables = read_environment(&prefix, &known, environment, &mut problems);
+    let variables = read_environment(&prefix, &known, environment.iter().cloned(), &mut problems);
 
     let mut given = BTreeMap::new();
     let path = flags
         .get("config")
         .or_else(|| variables.get("config"))
-        .and_then(Given::first);
-    if let Some(path) = path {
-        read_file(Path::new(path), settings, &mut given, &mut problems);
+        .and_then(Given::first)
+        .map(PathBuf::from);
+    if let Some(path) = &path {
+        read_file(path, settings, &mut given, &mut problems);
     }
     given.extend(variables);
     given.extend(flags);
 
     let check_only = given.contains_key("check_config");
-    let mut reader = Reader::new(known, given, problems);
+    let source = Source {
+        part: part.to_owned(),
+        settings: settings.to_vec(),
+        arguments,
+        environment,
+        file: path,
+    };
+    let mut reader = Reader::new(known, given, problems, Arc::new(source));
     let config = build(&mut reader);
     let (shown, problems) = reader.finish();
     if !problems.is_empty() {

@@ -1,19 +1,85 @@
-//! The one thing that is read out of a certificate here: when it ends.
+//! What is read out of a certificate here: when it ends, and whose it is.
+
+/// Names of a certificate's subject.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    /// `uniformResourceIdentifier`s, such as SPIFFE ids.
+    pub(super) uris: Vec<String>,
+    /// `dNSName`s; wildcards as they are written.
+    pub(super) dns: Vec<String>,
+    /// The last `commonName` of the subject, in a form that is UTF-8.
+    pub(super) common: Option<String>,
+}
+
+/// Names of the subject and of its alternatives (RFC 5280 §4.1.2.6, §4.2.1.6); none for what is no X.509 certificate.
+pub(super) fn names(der: &[u8]) -> Names {
+    let mut names = Names::default();
+    let Some(fields) = after_issuer(der) else {
+        return names;
+    };
+    // What is not there or not of this form leaves the names found so far.
+    let _complete = read_names(fields, &mut names);
+    names
+}
+
+fn read_names(fields: &[u8], names: &mut Names) -> Option<()> {
+    let (_validity, fields) = element(fields, SEQUENCE)?;
+    let (mut relative_names, mut fields) = element(fields, SEQUENCE)?;
+    while let Some((set, rest)) = element(relative_names, SET) {
+        relative_names = rest;
+        let (attribute, _) = element(set, SEQUENCE)?;
+        if let Some((COMMON_NAME, value)) = element(attribute, OBJECT_ID)
+            && let Some(((UTF8_STRING | PRINTABLE_STRING | IA5_STRING, text), _)) = any_element(value)
+        {
+            names.common = text_of(text);
+        }
+    }
+    while let Some(((tag, contents), rest)) = any_element(fields) {
+        fields = rest;
+        if tag == EXTENSIONS {
+            let (mut extensions, _) = element(contents, SEQUENCE)?;
+            while let Some((extension, rest)) = element(extensions, SEQUENCE) {
+                extensions = rest;
+                read_extension(extension, names);
+            }
+        }
+    }
+    Some(())
+}
+
+fn read_extension(extension: &[u8], names: &mut Names) -> Option<()> {
+    let (id, mut value) = element(extension, OBJECT_ID)?;
+    if id != SUBJECT_ALT_NAME {
+        return None;
+    }
+    if let Some((_critical, rest)) = element(value, BOOLEAN) {
+        value = rest;
+    }
+    let (value, _) = element(value, OCTET_STRING)?;
+    let (mut general_names, _) = element(value, SEQUENCE)?;
+    while let Some(((tag, text), rest)) = any_element(general_names) {
+        general_names = rest;
+        match tag {
+            DNS_NAME => names.dns.extend(text_of(text)),
+            URI => names.uris.extend(text_of(text)),
+            _ => {}
+        }
+    }
+    Some(())
+}
+
+/// A name that can be shown and compared; one with control characters is nobody's.
+fn text_of(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.to_owned())
+}
 
 /// Seconds since 1970 at which the certificate's validity ends; nothing for what is no X.509 certificate.
 ///
 /// RFC 5280 §4.1: `Certificate ::= SEQUENCE { TBSCertificate ::= SEQUENCE { [0] version, serialNumber, signature,
 /// issuer, Validity ::= SEQUENCE { notBefore, notAfter }, … } … }`.
 pub(super) fn not_after(der: &[u8]) -> Option<i64> {
-    let (certificate, _) = element(der, SEQUENCE)?;
-    let (mut fields, _) = element(certificate, SEQUENCE)?;
-    if let Some((_version, rest)) = element(fields, VERSION) {
-        fields = rest;
-    }
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-        fields = element(fields, tag)?.1; // serial number, signature algorithm, issuer
-    }
-    let (validity, _) = element(fields, SEQUENCE)?;
+    let (validity, _) = element(after_issuer(der)?, SEQUENCE)?;
     let (_not_before, rest) = any_element(validity)?;
     match any_element(rest)? {
         ((UTC_TIME, text), _) => {
@@ -29,11 +95,39 @@ pub(super) fn not_after(der: &[u8]) -> Option<i64> {
     }
 }
 
+/// The fields of a certificate from its validity on.
+fn after_issuer(der: &[u8]) -> Option<&[u8]> {
+    let (certificate, _) = element(der, SEQUENCE)?;
+    let (mut fields, _) = element(certificate, SEQUENCE)?;
+    if let Some((_version, rest)) = element(fields, VERSION) {
+        fields = rest;
+    }
+    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
+        fields = element(fields, tag)?.1; // serial number, signature algorithm, issuer
+    }
+    Some(fields)
+}
+
+const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_ID: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+const PRINTABLE_STRING: u8 = 0x13;
+const IA5_STRING: u8 = 0x16;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+/// `[2]` and `[6]` of a `GeneralName`.
+const DNS_NAME: u8 = 0x82;
+const URI: u8 = 0x86;
+/// `id-at-commonName`, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+/// `id-ce-subjectAltName`, 2.5.29.17.
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// Contents of the first element, which has to have this tag, and what follows it.
 fn element(der: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
@@ -117,6 +211,33 @@ mod tests {
                 assert_eq!(not_after(&certificate.der()[..cut]), None);
             }
         }
+    }
+
+    #[test]
+    fn names_are_read_and_a_cut_certificate_has_fewer() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params =
+            rcgen::CertificateParams::new(["a.example".to_owned(), "*.b.example".to_owned()]).expect("names");
+        let spiffe = "spiffe://cluster/ns/team/sa/client";
+        params
+            .subject_alt_names
+            .push(rcgen::SanType::URI(spiffe.try_into().expect("ASCII")));
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "client");
+        params.is_ca = rcgen::IsCa::ExplicitNoCa;
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let expected = Names {
+            uris: vec![spiffe.to_owned()],
+            dns: vec!["a.example".to_owned(), "*.b.example".to_owned()],
+            common: Some("client".to_owned()),
+        };
+        assert_eq!(names(certificate.der()), expected);
+        for cut in 0..certificate.der().len() {
+            let names = names(&certificate.der()[..cut]);
+            assert!(names.uris.len() <= 1 && names.dns.len() <= 2, "{cut}");
+        }
+        assert_eq!(text_of(b"a\nb"), None);
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl ClientTlsFiles {
         Ok(Contents {
             cert,
             key,
+            named: Vec::new(),
             ca: Some(read(&self.ca, ca)?),
         })
     }

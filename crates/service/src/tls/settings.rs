@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ClientAuth, TlsFiles};
+use super::{ClientAuth, NamedCertificate, TlsFiles};
 use crate::config::{ParseSetting, Reader, Setting};
 use crate::error_chain;
 
@@ -42,6 +42,11 @@ impl TlsFiles {
     /// Reads [`TLS_SETTINGS`] and tries the files, so that a wrong one stops the start; nothing when TLS is not asked
     /// for.
     pub fn read_settings(reader: &mut Reader) -> Option<TlsFiles> {
+        Self::read_with_named(reader, Vec::new())
+    }
+
+    /// The same for a part that serves several names; its setting of `named` is `tls_certificate`.
+    pub fn read_with_named(reader: &mut Reader, named: Vec<NamedCertificate>) -> Option<TlsFiles> {
         let cert: Option<PathBuf> = reader.optional("tls_cert");
         let key: Option<PathBuf> = reader.optional("tls_key");
         let client_ca: Option<PathBuf> = reader.optional("tls_client_ca");
@@ -50,6 +55,12 @@ impl TlsFiles {
             (Some(cert), Some(key)) => (cert, key),
             (None, None) => {
                 reader.check("tls_client_ca", client_ca.is_none(), "needs tls_cert and tls_key");
+                if !named.is_empty() {
+                    reader.reject(
+                        "tls_certificate",
+                        "needs tls_cert and tls_key, for clients that name no server",
+                    );
+                }
                 return None;
             }
             (Some(_), None) => {
@@ -64,6 +75,7 @@ impl TlsFiles {
         let files = TlsFiles {
             cert,
             key,
+            named,
             clients: client_ca.map(|ca| (ca, auth)),
         };
         if let Err(error) = files.check() {

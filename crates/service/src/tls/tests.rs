@@ -46,7 +46,12 @@ impl Authority {
     }
 
     fn sign(&self, last_year: i32) -> Signed {
-        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        self.sign_for(&["localhost"], last_year)
+    }
+
+    fn sign_for(&self, names: &[&str], last_year: i32) -> Signed {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -71,6 +76,7 @@ impl Mounted {
         let files = TlsFiles {
             cert: path("tls.crt"),
             key: path("tls.key"),
+            named: Vec::new(),
             clients: clients.map(|(authority, auth)| {
                 std::fs::write(path("ca.crt"), authority.certificate.pem()).expect("written");
                 (path("ca.crt"), auth)
@@ -221,6 +227,97 @@ async fn clients_are_checked_when_an_authority_is_given() {
             let answer = get(server.address, &client).await;
             assert_eq!(answer.is_ok(), served, "{auth:?}: {answer:?}");
         }
+    }
+}
+
+/// The DNS names of the certificate that a client gets which asks for `name`; none for a handshake that fails.
+async fn served_names(address: SocketAddr, authority: &Authority, name: &'static str) -> Option<Vec<String>> {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    let server = ServerName::try_from(name).expect("a name");
+    let stream = client(authority, &["h2"], None)
+        .connect(server, stream)
+        .await
+        .ok()?;
+    let chain = stream.get_ref().1.peer_certificates().expect("a certificate");
+    Some(certificate::names(&chain[0]).dns)
+}
+
+#[tokio::test]
+async fn the_certificate_is_that_of_the_name_asked_for() {
+    let authority = Authority::new();
+    let default = authority.sign_for(&["localhost", "default.example"], 2050);
+    let (mounted, mut files) = Mounted::new(&default, None);
+    let put = |name: &str, signed: &Signed| {
+        let path = |ending: &str| mounted.0.path().join(format!("{name}.{ending}"));
+        std::fs::write(path("crt"), &signed.cert).expect("written");
+        std::fs::write(path("key"), &signed.key).expect("written");
+        NamedCertificate {
+            cert: path("crt"),
+            key: path("key"),
+        }
+    };
+    files.named = vec![
+        put("exact", &authority.sign_for(&["a.example"], 2040)),
+        put("wild", &authority.sign_for(&["*.w.example", "b.example"], 2050)),
+    ];
+    let server = serve(files);
+    for (asked, served) in [
+        ("a.example", Some("a.example")),
+        ("A.EXAMPLE", Some("a.example")),
+        ("b.example", Some("*.w.example")),
+        ("c.w.example", Some("*.w.example")),
+        ("localhost", Some("localhost")),
+        // A star is one label, and a client refuses the default certificate for a name that it does not have.
+        ("d.c.w.example", None),
+    ] {
+        let names = served_names(server.address, &authority, asked).await;
+        assert_eq!(names.as_ref().map(|names| &*names[0]), served, "{asked}");
+    }
+    assert_eq!(expiry(&server.metrics), 2_208_988_800, "of the first to end");
+    put(
+        "wild",
+        &authority.sign_for(&["*.w.example", "new.c.example"], 2050),
+    );
+    assert_eq!(server.tls.reload(), Reload::Replaced);
+    let names = served_names(server.address, &authority, "new.c.example").await;
+    assert_eq!(names.expect("served")[1], "new.c.example");
+    put("wild", &authority.sign_for(&[], 2050));
+    assert_eq!(server.tls.reload(), Reload::Refused, "a certificate for no name");
+    assert!(
+        served_names(server.address, &authority, "new.c.example")
+            .await
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn a_service_knows_whose_certificate_its_peer_has_shown() {
+    let authority = Authority::new();
+    let (_mounted, files) = Mounted::new(&authority.sign(2050), Some((&authority, ClientAuth::Optional)));
+    let tls = Tls::load(files, &Metrics::default()).expect("good files");
+    let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    let address = listener.address();
+    let listener = listener.with_tls(Some(tls));
+    let shutdown = Shutdown::new(Readiness::default(), Duration::ZERO, Duration::from_secs(5));
+    let service_for = |peer: crate::Peer| {
+        assert!(peer.tls);
+        tower::service_fn(move |_request: Request<Incoming>| {
+            let name = peer
+                .certificate_name
+                .clone()
+                .unwrap_or_else(|| "nobody".to_owned());
+            async move { Ok(Response::new(Full::new(Bytes::from(name)))) }
+        })
+    };
+    tokio::spawn(async move {
+        listener
+            .serve_with(service_for, ServeOptions::default(), &shutdown)
+            .await;
+    });
+    let shown = authority.sign_for(&["client.example"], 2050);
+    for (identity, name) in [(Some(&shown), "client.example"), (None, "nobody")] {
+        let client = client(&authority, &["h2"], identity);
+        assert_eq!(get(address, &client).await.expect("an answer").1, name);
     }
 }
 

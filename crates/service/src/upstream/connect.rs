@@ -139,7 +139,7 @@ async fn transport(
     options: &Options,
     protocol: Protocol,
 ) -> Result<Transport, UpstreamError> {
-    match &target.place {
+    match target.place() {
         Place::Tcp { host, port } => tcp(target, host, *port).await.map(Transport::Tcp),
         Place::Tls { host, port } => {
             let unset = || std::io::Error::other("TLS to an endpoint is not set up");

@@ -2,16 +2,20 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::header::HeaderValue;
 use http::uri::{Authority, Uri};
 
 use crate::config::ParseSetting;
 
-/// Where an endpoint listens: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`.
+/// Where an endpoint listens: `http://HOST[:PORT]`, `https://HOST[:PORT]` or `unix:PATH`. Clones share one text.
 #[derive(Clone, Debug)]
-pub struct Target {
-    pub(super) place: Place,
+pub struct Target(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    place: Place,
     authority: Authority,
     host_header: HeaderValue,
 }
@@ -28,26 +32,30 @@ const EXPECTED: &str = "expected an endpoint such as http://127.0.0.1:8081 or un
 impl Target {
     /// What `host` or `:authority` say when the client says nothing.
     pub fn authority(&self) -> &Authority {
-        &self.authority
+        &self.0.authority
     }
 
     /// Whether it is connected to under TLS, which [`super::Options::tls`] has to be there for.
     pub fn is_tls(&self) -> bool {
-        matches!(self.place, Place::Tls { .. })
+        matches!(self.0.place, Place::Tls { .. })
     }
 
     pub(super) fn host_header(&self) -> &HeaderValue {
-        &self.host_header
+        &self.0.host_header
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.0.place
     }
 
     fn new(place: Place, authority: Authority) -> Self {
         let host_header =
             HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII text");
-        Self {
+        Self(Arc::new(Parts {
             place,
             authority,
             host_header,
-        }
+        }))
     }
 }
 
@@ -93,9 +101,9 @@ impl ParseSetting for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp { .. } => write!(f, "http://{}", self.authority),
-            Place::Tls { .. } => write!(f, "https://{}", self.authority),
+        match &self.0.place {
+            Place::Tcp { .. } => write!(f, "http://{}", self.0.authority),
+            Place::Tls { .. } => write!(f, "https://{}", self.0.authority),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -103,7 +111,7 @@ impl fmt::Display for Target {
 
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
+        self.0.place == other.0.place
     }
 }
 
@@ -111,7 +119,7 @@ impl Eq for Target {}
 
 impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.place.hash(state);
+        self.0.place.hash(state);
     }
 }
 
@@ -144,7 +152,7 @@ mod tests {
             ),
         ] {
             let target = Target::parse_setting(text).expect(text);
-            assert_eq!((target.to_string().as_str(), &target.place), (shown, &place));
+            assert_eq!((target.to_string().as_str(), target.place()), (shown, &place));
         }
     }
 

@@ -11,13 +11,19 @@ use plumbline_drift::report::DriftReport;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Analysis, Episode};
+use super::{Analysis, Episode, Standing, rows_of, shared};
 use crate::feedback::Performance;
 
 /// Everything of an [`Analysis`] that rows and labels change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AnalysisState {
-    monitor: MonitorState,
+    /// Identity of the profile; states of before this was told have none.
+    #[serde(default)]
+    profile: String,
+    monitor: SealedState,
+    /// Of a profile with segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    segments: Option<SealedState>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     episode: Option<Episode>,
     /// What the last window said.
@@ -27,20 +33,32 @@ pub(crate) struct AnalysisState {
     performance: Option<PerformanceSnapshot>,
 }
 
-/// The bytes of [`Monitor::snapshot`], in base64.
+/// The bytes of a snapshot, in base64.
 #[derive(Clone, Debug)]
-struct MonitorState(Vec<u8>);
+struct SealedState(Vec<u8>);
 
-impl Serialize for MonitorState {
+impl Serialize for SealedState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
     }
 }
 
-impl<'de> Deserialize<'de> for MonitorState {
+impl<'de> Deserialize<'de> for SealedState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64_STANDARD.decode(text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl AnalysisState {
+    /// How the comparison stood when its last window was closed; none before that.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        let report = self.last_closed.clone()?;
+        Some(Standing {
+            profile: self.profile.clone(),
+            rows: rows_of(self.episode, report.rows_total),
+            report,
+        })
     }
 }
 
@@ -53,7 +71,9 @@ impl Analysis {
     /// The state, when rows or labels have changed it since the last time.
     pub(crate) fn take_changes(&mut self) -> Option<AnalysisState> {
         std::mem::take(&mut self.changed).then(|| AnalysisState {
-            monitor: MonitorState(self.monitor.snapshot()),
+            profile: self.profile.digest.clone(),
+            monitor: SealedState(self.monitor.snapshot()),
+            segments: self.segments.as_ref().map(|s| SealedState(s.monitors.snapshot())),
             episode: self.episode,
             last_closed: self.last_closed.clone(),
             performance: self.performance.as_ref().map(Performance::snapshot),
@@ -71,7 +91,12 @@ impl Analysis {
         settings: Settings,
         state: AnalysisState,
     ) -> Result<(), RestoreError> {
-        self.monitor = Monitor::restore(profile, settings, &state.monitor.0)?;
+        let monitor = Monitor::restore(profile, shared(profile, settings), &state.monitor.0)?;
+        if let (Some(segments), Some(state)) = (&mut self.segments, &state.segments) {
+            segments.monitors.restore(&state.0)?;
+            segments.show();
+        }
+        self.monitor = monitor;
         self.episode = state.episode;
         self.last_closed = state.last_closed;
         self.window_opened = (self.monitor.open_rows() > 0).then(Instant::now);

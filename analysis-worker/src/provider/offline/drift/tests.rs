@@ -44,6 +44,28 @@ fn analysed(case: &Case) -> DriftFindings {
 }
 
 #[test]
+fn a_comparison_of_a_segment_says_so() {
+    let mut drift = contract_shift();
+    drift.segment = Some("north".to_owned());
+    let case = case(Some(drift));
+    let findings = analysed(&case);
+    assert!(
+        findings
+            .summary
+            .starts_with("Model churn (version 1, segment north) since"),
+        "{}",
+        findings.summary
+    );
+    assert!(
+        case.context.evidence[0]
+            .content
+            .starts_with("model `churn` version 1, segment north: drift"),
+        "{:?}",
+        case.context.evidence[0]
+    );
+}
+
+#[test]
 fn a_shift_of_the_mix_is_data_drift_with_numbers_and_three_causes() {
     let findings = analysed(&case(Some(contract_shift())));
     assert_eq!(findings.kind, DriftKind::DataDrift);

@@ -1,0 +1,28 @@
+"""An endpoint on 127.0.0.2 that answers every POST with its name, and prints its port."""
+
+import http.server
+import sys
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers with the name."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Reads the body and answers."""
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        body = f'{{"name": "{sys.argv[1]}"}}'.encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Keeps quiet."""
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()

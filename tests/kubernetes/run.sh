@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Discovery against a real kube-apiserver: a model appears, is served, moves to another endpoint, and goes.
+# Usage: tests/kubernetes/run.sh GATEWAY K8S_UP
+# GATEWAY: the program. K8S_UP: the script that brings etcd and kube-apiserver up (`api`) and down; it says which variables it needs.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+gateway=$1 k8s_up=$2
+state=$(mktemp -d)
+export K8S_DIR=$state/k8s
+pids=()
+# shellcheck disable=SC2329 # the trap runs it
+leave() {
+  for pid in "${pids[@]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
+  "$k8s_up" down >/dev/null || true
+  rm -rf "$state"
+}
+trap leave EXIT
+
+"$k8s_up" api
+export KUBECONFIG=$K8S_DIR/admin.kubeconfig
+kubectl apply -f "$here/crd.yaml"
+kubectl wait --for=condition=Established crd/inferenceservices.serving.kserve.io --timeout=30s
+kubectl create namespace models
+
+# predictor NAME: an endpoint on a free port that answers its name; sets `port`.
+predictor() {
+  mkfifo "$state/$1"
+  python3 "$here/predictor.py" "$1" >"$state/$1" &
+  pids+=($!)
+  read -r port <"$state/$1"
+}
+
+# slice PORT: the one EndpointSlice of the model's Service.
+slice() {
+  kubectl apply -f - <<YAML
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: churn-predictor-1, namespace: models, labels: {kubernetes.io/service-name: churn-predictor}}
+addressType: IPv4
+ports: [{name: http1, port: $1, protocol: TCP}]
+endpoints: [{addresses: [127.0.0.2], conditions: {ready: true}}]
+YAML
+}
+
+# until SECONDS WHAT COMMAND...: the command holds within that time.
+until_holds() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [[ $SECONDS -lt $end ]] || {
+      echo "not seen: $what" >&2
+      cat "$state/gateway.log" >&2
+      exit 1
+    }
+    sleep 0.1
+  done
+  echo "seen: $what"
+}
+
+ask() { curl -s -H 'content-type: application/json' -d '{}' "http://127.0.0.1:18080/v2/models/churn/infer"; }
+answers() { [[ $(ask) == *"$1"* ]]; }
+ready() { curl -fsS -o /dev/null "http://127.0.0.1:19901/readyz" 2>/dev/null; }
+
+predictor first
+first=$port
+predictor second
+second=$port
+
+"$gateway" --kubernetes --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19901 --drain-delay 0 2>"$state/gateway.log" >&2 &
+pids+=($!)
+until_holds 30 "ready with an empty cluster" ready
+until_holds 10 "no such model" answers "unknown model"
+
+kubectl apply -f "$here/churn.yaml"
+slice "$first"
+until_holds 10 "the model is served" answers first
+slice "$second"
+until_holds 10 "the change of its slice" answers second
+kubectl -n models delete inferenceservice churn
+until_holds 10 "the model is gone" answers "unknown model"
+echo "discovery follows a real API server"
