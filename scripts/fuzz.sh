@@ -21,41 +21,39 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks \
 -Cdebuginfo=line-tables-only --cfg=fuzzing"
 
+targets=()
+for source in fuzz/targets/*.rs; do
+  target=$(basename "$source" .rs)
+  if [[ $# -eq 0 || " $* " == *" $target "* ]]; then targets+=("$target"); fi
+done
+# With --target, build scripts and macros are built without the flags above. Not --locked: the targets' lock is their own, and
+# a dependency that a part has gained since is added to it here.
+cargo build --quiet --release --target "$host" --target-dir target/fuzz --manifest-path fuzz/Cargo.toml \
+  "${targets[@]/#/--bin=}"
+
 status=0
-for folder in crates/drift/fuzz crates/inference-protocol/fuzz gateway/fuzz model-server/fuzz; do
-  targets=()
-  for source in "$folder"/fuzz_targets/*.rs; do
-    target=$(basename "$source" .rs)
-    if [[ $# -eq 0 || " $* " == *" $target "* ]]; then targets+=("$target"); fi
-  done
-  [[ ${#targets[@]} -gt 0 ]] || continue
-  # With --target, build scripts and macros are built without the flags above. Not --locked: the targets' locks are
-  # their own, and a dependency that a part has gained since is added to them here.
-  cargo build --quiet --release --target "$host" --target-dir target/fuzz \
-    --manifest-path "$folder/Cargo.toml" "${targets[@]/#/--bin=}"
-  for target in "${targets[@]}"; do
-    binary=target/fuzz/$host/release/$target
-    kept=$folder/corpus/$target
-    found=target/fuzz/corpus/$target
-    findings=target/fuzz/findings/$target
-    mkdir -p "$kept" "$found" "$findings"
-    log=target/fuzz/$target.log
-    if "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
-      -artifact_prefix="$findings/" -print_final_stats=1 >"$log" 2>&1; then
-      runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-      cover=$(sed -n 's/^#[0-9]*[[:space:]]*DONE.* cov: \([0-9]*\).*/\1/p' "$log")
-      printf '%-16s %9s runs, %5s edges, no crash\n' "$target" "$runs" "$cover"
-    else
-      printf '%-16s CRASH, see %s and %s\n' "$target" "$log" "$findings" >&2
-      tail -n 25 "$log" >&2
-      status=1
-    fi
-    if [[ ${FUZZ_MINIMIZE:-} == 1 ]]; then
-      rm -rf "$found.min"
-      mkdir "$found.min"
-      "$binary" "$found.min" "$kept" "$found" -merge=1 -max_len=2048 >>"$log" 2>&1
-      rm -rf "$kept" && mv "$found.min" "$kept"
-    fi
-  done
+for target in "${targets[@]}"; do
+  binary=target/fuzz/$host/release/$target
+  kept=fuzz/corpus/$target
+  found=target/fuzz/corpus/$target
+  findings=target/fuzz/findings/$target
+  mkdir -p "$kept" "$found" "$findings"
+  log=target/fuzz/$target.log
+  if "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
+    -artifact_prefix="$findings/" -print_final_stats=1 >"$log" 2>&1; then
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    cover=$(sed -n 's/^#[0-9]*[[:space:]]*DONE.* cov: \([0-9]*\).*/\1/p' "$log")
+    printf '%-16s %9s runs, %5s edges, no crash\n' "$target" "$runs" "$cover"
+  else
+    printf '%-16s CRASH, see %s and %s\n' "$target" "$log" "$findings" >&2
+    tail -n 25 "$log" >&2
+    status=1
+  fi
+  if [[ ${FUZZ_MINIMIZE:-} == 1 ]]; then
+    rm -rf "$found.min"
+    mkdir "$found.min"
+    "$binary" "$found.min" "$kept" "$found" -merge=1 -max_len=2048 >>"$log" 2>&1
+    rm -rf "$kept" && mv "$found.min" "$kept"
+  fi
 done
 exit "$status"

@@ -23,7 +23,7 @@ impl Host {
         }
     }
 
-    fn parse(authority: &str) -> Option<Self> {
+    pub(crate) fn parse(authority: &str) -> Option<Self> {
         let host = match authority.strip_prefix('[') {
             Some(address) => &authority[..address.find(']')? + 2],
             None => authority.split_once(':').map_or(authority, |(host, _port)| host),

@@ -67,6 +67,36 @@ pub mod fuzzing {
     pub fn api_keys(content: &[u8]) {
         let _keys = crate::access::Keys::parse(content);
     }
+
+    /// Reads a configuration file.
+    ///
+    /// # Panics
+    /// When the file cannot be written to where temporary files are.
+    pub fn config(text: &str) {
+        use plumbline_service::config::{Common, Setting, load};
+
+        let path = std::env::temp_dir().join(format!("plumbline-fuzz-{}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("a temporary file");
+        let settings: &[&[Setting]] = &[&Common::settings("0.0.0.0:8080", "0.0.0.0:9901"), crate::SETTINGS];
+        let arguments = ["--config".to_owned(), path.display().to_string()].into_iter();
+        let _config = load(
+            "gateway",
+            settings,
+            arguments,
+            std::iter::empty(),
+            crate::Config::read,
+        );
+    }
+
+    /// Reads a host name as a request and as a route have it: the name of a route is found by every way to write it.
+    pub fn host(text: &str) {
+        let of_request = crate::host::Host::parse(text);
+        let Some(name) = crate::host::normal(text) else {
+            return;
+        };
+        assert_eq!(of_request.expect("a name is a host").as_str(), name);
+        assert_eq!(crate::host::normal(&name), Some(name));
+    }
 }
 
 /// Which program this is.

@@ -9,7 +9,9 @@ use plumbline_inference_protocol::grpc;
 const LIMIT: usize = 1 << 12;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((&choice, stream)) = input.split_first() else { return };
+    let Some((&choice, stream)) = input.split_first() else {
+        return;
+    };
     let coding = [None, Some(Coding::Gzip), Some(Coding::Deflate)][usize::from(choice % 3)];
     let mut messages: Option<Vec<Bytes>> = None;
     // Where the chunks fall changes nothing.

@@ -15,7 +15,10 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(coding.decompress(&again, plain.len()), Ok(plain));
         }
         let packed = coding.compress(input);
-        assert_eq!(coding.decompress(&packed, input.len()).expect("what we wrote"), input);
+        assert_eq!(
+            coding.decompress(&packed, input.len()).expect("what we wrote"),
+            input
+        );
     }
     if let Ok(header) = HeaderValue::from_bytes(input) {
         let _ = Accepted::parse([&header]);

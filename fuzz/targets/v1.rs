@@ -12,9 +12,16 @@ fuzz_target!(|input: &[u8]| {
     for inputs in [
         vec![TensorSpec::new("a", Datatype::Bytes, [-1])],
         vec![TensorSpec::new("a", Datatype::Fp32, [-1, -1, 2])],
-        vec![TensorSpec::new("a", Datatype::Fp64, [-1, 1]), TensorSpec::new("b", Datatype::Bytes, [-1, 1])],
+        vec![
+            TensorSpec::new("a", Datatype::Fp64, [-1, 1]),
+            TensorSpec::new("b", Datatype::Bytes, [-1, 1]),
+        ],
     ] {
-        let signature = ModelSignature { model: "m".to_owned(), inputs, ..ModelSignature::default() };
+        let signature = ModelSignature {
+            model: "m".to_owned(),
+            inputs,
+            ..ModelSignature::default()
+        };
         let _ = v1::decode_request(&signature, &body);
     }
 });
