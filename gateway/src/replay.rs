@@ -162,3 +162,68 @@ impl Recorder {
 fn lock(tape: &Mutex<Tape>) -> MutexGuard<'_, Tape> {
     tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http::Response;
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use plumbline_service::metrics::Metrics as Registry;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::{MirrorSpec, MirrorTo};
+    use crate::endpoint::Endpoints;
+    use crate::metrics::Metrics;
+    use crate::mirror::{Mirror, MirrorState};
+
+    /// A request as a client begins it, and the client.
+    async fn begun(head: &str) -> (Request<Incoming>, DuplexStream) {
+        let (mut client, server) = tokio::io::duplex(1 << 10);
+        let (requests, mut received) = mpsc::unbounded_channel();
+        let service = service_fn(move |request| {
+            requests.send(request).expect("the test waits");
+            // Its answer would end the request.
+            std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>()
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), service));
+        client.write_all(head.as_bytes()).await.expect("read");
+        (received.recv().await.expect("a request"), client)
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_again_is_whole_and_copied_once() {
+        let (request, mut client) = begun("POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n01234").await;
+        let ledger = Arc::new(Ledger::new());
+        let mut request = request.map(|body| RequestBody::new(body, Family::V2, Arc::clone(&ledger)));
+        let registry = Registry::default();
+        let state = Arc::new(MirrorState::new(Metrics::declare(&registry).mirror("churn")));
+        let spec = MirrorSpec::new(MirrorTo::Endpoints(Vec::new()));
+        let mirror = Arc::new(Mirror::new(spec, Endpoints::default(), state));
+        let head = || copy_of_head(&request);
+        let (tee, _) = mirror
+            .begin(Family::V2, Duration::from_secs(1), 10, head)
+            .expect("its turn");
+        request.body_mut().tee(tee);
+        let replay = Replay::of(&mut request);
+        let first = request.body_mut().frame().await.expect("a frame").expect("data");
+        assert_eq!(first.into_data().expect("data"), "01234");
+        drop(request);
+        assert!(replay.beside(Family::V2, &ledger).is_none(), "not all was read");
+        let again = replay.again(Family::V2, &ledger).expect("what was left");
+        client.write_all(b"56789").await.expect("read");
+        let body = again.into_body().collect().await.expect("whole").to_bytes();
+        assert_eq!(body, "0123456789");
+        let third = replay.again(Family::V2, &ledger).expect("all of it");
+        assert_eq!(third.into_body().collect().await.expect("whole").to_bytes(), body);
+        let text = String::from_utf8(registry.render()).expect("text");
+        let incomplete = r#"plumbline_gateway_mirror_dropped_total{model="churn",reason="incomplete"} 0"#;
+        assert!(text.contains(incomplete), "{text}");
+    }
+}
