@@ -189,7 +189,8 @@ where
         loop {
             let (mut connection, reused) = match http1.checkout() {
                 Some(connection) => (connection, true),
-                None => match connect::http1(target, options).await {
+                // Boxed, as it is large and rare: every request's future would have its size.
+                None => match Box::pin(connect::http1(target, options)).await {
                     Ok(connection) => (connection, false),
                     Err(error) => return Err(SendError::unsent(error, request)),
                 },

@@ -104,7 +104,8 @@ where
         {
             return self.pick(true).ok_or_else(|| error.clone());
         }
-        match connect::http2(target, options).await {
+        // Boxed, as it is large and rare: every request's future would have its size.
+        match Box::pin(connect::http2(target, options)).await {
             Ok(connect::Http2 { sender, max_streams }) => {
                 let streams = Arc::new(AtomicUsize::new(0));
                 let stream = Stream {
