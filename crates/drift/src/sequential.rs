@@ -8,10 +8,12 @@ mod adwin;
 mod conformal;
 mod control;
 mod page_hinkley;
+mod rates;
 mod risk;
 
 pub use adwin::{Adwin, AdwinSettings};
 pub use conformal::{Bets, ConformalDetector, Onset};
 pub use control::{Cusum, Ewma};
 pub use page_hinkley::{PageHinkley, PageHinkleySettings};
+pub use rates::{LOG_ODDS_RATIOS, RateComparison, Trials};
 pub use risk::{RiskSettings, RiskTracker, SourceRisk};
