@@ -8,12 +8,12 @@ use anyhow::Context as _;
 use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::report::{DriftOverview, Reference, ReferenceSource};
 use plumbline_service::admin::{Page, json, text};
-use plumbline_service::{ClientTls, Listener, Process, ReadinessToken, ServeOptions, Tls};
+use plumbline_service::{ClientTls, EventSink, Listener, Process, ReadinessToken, ServeOptions, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Switch};
-use crate::events::{Delivery, Outbox, Raise, Source, endpoint};
+use crate::events::{Delivery, Outbox, Raise, Source};
 use crate::feedback::Feedback;
 use crate::forward::Forwarder;
 use crate::logger::{self, Logger};
@@ -215,7 +215,7 @@ fn events(
         .map_or_else(String::new, |spool| spool.display().to_string());
     let (outbox, keeper) = Outbox::open(spool, metrics.events.clone())
         .with_context(|| format!("cannot use the spool directory {place} (spool_dir)"))?;
-    let worker = endpoint(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
+    let worker = EventSink::new(url).map_err(|problem| anyhow::anyhow!("events_to = {url}: {problem}"))?;
     let delivery = Delivery::new(worker, Arc::clone(&outbox), keeper, metrics.events.clone());
     Ok((Arc::new(Raise::new(source, Some(outbox))), Some(delivery)))
 }

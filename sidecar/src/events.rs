@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use plumbline_drift::report::{DriftEvent, EndReason, State};
 
-pub(crate) use delivery::{Delivery, endpoint};
+pub(crate) use delivery::Delivery;
 use episodes::Episode;
 pub(crate) use event::Source;
 pub(crate) use outbox::Outbox;

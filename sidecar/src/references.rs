@@ -110,7 +110,8 @@ impl References {
         let profile = Profile::from_json(json.as_bytes()).unwrap_or(profile);
         if let Some(directory) = &self.directory {
             let path = files::path(directory, &model.name, &model.version, LEARNED);
-            let kept = std::fs::create_dir_all(directory).and_then(|()| files::write(&path, json.as_bytes()));
+            let kept = std::fs::create_dir_all(directory)
+                .and_then(|()| plumbline_service::write_whole(&path, json.as_bytes()));
             if let Err(error) = kept {
                 tracing::warn!(%error, file = %path.display(), "the learned reference is not kept for the next start");
             }

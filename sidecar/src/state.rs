@@ -132,7 +132,7 @@ impl StateDir {
         };
         let json = serde_json::to_vec(&saved).expect("every map key is a text");
         let failing = self.metrics.unsaved.get() == 1;
-        match files::write(&self.path(&model.name, &model.version), &json) {
+        match plumbline_service::write_whole(&self.path(&model.name, &model.version), &json) {
             Ok(()) => {
                 self.metrics.saved.inc();
                 self.metrics.unsaved.set(0);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, ORIGIN};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -36,6 +36,7 @@ struct State {
     readiness: Readiness,
     config: serde_json::Value,
     pages: RwLock<BTreeMap<&'static str, Handler>>,
+    actions: RwLock<BTreeMap<&'static str, Handler>>,
     address: OnceLock<SocketAddr>,
 }
 
@@ -50,13 +51,14 @@ impl std::fmt::Debug for Admin {
 
 impl Admin {
     pub(crate) fn new(part: Part, metrics: Metrics, readiness: Readiness, config: serde_json::Value) -> Self {
-        let (pages, address) = (RwLock::default(), OnceLock::new());
+        let (pages, actions, address) = (RwLock::default(), RwLock::default(), OnceLock::new());
         Self(Arc::new(State {
             part,
             metrics,
             readiness,
             config,
             pages,
+            actions,
             address,
         }))
     }
@@ -69,6 +71,16 @@ impl Admin {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(path, Arc::new(page));
+    }
+
+    /// Adds something that a `POST` to `path` does, as [`Admin::page`] adds what a `GET` tells. Not for browsers: what a foreign
+    /// page sends is refused.
+    pub fn action(&self, path: &'static str, act: impl Fn(&str) -> Page + Send + Sync + 'static) {
+        self.0
+            .actions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path, Arc::new(act));
     }
 
     /// Where the admin port listens.
@@ -134,13 +146,18 @@ impl Admin {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Page {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
-            page.headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return page;
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+        let action = handler(&self.0.actions, path);
+        match (request.method(), action) {
+            // Browsers send it with every POST.
+            (&Method::POST, Some(_)) if request.headers().contains_key(ORIGIN) => {
+                text(StatusCode::FORBIDDEN, "not from a browser\n")
+            }
+            (&Method::POST, Some(action)) => run(&action, query),
+            (&Method::GET | &Method::HEAD, None) => self.page_at(path, query),
+            (_, Some(_)) => not_allowed("POST"),
+            (_, None) => not_allowed("GET, HEAD"),
         }
-        self.page_at(request.uri().path(), request.uri().query().unwrap_or(""))
     }
 
     fn page_at(&self, path: &str, query: &str) -> Page {
@@ -172,20 +189,10 @@ impl Admin {
                 &serde_json::json!({"part": part.name, "version": part.version}),
             ),
             "/config" => json(StatusCode::OK, config),
-            _ => {
-                let page = pages
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get(path)
-                    .cloned();
-                match page {
-                    Some(page) => {
-                        let page = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| page(query)));
-                        page.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the page failed\n"))
-                    }
-                    None => text(StatusCode::NOT_FOUND, self.index()),
-                }
-            }
+            _ => match handler(pages, path) {
+                Some(page) => run(&page, query),
+                None => text(StatusCode::NOT_FOUND, self.index()),
+            },
         }
     }
 
@@ -199,6 +206,26 @@ impl Admin {
         text.push('\n');
         text
     }
+}
+
+fn handler(handlers: &RwLock<BTreeMap<&'static str, Handler>>, path: &str) -> Option<Handler> {
+    handlers
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(path)
+        .cloned()
+}
+
+fn run(handler: &Handler, query: &str) -> Page {
+    let page = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(query)));
+    page.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the page failed\n"))
+}
+
+fn not_allowed(allowed: &'static str) -> Page {
+    let mut page = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
+    page.headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    page
 }
 
 /// A plain-text page.

@@ -13,6 +13,8 @@ mod cgroup;
 pub mod config;
 mod cpus;
 mod error_chain;
+mod event_sink;
+mod files;
 pub mod metrics;
 mod process;
 mod readiness;
@@ -28,6 +30,8 @@ mod whole_body;
 
 pub use cpus::Cpus;
 pub use error_chain::error_chain;
+pub use event_sink::{EventSink, Sent};
+pub use files::write_whole;
 pub use process::{Part, Process, run};
 pub use readiness::{Readiness, ReadinessToken};
 pub use request_timeout::{REQUEST_TIMEOUT, parse_request_timeout};
