@@ -1,18 +1,21 @@
 //! From a configuration to a gateway that serves.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use anyhow::Context as _;
 use http::Request;
 use hyper::body::Incoming;
 use plumbline_service::upstream::Options;
-use plumbline_service::{Listener, Peer, Process, ReadinessToken, ServeOptions, Tls};
+use plumbline_service::{EventSink, Listener, Peer, Process, ReadinessToken, ServeOptions, Tls};
 use tower::Service;
 
 use crate::access::Access;
 use crate::call::{Call, Client};
 use crate::config::Config;
+use crate::guard::{Guard, Stops};
 use crate::kubernetes::Discovery;
 use crate::layers::answer_server::Server;
 use crate::metrics::Metrics;
@@ -29,6 +32,8 @@ pub struct App {
     access: Arc<Access>,
     routes: Arc<Routes>,
     reload: Option<Reload>,
+    guard: Guard,
+    sink: Option<EventSink>,
     config: Config,
     process: Process,
     /// Not ready until Kubernetes has told everything once.
@@ -59,7 +64,10 @@ impl App {
             idle_timeout: config.upstream_idle_timeout,
             ..Options::default()
         };
-        let routes = Arc::new(Routes::new(metrics, options));
+        let stops = Stops::open(stops_file(&config)?)?;
+        let sink = config.events_to.as_ref().map(EventSink::new).transpose();
+        let sink = sink.map_err(|problem| anyhow::anyhow!("events_to: {problem}"))?;
+        let routes = Arc::new(Routes::new(metrics, options).with_stops(stops));
         routes.configure(&config.routes, Vec::new());
         if config.routes.is_empty() && config.kubernetes.is_none() {
             tracing::warn!(
@@ -67,6 +75,8 @@ impl App {
             );
         }
         page::add(process.admin(), Arc::clone(&routes));
+        let source = format!("http://{}", process.admin().address());
+        let guard = Guard::new(Arc::clone(&routes), process.admin(), &source);
         drop(loading);
         let discovering = config.kubernetes.is_some();
         let discovering = discovering.then(|| process.readiness().wait_for("first list of Kubernetes"));
@@ -75,6 +85,8 @@ impl App {
             listener,
             tls_listener,
             reload: Reload::new(&config, &routes),
+            guard,
+            sink,
             routes,
             access,
             config,
@@ -103,6 +115,8 @@ impl App {
             tls_listener,
             routes,
             reload,
+            guard,
+            sink,
             access,
             config,
             process,
@@ -131,6 +145,7 @@ impl App {
         });
         let shutdown = process.shutdown();
         let reload = reload.map(|reload| tokio::spawn(reload.run(shutdown.clone())));
+        let guard = tokio::spawn(guard.run(sink, shutdown.clone()));
         let service_for = move |peer: Peer| Connection {
             client: peer.into(),
             stack: stack.clone(),
@@ -152,11 +167,26 @@ impl App {
         if let Some(reload) = reload {
             reload.await?;
         }
+        guard.await?;
         if let Some(discovery) = discovery {
             discovery.await?;
         }
         Ok(())
     }
+}
+
+/// Where stopped canaries are kept, in a directory that is made where it is missing.
+fn stops_file(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let Some(directory) = &config.state_dir else {
+        return Ok(None);
+    };
+    std::fs::create_dir_all(directory).with_context(|| {
+        format!(
+            "cannot use the state directory {} (state_dir)",
+            directory.display()
+        )
+    })?;
+    Ok(Some(directory.join("stopped-canaries.json")))
 }
 
 /// The stack as one connection sees it: requests become calls of its peer.

@@ -2,11 +2,13 @@
 
 mod access;
 mod fields;
+mod guard;
 mod protection;
 mod routes;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use plumbline_service::{NamedCertificate, TLS_SETTINGS, TlsFiles};
 pub use access::AccessSpec;
 pub(crate) use access::{IssuerSpec, KeySource};
 pub(crate) use fields::Fields;
+pub use guard::GuardSpec;
 pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
 pub use routes::{
     Condition, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, Share, Sticky,
@@ -121,6 +124,20 @@ pub const SETTINGS: &[Setting] = &[
         "LABELS",
         "Labels that InferenceServices must have, as in kubectl --selector.",
     ),
+    Setting::switch(
+        "kubernetes_unguarded",
+        "Leaves canaries of Kubernetes their traffic, however bad they are; otherwise they are guarded.",
+    ),
+    Setting::new(
+        "state_dir",
+        "DIR",
+        "Where stopped canaries are kept across restarts; without it, each has traffic again until it is found once more.",
+    ),
+    Setting::new(
+        "events_to",
+        "URL",
+        "The analysis-worker, or the whole URL of its events endpoint; it is told of stopped canaries.",
+    ),
     Setting::new(
         "config_poll",
         "TIME",
@@ -143,6 +160,10 @@ pub struct Config {
     pub routes: Vec<RouteSpec>,
     /// Where in Kubernetes more routes are found, if they are.
     pub kubernetes: Option<Kubernetes>,
+    /// Where stopped canaries are kept across restarts.
+    pub state_dir: Option<PathBuf>,
+    /// Who is told of them.
+    pub events_to: Option<http::Uri>,
     /// Where all of this comes from; nothing for a configuration that was made in the program.
     pub source: Option<Arc<Source>>,
     /// How often the file is looked at.
@@ -261,6 +282,8 @@ impl Config {
             common: common.clone(),
             routes: routes::read(reader, request_timeout, max_body),
             kubernetes: kubernetes(reader, request_timeout, max_body),
+            state_dir: reader.optional("state_dir"),
+            events_to: reader.optional("events_to"),
             source: Some(Arc::clone(reader.source())),
             config_poll,
             max_in_flight: reader.value("max_in_flight"),
@@ -269,6 +292,12 @@ impl Config {
             server_name: reader.value("server_name"),
             trust_forwarded: reader.switch("trust_forwarded"),
         };
+        let plain = |url: &http::Uri| url.scheme_str() == Some("http");
+        reader.check(
+            "events_to",
+            config.events_to.as_ref().is_none_or(plain),
+            "only http:// is spoken to the worker",
+        );
         (common, config)
     }
 
@@ -282,6 +311,8 @@ impl Config {
             common: Common::on_loopback(),
             routes,
             kubernetes: None,
+            state_dir: None,
+            events_to: None,
             source: None,
             config_poll: Duration::from_secs(1),
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
@@ -293,7 +324,11 @@ impl Config {
     }
 }
 
+/// The admin port of the sidecar in a predictor's pod.
+const SIDECAR_PORT: u16 = 9902;
+
 fn kubernetes(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Option<Kubernetes> {
+    let guarded = !reader.switch("kubernetes_unguarded");
     let kubernetes = Kubernetes {
         kubeconfig: reader.optional("kubeconfig"),
         namespaces: reader.list("kubernetes_namespace"),
@@ -301,6 +336,11 @@ fn kubernetes(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Opt
         defaults: RouteSpec {
             timeout,
             max_body,
+            // The name of the stable revision is the service's.
+            guard: guarded.then(|| GuardSpec {
+                sidecar_port: Some(SIDECAR_PORT),
+                ..GuardSpec::new("")
+            }),
             ..RouteSpec::new("", Vec::new())
         },
     };

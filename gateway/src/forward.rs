@@ -155,7 +155,7 @@ impl From<GatewayError> for Unsent {
 
 /// Whether there is nothing better to wait for.
 fn is_good(attempted: &Attempted) -> bool {
-    matches!(attempted, Ok((_, None | Some(Outcome::Good))))
+    matches!(attempted, Ok((_, outcome)) if outcome.is_none_or(Outcome::is_well))
 }
 
 impl Sender {
@@ -390,7 +390,7 @@ impl Sender {
         let whole = self.ledger.whole_since();
         let took = now - whole.map_or(began, |whole| whole.max(began));
         match (outcome, bounds) {
-            (None | Some(Outcome::Good), Some(bounds)) => {
+            (None | Some(Outcome::Good | Outcome::Refused), Some(bounds)) => {
                 revision.state.limiter().answered(took, now, bounds);
             }
             (Some(Outcome::Full(_)), Some(bounds)) => revision.state.limiter().refused(now, bounds),

@@ -15,6 +15,7 @@ mod config;
 mod endpoint;
 mod error;
 mod forward;
+mod guard;
 mod hold;
 mod host;
 mod kubernetes;
@@ -34,8 +35,8 @@ mod stack;
 
 pub use app::App;
 pub use config::{
-    AccessSpec, ConcurrencySpec, Condition, Config, HeadLimits, HedgeAfter, MatchSpec, MirrorSpec, MirrorTo,
-    ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS, Share, Sticky,
+    AccessSpec, ConcurrencySpec, Condition, Config, GuardSpec, HeadLimits, HedgeAfter, MatchSpec, MirrorSpec,
+    MirrorTo, ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS, Share, Sticky,
 };
 pub use kubernetes::Kubernetes;
 

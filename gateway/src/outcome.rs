@@ -14,8 +14,9 @@ const MAX_PENALTY: Duration = Duration::from_mins(5);
 /// An answer, as far as balancing and health care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Also what the client is to blame for.
     Good,
+    /// It did its part, and the client got no success: what is asked for is wrong, or not there.
+    Refused,
     /// It is full, for about this long: others are better, but it is not ill. Putting full endpoints out in an
     /// overload would only fill the rest.
     Full(Duration),
@@ -31,8 +32,9 @@ impl Outcome {
                 Self::full(seconds.map(Duration::from_secs))
             }
             // A method or version that it does not have is the request's fault.
-            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Self::Good,
+            StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Self::Refused,
             _ if status.is_server_error() => Self::Failed,
+            _ if status.is_client_error() => Self::Refused,
             _ => Self::Good,
         }
     }
@@ -45,8 +47,14 @@ impl Outcome {
                 Self::full(pushback.map(Duration::from_millis))
             }
             GrpcCode::Internal | GrpcCode::Unknown | GrpcCode::DataLoss => Self::Failed,
-            _ => Self::Good,
+            GrpcCode::Ok => Self::Good,
+            _ => Self::Refused,
         }
+    }
+
+    /// Whether the endpoint is not to blame for anything.
+    pub(crate) fn is_well(self) -> bool {
+        matches!(self, Self::Good | Self::Refused)
     }
 
     fn full(told: Option<Duration>) -> Self {
@@ -92,12 +100,13 @@ mod tests {
     #[test]
     fn what_the_client_did_is_not_held_against_the_endpoint() {
         let of = |status| Outcome::of_http(status, &HeaderMap::new());
-        assert_eq!(of(StatusCode::BAD_REQUEST), Outcome::Good);
-        assert_eq!(of(StatusCode::NOT_IMPLEMENTED), Outcome::Good);
+        assert_eq!(of(StatusCode::BAD_REQUEST), Outcome::Refused);
+        assert_eq!(of(StatusCode::NOT_IMPLEMENTED), Outcome::Refused);
         assert_eq!(of(StatusCode::INTERNAL_SERVER_ERROR), Outcome::Failed);
         assert_eq!(of(StatusCode::GATEWAY_TIMEOUT), Outcome::Failed);
         let of = |code| Outcome::of_grpc(code, &HeaderMap::new());
-        assert_eq!(of(GrpcCode::InvalidArgument), Outcome::Good);
+        assert_eq!(of(GrpcCode::InvalidArgument), Outcome::Refused);
         assert_eq!(of(GrpcCode::Internal), Outcome::Failed);
+        assert_eq!(of(GrpcCode::Ok), Outcome::Good);
     }
 }

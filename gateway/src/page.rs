@@ -11,7 +11,7 @@ use plumbline_service::upstream::Upstream;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::config::{Condition, MirrorTo};
+use crate::config::{Condition, GuardSpec, MirrorTo};
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::mirror::Mirror;
 use crate::protection::{endpoint_shown, revision_shown};
@@ -56,6 +56,7 @@ fn shown_route(route: &Route, now: Instant) -> Value {
         json!({
             "name": revision.name,
             "weight": revision.weight,
+            "stopped_at_unix_ms": revision.stopped,
             "state": revision_shown(route, revision),
             "endpoints": shown_endpoints(&revision.endpoints, slow_start, now),
         })
@@ -82,8 +83,24 @@ fn shown_route(route: &Route, now: Instant) -> Value {
         "sticky": route.spec.sticky.as_ref().map(ToString::to_string),
         "fallback": fallback,
         "mirror": route.mirror.as_ref().map(|mirror| shown_mirror(mirror, now)),
+        "guard": route.spec.guard.as_ref().map(shown_guard),
         "held": route.state.hold.held(),
         "revisions": route.revisions.iter().map(revision).collect::<Vec<_>>(),
+    })
+}
+
+fn shown_guard(guard: &GuardSpec) -> Value {
+    let GuardSpec {
+        stable,
+        errors,
+        slower,
+        sidecar_port,
+    } = guard;
+    json!({
+        "stable": stable,
+        "errors": errors.fraction(),
+        "slower": slower.fraction(),
+        "sidecar_port": sidecar_port,
     })
 }
 
@@ -96,7 +113,7 @@ fn shown_mirror(mirror: &Mirror, now: Instant) -> Value {
     json!({
         "revision": revision,
         "endpoints": endpoints,
-        "share": f64::from(spec.share.millionths()) / 1e6,
+        "share": spec.share.fraction(),
         "max_in_flight": spec.max_in_flight,
         "max_bytes": spec.max_bytes.0,
         "compare": spec.compare,

@@ -102,8 +102,29 @@ pub(crate) struct Measured {
     pub(crate) limiter: Arc<Limiter>,
 }
 
+/// What came of a revision's requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Counts {
+    /// Attempts that ended.
+    pub(crate) answers: u64,
+    /// Those of them that were no success for the client.
+    pub(crate) failures: u64,
+    /// Answers by latency; see [`upper_bound`].
+    pub(crate) latency: [u64; LATENCY_BUCKETS],
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            answers: 0,
+            failures: 0,
+            latency: [0; LATENCY_BUCKETS],
+        }
+    }
+}
+
 /// Up to 2^32 µs, 72 minutes; a quarter of a doubling each, 19 %.
-const LATENCY_BUCKETS: usize = 128;
+pub(crate) const LATENCY_BUCKETS: usize = 128;
 
 impl RevisionState {
     pub(crate) fn new(model: &str, revision: &str, metrics: &Metrics) -> Self {
@@ -143,8 +164,32 @@ impl RevisionState {
         let metrics = &self.measured().metrics;
         match outcome {
             Outcome::Good => metrics.good.inc(),
+            Outcome::Refused => metrics.refused.inc(),
             Outcome::Full(_) => metrics.full.inc(),
             Outcome::Failed => metrics.failed.inc(),
+        }
+    }
+
+    /// All answers so far.
+    pub(crate) fn counts(&self) -> Counts {
+        let Some(measured) = self.measured.get() else {
+            return Counts::default();
+        };
+        let RevisionMetrics {
+            good,
+            refused,
+            full,
+            failed,
+            ..
+        } = &measured.metrics;
+        let failures = refused.get() + full.get() + failed.get();
+        Counts {
+            answers: good.get() + failures,
+            failures,
+            latency: measured
+                .latency
+                .each_ref()
+                .map(|count| count.load(Ordering::Relaxed)),
         }
     }
 
@@ -162,8 +207,7 @@ impl Measured {
         let mut left = (sum as f64 * q).ceil().max(1.0) as u64;
         for (index, count) in counts.into_iter().enumerate() {
             if count >= left {
-                let upper = ((index + 1) as f64 / 4.0).exp2();
-                return Some(Duration::from_secs_f64(upper / 1e6));
+                return Some(upper_bound(index));
             }
             left -= count;
         }
@@ -171,7 +215,12 @@ impl Measured {
     }
 }
 
-fn bucket(took: Duration) -> usize {
+/// The latency up to which the bucket at `index` counts.
+pub(crate) fn upper_bound(index: usize) -> Duration {
+    Duration::from_secs_f64(((index + 1) as f64 / 4.0).exp2() / 1e6)
+}
+
+pub(crate) fn bucket(took: Duration) -> usize {
     let microseconds = (took.as_nanos() as f64 / 1e3).max(1.0);
     ((microseconds.log2() * 4.0) as usize).min(LATENCY_BUCKETS - 1)
 }
@@ -217,7 +266,7 @@ pub(crate) fn revision_shown(route: &Route, revision: &Revision) -> Option<Value
     let concurrency =
         concurrency.map(|_| json!({"limit": limiter.limit(), "in_flight": limiter.in_flight()}));
     Some(json!({
-        "answers": {"good": metrics.good.get(), "full": metrics.full.get(), "failed": metrics.failed.get()},
+        "answers": {"good": metrics.good.get(), "refused": metrics.refused.get(), "full": metrics.full.get(), "failed": metrics.failed.get()},
         "latency_ms": {"p50": milliseconds(0.5), "p99": milliseconds(0.99)},
         "concurrency": concurrency,
     }))

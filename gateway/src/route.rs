@@ -39,7 +39,10 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) struct Revision {
     pub(crate) name: Box<str>,
+    /// 0 when the guard has stopped it.
     pub(crate) weight: u32,
+    /// When the guard has stopped it, milliseconds since 1970.
+    pub(crate) stopped: Option<i64>,
     pub(crate) endpoints: Endpoints,
     /// Set on each request to an endpoint.
     pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Condition, RouteSpec};
 use crate::endpoint::Means;
+use crate::guard::Stops;
 use crate::host::Host;
 use crate::metrics::{Metrics, ModelMetrics};
 use crate::route::Route;
@@ -39,6 +40,11 @@ impl Snapshot {
         self.hosts.get(Host::of(request)?.as_str())
     }
 
+    /// All routes, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
     /// All routes, by the model's name.
     pub(crate) fn sorted(&self) -> Vec<&Arc<Route>> {
         let mut routes: Vec<_> = self.routes.values().collect();
@@ -58,6 +64,7 @@ pub(crate) struct Routes {
     /// One writer at a time: a snapshot is built from the one that it replaces.
     writing: Mutex<Writing>,
     means: Arc<Means>,
+    stops: Stops,
     /// For requests that name a model without a route.
     pub(crate) unknown: Arc<ModelMetrics>,
     /// For requests that name no model.
@@ -88,9 +95,19 @@ impl Routes {
             conditions: ArcSwap::default(),
             writing: Mutex::default(),
             means: Arc::new(Means::new(metrics, options)),
+            stops: Stops::default(),
             unknown,
             server,
         }
+    }
+
+    /// The same, with canaries that get no traffic.
+    pub(crate) fn with_stops(self, stops: Stops) -> Self {
+        Self { stops, ..self }
+    }
+
+    pub(crate) fn stops(&self) -> &Stops {
+        &self.stops
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -140,6 +157,11 @@ impl Routes {
         self.write(|writing, _| writing.discovered = Wanted { specs, conditions });
     }
 
+    /// Builds the routes anew of which a canary was stopped or resumed.
+    pub(crate) fn look_again(&self) {
+        self.write(|_, _| {});
+    }
+
     fn write(&self, change: impl FnOnce(&mut Writing, &Snapshot)) {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let began = std::time::Instant::now();
@@ -151,7 +173,7 @@ impl Routes {
             known,
         } = &mut *writing;
         let specs = configured.specs.iter().chain(&discovered.specs);
-        let (snapshot, found) = Build::new(&old, known, &self.means).snapshot(specs);
+        let (snapshot, found) = Build::new(&old, known, &self.means, self.stops.all()).snapshot(specs);
         let routes = snapshot.routes.len();
         self.current.store(Arc::new(snapshot));
         self.changes().notify_waiters();

@@ -2,6 +2,7 @@
 //!
 //! Fields that a later version adds are ignored by an older reader, so that the parts can be upgraded in any order.
 
+mod canary;
 mod event;
 mod evidence;
 mod segments;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::{Kind, Role};
 
+pub use canary::{CANARY_STOPPED, CanaryCause, CanaryEvent, RevisionSeen};
 pub use event::{DETECTED, DriftEvent, DriftOverview, EndReason, RECOVERED, Reference, ReferenceSource};
 pub use evidence::{Comovement, EvidencePack, Histogram, MAX_EVIDENCE_BYTES, Movements, SubjectEvidence};
 pub use segments::{SegmentReport, SegmentsReport};

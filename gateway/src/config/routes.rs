@@ -11,6 +11,7 @@ use plumbline_service::config::{ByteSize, ParseSetting, Reader};
 use plumbline_service::upstream::Target;
 
 use super::fields::Fields;
+use super::guard::{self, GuardSpec};
 use super::protection::{self, ProtectionSpec};
 
 pub(crate) use check::{check, check_route, expected_of_model};
@@ -36,6 +37,8 @@ pub struct RouteSpec {
     pub fallback: Option<String>,
     /// Where copies of requests go.
     pub mirror: Option<MirrorSpec>,
+    /// What stops a revision that is worse than another, if there is to be a guard.
+    pub guard: Option<GuardSpec>,
     /// Deadline of a request whose client sets none.
     pub timeout: Duration,
     /// Largest request body, or message of a gRPC stream.
@@ -56,6 +59,7 @@ impl RouteSpec {
             sticky: None,
             fallback: None,
             mirror: None,
+            guard: None,
             timeout: Duration::from_secs(30),
             max_body: ByteSize(64 << 20),
             protection: ProtectionSpec::default(),
@@ -210,6 +214,7 @@ fn from_table(fields: &mut Fields<'_>, timeout: Duration, max_body: ByteSize) ->
         sticky: fields.setting("sticky"),
         fallback: fields.text("fallback").map(str::to_owned),
         mirror: fields.table("mirror", mirror::read).flatten(),
+        guard: fields.table("guard", guard::read).flatten(),
         timeout: fields.setting("timeout").unwrap_or(timeout),
         max_body: fields.setting("max_body").unwrap_or(max_body),
         protection: protection::read(fields),

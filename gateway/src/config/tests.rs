@@ -108,7 +108,7 @@ fn every_problem_with_routes_is_told_at_once() {
         "model `churn` has more than one route",
         "model `churn` has endpoint `http://a` twice",
         "route 2: `timeout`: expected a time with a unit",
-        "route 2: unknown key `wieght`; there are concurrency, endpoints, fallback, hedge, hedge_after, hold, hold_max, hosts, idempotent, match, max_body, mirror, model, retry_budget, revision, slow_start, sticky, timeout",
+        "route 2: unknown key `wieght`; there are concurrency, endpoints, fallback, guard, hedge, hedge_after, hold, hold_max, hosts, idempotent, match, max_body, mirror, model, retry_budget, revision, slow_start, sticky, timeout",
         "route 3: `model` is missing",
         "route 3: `endpoints`: expected a list of texts",
         "model `unknown` has a name that is reserved",

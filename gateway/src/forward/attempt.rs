@@ -176,7 +176,7 @@ impl Attempt {
         }
         self.count(outcome);
         match outcome {
-            Outcome::Good => self.endpoint().succeeded(self.began, now),
+            Outcome::Good | Outcome::Refused => self.endpoint().succeeded(self.began, now),
             Outcome::Full(until_free) => {
                 self.endpoint().penalize(until_free, now);
                 // It answers: it is in use again, at the price that it has now.

@@ -10,7 +10,7 @@ use plumbline_service::upstream::Target;
 use super::endpoint_slice::{EndpointSlice, Ports};
 use super::inference_service::{InferenceService, Mode, Traffic};
 use super::object::Key;
-use crate::config::{Condition, Reason, RevisionSpec, RouteSpec};
+use crate::config::{Condition, GuardSpec, Reason, RevisionSpec, RouteSpec};
 
 /// Knative's activator, which stands before a revision without pods, asks for these.
 const REVISION: HeaderName = HeaderName::from_static("knative-serving-revision");
@@ -61,6 +61,7 @@ pub(super) fn build(
             model: model.to_owned(),
             object: Some(key.to_string()),
             hosts: service.hosts.iter().map(ToString::to_string).collect(),
+            guard: guard(defaults, &revisions, service.latest_ready_revision.as_deref()),
             revisions,
             timeout: service.timeout.unwrap_or(defaults.timeout),
             ..defaults.clone()
@@ -80,6 +81,16 @@ pub(super) fn build(
         services: builder.services,
         conditions: builder.conditions,
     }
+}
+
+/// Compares with the revision that is not the newest.
+fn guard(defaults: &RouteSpec, revisions: &[RevisionSpec], newest: Option<&str>) -> Option<GuardSpec> {
+    let guard = defaults.guard.as_ref().filter(|_| revisions.len() > 1)?;
+    let stable = revisions.iter().find(|revision| newest != Some(&revision.name));
+    Some(GuardSpec {
+        stable: stable?.name.clone(),
+        ..guard.clone()
+    })
 }
 
 /// What came of an InferenceService that cannot be read.

@@ -1,5 +1,6 @@
 //! Series of balancing and protection.
 
+use plumbline_drift::report::CanaryCause;
 use plumbline_service::metrics::Metrics as Registry;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -10,7 +11,7 @@ const HOLD_SECONDS: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 120.0
 
 const RETRIES: [&str; 2] = ["sent", "no_budget"];
 const HEDGES: [&str; 3] = ["lost", "won", "no_budget"];
-const ANSWERS: [&str; 3] = ["good", "full", "failed"];
+const ANSWERS: [&str; 4] = ["good", "refused", "full", "failed"];
 
 /// The series of everything that keeps endpoints and their clients from harm.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct ProtectionMetrics {
     hedges: IntCounterVec,
     answers: IntCounterVec,
     concurrency_limit: IntGaugeVec,
+    canary_stops: IntCounterVec,
     pub(super) upstream_ejected: IntGaugeVec,
     pub(super) upstream_ejections: IntCounterVec,
 }
@@ -55,13 +57,18 @@ impl ProtectionMetrics {
             ),
             answers: registry.counter_vec(
                 "plumbline_gateway_revision_answers_total",
-                "Attempts at endpoints of a revision that ended, by outcome: good, full (429, 503, UNAVAILABLE, RESOURCE_EXHAUSTED), failed.",
+                "Attempts at endpoints of a revision that ended, by outcome: good, refused (what the client is to blame for), full (429, 503, UNAVAILABLE, RESOURCE_EXHAUSTED), failed.",
                 &["model", "revision", "outcome"],
             ),
             concurrency_limit: registry.int_gauge_vec(
                 "plumbline_gateway_concurrency_limit",
                 "Requests that a revision gets at once; 0 where there is no adaptive limit.",
                 &["model", "revision"],
+            ),
+            canary_stops: registry.counter_vec(
+                "plumbline_gateway_canary_stops_total",
+                "Canaries that lost their traffic, by what they were worse in than the stable revision: errors, latency, drift.",
+                &["model", "cause"],
             ),
             upstream_ejected: registry.int_gauge_vec(
                 "plumbline_gateway_upstream_ejected",
@@ -74,6 +81,11 @@ impl ProtectionMetrics {
                 &["endpoint"],
             ),
         }
+    }
+
+    /// A canary has lost its traffic.
+    pub(crate) fn canary_stopped(&self, model: &str, cause: CanaryCause) {
+        self.canary_stops.with_label_values(&[model, cause.label()]).inc();
     }
 
     pub(super) fn retries(&self, model: &str, lease: Lease) -> RetryMetrics {
@@ -97,12 +109,13 @@ impl ProtectionMetrics {
         lease: Lease,
         requests: IntCounter,
     ) -> RevisionMetrics {
-        let [good, full, failed] =
+        let [good, refused, full, failed] =
             ANSWERS.map(|outcome| self.answers.with_label_values(&[model, revision, outcome]));
         RevisionMetrics {
             _lease: lease,
             requests,
             good,
+            refused,
             full,
             failed,
             concurrency_limit: self.concurrency_limit.with_label_values(&[model, revision]),
@@ -115,6 +128,9 @@ impl ProtectionMetrics {
             for outcome in outcomes {
                 let _absent = series.remove_label_values(&[model, outcome]);
             }
+        }
+        for cause in CanaryCause::ALL {
+            let _absent = self.canary_stops.remove_label_values(&[model, cause.label()]);
         }
     }
 
@@ -158,6 +174,7 @@ pub(crate) struct RevisionMetrics {
     /// Requests that it was given.
     pub(crate) requests: IntCounter,
     pub(crate) good: IntCounter,
+    pub(crate) refused: IntCounter,
     pub(crate) full: IntCounter,
     pub(crate) failed: IntCounter,
     pub(crate) concurrency_limit: IntGauge,

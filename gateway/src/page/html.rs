@@ -71,6 +71,12 @@ fn write_route(page: &mut String, route: &Value) {
         };
         facts.push(format!("{percent} % copied to {to}"));
     }
+    if !route["guard"].is_null() {
+        facts.push(format!(
+            "canaries compared with {}",
+            text(&route["guard"]["stable"])
+        ));
+    }
     facts.push(format!("timeout {} ms", number(&route["timeout_ms"], 0)));
     write!(page, "{}</p>", facts.join(" · ")).expect(GROWS);
     page.push_str(
@@ -79,7 +85,11 @@ fn write_route(page: &mut String, route: &Value) {
     );
     for revision in list(&route["revisions"]) {
         let weight = number(&revision["weight"], 0);
-        write_endpoints(page, &text(&revision["name"]), &weight, &revision["endpoints"]);
+        let mut name = text(&revision["name"]);
+        if !revision["stopped_at_unix_ms"].is_null() {
+            name.push_str(" <span class=bad>stopped</span>");
+        }
+        write_endpoints(page, &name, &weight, &revision["endpoints"]);
     }
     write_endpoints(page, "mirror", "", &mirror["endpoints"]);
     page.push_str("</table></section>");

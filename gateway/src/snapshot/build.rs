@@ -1,16 +1,17 @@
 //! The next snapshot, out of what there is and what there shall be.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use plumbline_service::upstream::Target;
 
 use super::{Known, Snapshot};
 use crate::config::{
-    Condition, MatchSpec, MirrorTo, RevisionSpec, RouteSpec, check_route, expected_of_model,
+    Condition, MatchSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, check_route, expected_of_model,
 };
 use crate::endpoint::{Endpoints, Means};
+use crate::guard::{Canary, Stop, described};
 use crate::host;
 use crate::metrics::Metrics;
 use crate::mirror::{Mirror, MirrorState};
@@ -22,11 +23,22 @@ pub(super) struct Build<'a> {
     old: &'a Snapshot,
     known: &'a mut Known,
     means: &'a Arc<Means>,
+    stops: BTreeMap<Canary, Stop>,
 }
 
 impl<'a> Build<'a> {
-    pub(super) fn new(old: &'a Snapshot, known: &'a mut Known, means: &'a Arc<Means>) -> Self {
-        Self { old, known, means }
+    pub(super) fn new(
+        old: &'a Snapshot,
+        known: &'a mut Known,
+        means: &'a Arc<Means>,
+        stops: BTreeMap<Canary, Stop>,
+    ) -> Self {
+        Self {
+            old,
+            known,
+            means,
+            stops,
+        }
     }
 
     /// The snapshot of `specs`, of which the first has a name that two want, and what of them could not be honoured.
@@ -51,7 +63,7 @@ impl<'a> Build<'a> {
                 }
             };
             let route = match self.old.route(&spec.model) {
-                Some(old) if Arc::ptr_eq(&old.spec, spec) => Arc::clone(old),
+                Some(old) if Arc::ptr_eq(&old.spec, spec) && self.stops_are_those_of(old) => Arc::clone(old),
                 old => Arc::new(self.route(old.map(|old| &**old), spec)),
             };
             conditions.extend(route.conditions.iter().cloned());
@@ -83,7 +95,7 @@ impl<'a> Build<'a> {
         let revisions: Box<[Arc<Revision>]> = spec
             .revisions
             .iter()
-            .map(|revision| Arc::new(self.revision(old, &spec.model, revision)))
+            .map(|revision| Arc::new(self.revision(old, spec, revision)))
             .collect();
         let index = |name: &String| revisions.iter().position(|revision| *revision.name == **name);
         let header_match = |spec: &MatchSpec| {
@@ -93,7 +105,7 @@ impl<'a> Build<'a> {
                 revision: index(&spec.revision)?,
             })
         };
-        let weights = spec.revisions.iter().map(|revision| revision.weight);
+        let weights = revisions.iter().map(|revision| revision.weight);
         let mirror = spec.mirror.as_ref().and_then(|mirror| {
             let endpoints = match &mirror.to {
                 MirrorTo::Revision(name) => revisions[index(name)?].endpoints.clone(),
@@ -125,23 +137,66 @@ impl<'a> Build<'a> {
                 None => Arc::new(RouteState::new(&spec.model, self.metrics())),
             },
             revisions,
-            conditions: check_route(spec).into(),
+            conditions: check_route(spec)
+                .into_iter()
+                .chain(self.conditions(spec))
+                .collect(),
             spec: Arc::clone(spec),
         }
     }
 
-    fn revision(&mut self, old: Option<&Route>, model: &str, spec: &RevisionSpec) -> Revision {
+    /// Whether a route has no weight for exactly those canaries that are stopped.
+    fn stops_are_those_of(&self, route: &Route) -> bool {
+        let as_it_is =
+            |revision: &Arc<Revision>| revision.stopped == self.stopped(&route.spec, &revision.name);
+        route.revisions.iter().all(as_it_is)
+    }
+
+    /// When a canary was stopped; nothing when it is not, or has to serve since nobody else has a weight.
+    fn stopped(&self, spec: &RouteSpec, revision: &str) -> Option<i64> {
+        if self.stops.is_empty() {
+            return None;
+        }
+        let stop = |name: &str| self.stops.get(&(spec.model.as_str().into(), name.into()));
+        let other_serves = |other: &RevisionSpec| other.weight > 0 && stop(&other.name).is_none();
+        let stop = stop(revision).filter(|_| spec.revisions.iter().any(other_serves))?;
+        Some(stop.event.at_unix_ms)
+    }
+
+    /// What people have to know of stopped canaries.
+    fn conditions(&self, spec: &RouteSpec) -> Vec<Condition> {
+        let of_revision = |revision: &RevisionSpec| {
+            let stop = self
+                .stops
+                .get(&(spec.model.as_str().into(), revision.name.as_str().into()))?;
+            let result = match self.stopped(spec, &revision.name) {
+                Some(_) => "gets no traffic",
+                None => "would get no traffic if another revision had a weight",
+            };
+            let problem = format!(
+                "has revision `{}`, which {result}: {}; a POST to /canaries/resume on the admin port gives it back",
+                revision.name,
+                described(&stop.event)
+            );
+            Some(Condition::of(spec, Reason::CanaryStopped, problem))
+        };
+        spec.revisions.iter().filter_map(of_revision).collect()
+    }
+
+    fn revision(&mut self, old: Option<&Route>, route: &RouteSpec, spec: &RevisionSpec) -> Revision {
         let mut before = old.iter().flat_map(|old| &old.revisions);
         let before = before.find(|revision| *revision.name == *spec.name);
+        let stopped = self.stopped(route, &spec.name);
         Revision {
             endpoints: self.endpoints(&spec.endpoints, &spec.grpc_endpoints),
             name: spec.name.as_str().into(),
-            weight: spec.weight,
+            weight: if stopped.is_some() { 0 } else { spec.weight },
+            stopped,
             headers: spec.headers.as_slice().into(),
             seed: sticky::seed(&spec.name),
             state: match before {
                 Some(before) => Arc::clone(&before.state),
-                None => Arc::new(RevisionState::new(model, &spec.name, self.metrics())),
+                None => Arc::new(RevisionState::new(&route.model, &spec.name, self.metrics())),
             },
         }
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod certificates;
+mod guard;
 mod kubernetes;
 mod limits;
 mod malformed;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Incoming};
@@ -111,19 +112,19 @@ impl TestGateway {
 
     /// One page of the admin port.
     pub(crate) async fn admin(&self, path: &str) -> String {
+        let request = Request::get(path).body(Full::default());
+        text(self.send_to_admin(request.expect("a request")).await).await
+    }
+
+    pub(crate) async fn send_to_admin(&self, mut request: Request<Full<Bytes>>) -> Response<Incoming> {
         let stream = TcpStream::connect(self.process.admin_address())
             .await
             .expect("connected");
         let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.expect("handshake");
         tokio::spawn(connection);
-        let request = Request::get(path)
-            .header("host", "admin")
-            .body(Full::<Bytes>::default());
-        let answer = client
-            .send_request(request.expect("a request"))
-            .await
-            .expect("an answer");
-        text(answer).await
+        let host = HeaderValue::from_static("admin");
+        request.headers_mut().insert(HOST, host);
+        client.send_request(request).await.expect("an answer")
     }
 
     /// A new HTTP/1.1 connection.

@@ -142,4 +142,7 @@ fn check_references(route: &RouteSpec, problem: &mut impl FnMut(Reason, String))
     if let Some(MirrorTo::Revision(name)) = route.mirror.as_ref().map(|mirror| &mirror.to) {
         refer("mirror", name);
     }
+    if let Some(guard) = &route.guard {
+        refer("guard", &guard.stable);
+    }
 }

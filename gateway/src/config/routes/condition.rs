@@ -96,6 +96,8 @@ pub enum Reason {
     CanaryNotHonoured,
     /// A canary without an endpoint; its share goes to the stable revision.
     CanaryNotReady,
+    /// The guard has stopped a canary.
+    CanaryStopped,
     /// No EndpointSlice of the Service.
     NoService,
     /// No revision is ready yet.
@@ -110,7 +112,7 @@ pub enum Reason {
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::FileInvalid,
         Self::NeedsRestart,
         Self::ModelNameInvalid,
@@ -124,6 +126,7 @@ impl Reason {
         Self::UnsupportedMode,
         Self::CanaryNotHonoured,
         Self::CanaryNotReady,
+        Self::CanaryStopped,
         Self::NoService,
         Self::NoReadyRevision,
         Self::NoPort,
@@ -147,6 +150,7 @@ impl Reason {
             Self::UnsupportedMode => "unsupported_mode",
             Self::CanaryNotHonoured => "canary_not_honoured",
             Self::CanaryNotReady => "canary_not_ready",
+            Self::CanaryStopped => "canary_stopped",
             Self::NoService => "no_service",
             Self::NoReadyRevision => "no_ready_revision",
             Self::NoPort => "no_port",

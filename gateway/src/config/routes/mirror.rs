@@ -44,13 +44,23 @@ pub enum MirrorTo {
     Endpoints(Vec<Target>),
 }
 
-/// A part of all requests, in millionths.
+/// A part of a whole, in millionths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share(u32);
 
 impl Share {
     /// All of them.
     pub const ALL: Self = Self(1_000_000);
+
+    /// A part in millionths, above 0 and at most [`Self::ALL`].
+    pub(crate) const fn of_millionths(millionths: u32) -> Self {
+        Self(millionths)
+    }
+
+    /// The part from 0 to 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
 
     /// The part in millionths.
     pub fn millionths(self) -> u32 {
