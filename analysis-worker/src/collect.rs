@@ -92,6 +92,9 @@ impl Collector {
         for fact in stored.alerts {
             self.add(&mut context, Source::Alert, &fact, None);
         }
+        for fact in stored.canaries {
+            self.add(&mut context, Source::CanaryEvent, &fact, None);
+        }
         self.drift(&mut context, stored.drift, drift, &mut redaction);
         match series {
             Some(Ok((facts, gaps))) => {

@@ -12,6 +12,8 @@ pub enum Source {
     Alert,
     /// A drift event of a sidecar.
     DriftEvent,
+    /// A gateway's event about a canary.
+    CanaryEvent,
     /// A sidecar's `/drift`, read now.
     DriftState,
     /// Queries to Prometheus.
@@ -22,9 +24,10 @@ pub enum Source {
 
 impl Source {
     /// Every source, for metrics that show zero.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Alert,
         Self::DriftEvent,
+        Self::CanaryEvent,
         Self::DriftState,
         Self::Prometheus,
         Self::Logs,
@@ -35,6 +38,7 @@ impl Source {
         match self {
             Self::Alert => "alert",
             Self::DriftEvent => "drift_event",
+            Self::CanaryEvent => "canary_event",
             Self::DriftState => "drift_state",
             Self::Prometheus => "prometheus",
             Self::Logs => "logs",
@@ -46,6 +50,7 @@ impl Source {
         match self {
             Self::Alert => "alert",
             Self::DriftEvent => "drift event",
+            Self::CanaryEvent => "canary event",
             Self::DriftState => "sidecar's /drift",
             Self::Prometheus => "Prometheus",
             Self::Logs => "logs",

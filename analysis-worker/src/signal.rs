@@ -38,6 +38,7 @@ pub(crate) struct Signal {
 pub(crate) enum Origin {
     Alertmanager,
     DriftEvent,
+    CanaryEvent,
 }
 
 impl Origin {
@@ -45,12 +46,14 @@ impl Origin {
         match self {
             Self::Alertmanager => "alertmanager",
             Self::DriftEvent => "drift_event",
+            Self::CanaryEvent => "canary_event",
         }
     }
 
     pub(crate) fn parse(text: &str) -> Self {
         match text {
             "drift_event" => Self::DriftEvent,
+            "canary_event" => Self::CanaryEvent,
             _ => Self::Alertmanager,
         }
     }
@@ -74,13 +77,15 @@ impl Status {
 
 /// Kind of every incident about drift.
 pub(crate) const DRIFT: &str = "drift";
+/// Kind of every incident about a canary that lost its traffic.
+pub(crate) const CANARY: &str = "CanaryStopped";
 
 /// What makes two signals one incident: the kind, and the model or whatever else the signal is about.
 ///
 /// Alertmanager's `groupKey` is not used: it changes when somebody edits the routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IncidentKey {
-    /// [`DRIFT`], or the name of the alert.
+    /// [`DRIFT`], [`CANARY`], or the name of the alert.
     pub(crate) kind: String,
     /// Name of the model, where the signal tells it.
     pub(crate) model: Option<String>,

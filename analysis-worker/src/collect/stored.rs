@@ -1,6 +1,8 @@
 //! Facts that came with the signals themselves.
 
-use plumbline_drift::report::DriftEvent;
+use std::fmt::Write as _;
+
+use plumbline_drift::report::{CanaryCause, CanaryEvent, DriftEvent};
 
 use super::Fact;
 use crate::drift::Drift;
@@ -15,6 +17,8 @@ const MAX_ALERTS: usize = 12;
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) alerts: Vec<Fact>,
+    /// Canaries that lost their traffic.
+    pub(super) canaries: Vec<Fact>,
     /// The worst comparison that an event carried; the newest of equals.
     pub(super) drift: Option<Drift>,
     /// Where that event came from.
@@ -28,6 +32,7 @@ pub(super) fn facts(signals: &[SignalRow]) -> Stored {
         match signal.origin {
             Origin::Alertmanager if stored.alerts.len() < MAX_ALERTS => stored.alerts.push(alert(signal)),
             Origin::Alertmanager => more += 1,
+            Origin::CanaryEvent => stored.canaries.extend(canary(signal)),
             Origin::DriftEvent => {
                 let Ok(event) = serde_json::from_value::<DriftEvent>(signal.body["data"].clone()) else {
                     continue;
@@ -55,6 +60,38 @@ pub(super) fn facts(signals: &[SignalRow]) -> Stored {
         });
     }
     stored
+}
+
+/// What a gateway saw of a canary and of the revision that it was compared with.
+fn canary(signal: &SignalRow) -> Option<Fact> {
+    let event: CanaryEvent = serde_json::from_value(signal.body["data"].clone()).ok()?;
+    let mut lines = vec![
+        format!("stopped: {}, its weight is 0 at the gateway", signal.starts_at),
+        format!("worse in: {}", event.cause.label()),
+    ];
+    if let Some(evidence) = event.log10_evidence {
+        lines.push(format!("evidence: 10^{evidence:.1}"));
+    }
+    if let Some(object) = &event.object {
+        lines.push(format!("InferenceService: {object}"));
+    }
+    for (role, seen) in [("canary", &event.canary), ("stable", &event.stable)] {
+        let mut line = format!("{role} revision {}: {} answers", seen.revision, seen.answers);
+        if seen.answers > 0 && event.cause != CanaryCause::Drift {
+            let _ = write!(line, ", {:.1} % failed", seen.failed * 100.0);
+        }
+        if let Some(p95) = seen.p95_ms {
+            let _ = write!(line, ", p95 {p95:.1} ms");
+        }
+        if let Some(drift) = seen.drift {
+            let _ = write!(line, ", drift state {}", drift.level());
+        }
+        lines.push(line);
+    }
+    Some(Fact {
+        title: signal.title.clone(),
+        content: lines.join("\n"),
+    })
 }
 
 fn alert(signal: &SignalRow) -> Fact {

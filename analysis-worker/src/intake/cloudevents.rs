@@ -1,16 +1,17 @@
 //! CloudEvents 1.0 over HTTP, structured, batched and binary.
 //!
-//! A sidecar tells `detected` and `recovered` with ids that are stable for the episode, at least once each.
+//! A gateway tells `canary.stopped`; a sidecar tells `detected` and `recovered` with ids that are stable for the episode, at least once each.
 
 use http::HeaderMap;
-use plumbline_drift::report::{DETECTED, DriftEvent, EndReason, RECOVERED};
+use plumbline_drift::report::{CANARY_STOPPED, CanaryEvent, DETECTED, DriftEvent, EndReason, RECOVERED};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Malformed, Taken, clean, clean_json, typed};
 use crate::drift::{Drift, Role, State};
 use crate::redact::Redactor;
-use crate::signal::{DRIFT, IncidentKey, Origin, Signal, Status};
+use crate::report::Urgency;
+use crate::signal::{CANARY, DRIFT, IncidentKey, Origin, Signal, Status};
 use crate::text::{one_line, sanitise};
 use crate::urgency;
 
@@ -126,9 +127,11 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
             return Err(Malformed::field(field, "is empty or longer than 1024 bytes"));
         }
     }
+    let dedup_key = format!("event:{source}:{id}");
     let status = match kind.as_str() {
         DETECTED => Status::Firing,
         RECOVERED => Status::Resolved,
+        CANARY_STOPPED => return canary(&source, &data, dedup_key),
         other => return Err(Malformed::Type(one_line(other, 80))),
     };
     let event: DriftEvent = typed(&data, "data")?;
@@ -139,7 +142,7 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
     let title = title(&model, &drift, status, event.reason);
     Ok(Signal {
         origin: Origin::DriftEvent,
-        dedup_key: format!("event:{source}:{id}"),
+        dedup_key,
         episode: Some(format!("{model}:{}", event.episode)),
         status,
         incident: IncidentKey::new(DRIFT, Some(&one_line(&model, 200)), &[]),
@@ -153,6 +156,31 @@ fn signal(envelope: Envelope) -> Result<Signal, Malformed> {
         starts_at: event.started_at_unix_ms,
         ends_at: (status == Status::Resolved).then_some(event.at_unix_ms),
         body: serde_json::json!({"source": source, "type": kind, "data": data}),
+    })
+}
+
+/// A canary that a gateway has stopped: a person decides what becomes of it.
+fn canary(source: &str, data: &Value, dedup_key: String) -> Result<Signal, Malformed> {
+    let event: CanaryEvent = typed(data, "data")?;
+    let (model, revision) = (one_line(&event.model, 200), one_line(&event.canary.revision, 200));
+    Ok(Signal {
+        origin: Origin::CanaryEvent,
+        dedup_key,
+        episode: None,
+        status: Status::Firing,
+        incident: IncidentKey::new(CANARY, Some(&model), &[&revision]),
+        title: one_line(
+            &format!(
+                "{model}: canary {revision} was stopped for its {}",
+                event.cause.label()
+            ),
+            200,
+        ),
+        urgency: Urgency::P1,
+        weight: WEIGHT,
+        starts_at: event.at_unix_ms,
+        ends_at: None,
+        body: serde_json::json!({"source": source, "type": CANARY_STOPPED, "data": data}),
     })
 }
 
@@ -212,6 +240,36 @@ mod tests {
             };
             assert_eq!((signal.title.as_str(), signal.status), (title, Status::Resolved));
         }
+    }
+
+    #[test]
+    fn a_stopped_canary_is_an_incident_of_its_own() {
+        let seen = |revision: &str| serde_json::json!({"revision": revision, "answers": 40, "failed": 0.5});
+        let event = serde_json::json!({
+            "specversion": "1.0", "id": "churn/v2@1769860800000", "source": "http://gateway:9901", "type": CANARY_STOPPED,
+            "data": {
+                "model": "churn", "canary": seen("v2"), "stable": seen("v1"), "cause": "errors",
+                "at_unix_ms": 1_769_860_800_000_i64, "log10_evidence": 3.5,
+            },
+        });
+        let read = |event: &Value| {
+            read(
+                &HeaderMap::new(),
+                event.to_string().as_bytes(),
+                &Redactor::new(&[], false),
+            )
+        };
+        let taken = read(&event).expect("an event");
+        let [signal] = &taken.signals[..] else {
+            panic!("{:?}", taken.signals)
+        };
+        assert_eq!(signal.title, "churn: canary v2 was stopped for its errors");
+        assert_eq!((signal.urgency, signal.status), (Urgency::P1, Status::Firing));
+        assert_eq!(signal.incident, IncidentKey::new(CANARY, Some("churn"), &["v2"]));
+        let mut unknown = event;
+        unknown["data"]["cause"] = "mood".into();
+        let problem = read(&unknown).expect_err("refused").to_string();
+        assert!(problem.contains("data.cause"), "{problem}");
     }
 
     #[test]
