@@ -1,9 +1,10 @@
 //! What becomes of InferenceServices and EndpointSlices.
 
 use http::StatusCode;
+use plumbline_gateway::{GuardSpec, Kubernetes};
 use plumbline_testkit::kubernetes::FakeApiServer;
 use plumbline_testkit::predictor::FakePredictor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Discovering, SERVICES, apply_all, service, serving, slice, slices};
 use crate::support::{Grpc, grpc_infer, infer};
@@ -77,10 +78,8 @@ async fn a_terminating_or_unready_endpoint_gets_no_new_requests() {
     assert_eq!((good.received_so_far(), leaving.received_so_far()), (20, before));
 }
 
-#[tokio::test]
-async fn knative_shares_of_revisions_are_kept_and_each_is_named_to_the_activator() {
-    let (old, new) = (FakePredictor::echo().await, FakePredictor::echo().await);
-    let server = FakeApiServer::start().await;
+/// Of requests, 10 % go to the second revision and the rest to the first.
+fn canary_of_knative() -> Value {
     let mut churn = service("churn");
     churn["status"]["deploymentMode"] = "Knative".into();
     churn["status"]["components"]["predictor"] = json!({
@@ -90,7 +89,14 @@ async fn knative_shares_of_revisions_are_kept_and_each_is_named_to_the_activator
             {"revisionName": "churn-predictor-00001", "latestRevision": false, "percent": 90, "tag": "prev"},
         ],
     });
-    server.apply(churn);
+    churn
+}
+
+#[tokio::test]
+async fn knative_shares_of_revisions_are_kept_and_each_is_named_to_the_activator() {
+    let (old, new) = (FakePredictor::echo().await, FakePredictor::echo().await);
+    let server = FakeApiServer::start().await;
+    server.apply(canary_of_knative());
     apply_all(&server, slices("churn-predictor-00001", &[&old]));
     apply_all(&server, slices("churn-predictor-00002", &[&new]));
     let gateway = Discovering::when_ready(&server).await;
@@ -132,6 +138,41 @@ async fn canaries_of_standard_mode_have_services_and_shares_of_their_own() {
         "{} of 100",
         canary.received_so_far()
     );
+}
+
+/// The revision that the others of the only route are compared with.
+async fn compared_with(gateway: &Discovering) -> Value {
+    let page: Value = serde_json::from_str(&gateway.admin("/routes").await).expect("JSON");
+    page["routes"][0]["guard"]["stable"].clone()
+}
+
+#[tokio::test]
+async fn canaries_are_compared_with_the_revision_that_was_there_before() {
+    let (stable, canary) = (FakePredictor::echo().await, FakePredictor::echo().await);
+    let guarded = |kubernetes: &mut Kubernetes| kubernetes.defaults.guard = Some(GuardSpec::new(""));
+    let server = serving("churn", &stable).await;
+    let gateway = Discovering::start_with(&server, Vec::new(), guarded);
+    gateway.ready().await;
+    assert_eq!(
+        compared_with(&gateway).await,
+        Value::Null,
+        "one revision has none beside it"
+    );
+    let mut churn = service("churn");
+    churn["spec"]["canary"] = json!([{"predictor": {"name": "v2"}, "trafficPercent": 20}]);
+    server.apply(churn);
+    apply_all(&server, slices("churn-v2-predictor", &[&canary]));
+    gateway.until_endpoints(&[&stable, &canary]).await;
+    assert_eq!(compared_with(&gateway).await, "stable");
+
+    let server = FakeApiServer::start().await;
+    server.apply(canary_of_knative());
+    apply_all(&server, slices("churn-predictor-00001", &[&stable]));
+    apply_all(&server, slices("churn-predictor-00002", &[&canary]));
+    let gateway = Discovering::start_with(&server, Vec::new(), guarded);
+    gateway.ready().await;
+    gateway.until_endpoints(&[&stable, &canary]).await;
+    assert_eq!(compared_with(&gateway).await, "churn-predictor-00001");
 }
 
 #[tokio::test]
