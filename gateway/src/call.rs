@@ -1,12 +1,12 @@
 //! One request on its way through the stack.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Version};
 use hyper::body::Incoming;
 use plumbline_inference_protocol::grpc;
 use plumbline_service::Peer;
@@ -107,6 +107,9 @@ impl Call {
     pub(crate) fn new(request: Request<Incoming>, client: &Client) -> Self {
         let family = Family::of(&request);
         let ledger = Arc::new(Ledger::new());
+        ledger
+            .takes_trailers
+            .store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
         let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
         Self {
             request,
@@ -134,11 +137,16 @@ pub(crate) struct Ledger {
     fault: AtomicU8,
     /// Bytes that its body, or one of its messages, may have.
     limit: AtomicU64,
+    /// Whether its body may have trailers: over HTTP/2 only. In HTTP/1.1 the parser takes `LF` alone at the beginning of
+    /// the trailers for a part of them, and a server in front of this one may take it for their end: what comes next would
+    /// be a request there and nothing here.
+    takes_trailers: AtomicBool,
 }
 
 const NO_FAULT: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
+const TRAILERS: u8 = 3;
 
 impl Ledger {
     /// Of a request that arrives now, without a limit yet.
@@ -149,6 +157,7 @@ impl Ledger {
             waited: AtomicU64::new(0),
             fault: AtomicU8::new(NO_FAULT),
             limit: AtomicU64::new(u64::MAX),
+            takes_trailers: AtomicBool::new(true),
         }
     }
 
@@ -177,11 +186,23 @@ impl Ledger {
         self.fault.store(INCOMPLETE, Ordering::Relaxed);
     }
 
+    /// Whether trailers may come now; from now on its body is at fault if not.
+    pub(crate) fn admits_trailers(&self) -> bool {
+        let admits = self.takes_trailers.load(Ordering::Relaxed);
+        if !admits {
+            self.fault.store(TRAILERS, Ordering::Relaxed);
+        }
+        admits
+    }
+
     /// What went wrong with the request's body, if that is why forwarding failed.
     pub(crate) fn body_fault(&self) -> Option<GatewayError> {
         match self.fault.load(Ordering::Relaxed) {
             TOO_LARGE => Some(GatewayError::BodyTooLarge { limit: self.limit() }),
             INCOMPLETE => Some(GatewayError::BodyIncomplete),
+            TRAILERS => Some(GatewayError::Malformed {
+                reason: "a body with trailers over HTTP/1.1",
+            }),
             _ => None,
         }
     }
