@@ -134,6 +134,9 @@ impl Body for RequestBody {
             None => match ready!(self.poll_incoming(context)) {
                 Some(Ok(frame)) => frame,
                 end => {
+                    if end.is_none() {
+                        self.ledger.body_ended();
+                    }
                     if let (None, Some(mut tee)) = (&end, self.tee.take()) {
                         tee.end();
                     }
@@ -147,6 +150,9 @@ impl Body for RequestBody {
         {
             self.ledger.body_too_large();
             return Poll::Ready(Some(Err(RequestBodyError::TooLarge)));
+        }
+        if self.is_end_stream() {
+            self.ledger.body_ended();
         }
         if let Some(mut tee) = self.tee.take() {
             if let Some(data) = frame.data_ref() {

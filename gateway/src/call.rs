@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use plumbline_inference_protocol::grpc;
 use plumbline_service::Peer;
 use tokio::time::Instant;
@@ -107,6 +107,9 @@ impl Call {
     pub(crate) fn new(request: Request<Incoming>, client: &Client) -> Self {
         let family = Family::of(&request);
         let ledger = Arc::new(Ledger::new());
+        if request.body().is_end_stream() {
+            ledger.body_ended();
+        }
         ledger
             .takes_trailers
             .store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
@@ -141,6 +144,8 @@ pub(crate) struct Ledger {
     /// the trailers for a part of them, and a server in front of this one may take it for their end: what comes next would
     /// be a request there and nothing here.
     takes_trailers: AtomicBool,
+    /// Whether the last of its body was given on.
+    is_whole: AtomicBool,
 }
 
 const NO_FAULT: u8 = 0;
@@ -158,6 +163,7 @@ impl Ledger {
             fault: AtomicU8::new(NO_FAULT),
             limit: AtomicU64::new(u64::MAX),
             takes_trailers: AtomicBool::new(true),
+            is_whole: AtomicBool::new(false),
         }
     }
 
@@ -184,6 +190,15 @@ impl Ledger {
 
     pub(crate) fn body_incomplete(&self) {
         self.fault.store(INCOMPLETE, Ordering::Relaxed);
+    }
+
+    /// The last of its body was given on.
+    pub(crate) fn body_ended(&self) {
+        self.is_whole.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_whole_body(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
     }
 
     /// Whether trailers may come now; from now on its body is at fault if not.

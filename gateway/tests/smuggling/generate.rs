@@ -486,6 +486,9 @@ const DAMAGES: [(&str, Damage); 32] = [
     }),
     ("space before a colon", |draft, rng| {
         let space = any(rng, &[" ", "\t", "\x0b"]);
+        if draft.fields.is_empty() {
+            return; // its host has been taken away
+        }
         let at = rng.usize(..draft.fields.len());
         let field = String::from_utf8_lossy(&draft.fields[at]).replacen(':', &format!("{space}:"), 1);
         draft.fields[at] = field.into_bytes();

@@ -371,6 +371,8 @@ fn frame(message: &mut Message, is_new: bool) -> Result<Length, Stop> {
     }
     let connection: Vec<String> = message
         .values("connection")
+        // No option has others; nothing in such a value is one.
+        .filter(|value| value.is_ascii())
         .flat_map(|value| value.split(|byte| *byte == b','))
         .map(|option| text(without_space(option)).to_ascii_lowercase())
         .collect();
@@ -398,20 +400,24 @@ fn frame(message: &mut Message, is_new: bool) -> Result<Length, Stop> {
     let [first, others @ ..] = &lengths[..] else {
         return Ok(Length::Bytes(0));
     };
-    let number = std::str::from_utf8(first)
-        .ok()
-        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse().ok());
-    let Some(number) = number else {
-        return Err(invalid("a length that is no number"));
-    };
-    if others.iter().any(|other| other != first) {
-        return Err(invalid("two lengths"));
+    let number = number(first)?;
+    for other in others {
+        if self::number(other)? != number {
+            return Err(invalid("two lengths"));
+        }
     }
     if !others.is_empty() {
         note(message, Liberty::RepeatedLength);
     }
     Ok(Length::Bytes(number))
+}
+
+fn number(length: &[u8]) -> Result<usize, Stop> {
+    std::str::from_utf8(length)
+        .ok()
+        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| invalid("a length that is no number"))
 }
 
 fn note(message: &mut Message, liberty: Liberty) {
