@@ -1,10 +1,10 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
 mod access;
+mod bad_input;
 mod certificates;
 mod kubernetes;
 mod limits;
-mod malformed;
 mod observe;
 mod protocols;
 mod resilience;

@@ -10,14 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::generate::{Connection, connection_of};
+use crate::generate::{Connection, connection_of, is_answered_early};
 use crate::reading::{self, End, Field, Liberty, Message, Reading};
 
 /// Violations that are told in full.
 const TOLD: usize = 5;
-
-/// One request in so many connections is answered as soon as its head is there.
-const EARLY_EVERY: u64 = 8;
 
 /// What a proxy adds by itself.
 const OWN_FIELDS: [&str; 8] = [
@@ -144,7 +141,7 @@ impl Recorder {
             }
             if !is_answered
                 && let Some(message) = reading::begun(&bytes)
-                && connection_of(&message.target).is_some_and(|number| number.is_multiple_of(EARLY_EVERY))
+                && connection_of(&message.target).is_some_and(is_answered_early)
             {
                 is_answered = true;
                 if answer(&mut stream, &message).await.is_err() {
