@@ -1,4 +1,4 @@
-"""An endpoint for h2spec, on a free port: it takes its time, so that what a case sends arrives before the answer to it."""
+"""An endpoint for h2spec, on a free port: it takes its time, so that what a case sends arrives before the answer."""
 
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +9,12 @@ ANSWER = b"x" * 4096
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers every request with the same bytes."""
+
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        """Wait, then answer."""
         time.sleep(SECONDS)
         self.send_response(200)
         self.send_header("Content-Length", str(len(ANSWER)))
@@ -19,17 +22,22 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(ANSWER)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        """As GET, without a body."""
+        self.do_GET()
 
     def do_POST(self) -> None:
+        """As GET."""
         self.close_connection = True  # with a body that may be chunked, and is not read
         self.do_GET()
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Say nothing."""
 
 
 class Server(ThreadingHTTPServer):
+    """With room for every connection of a run."""
+
     request_queue_size = 128
 
 

@@ -11,7 +11,7 @@ use crate::generate::Connection;
 use crate::reading::{End, Message, Reading};
 
 /// Time for a connection; far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What one connection came to.
 #[derive(Debug, Default)]
@@ -92,7 +92,6 @@ fn judge(answers: &[Answer], connection: &Connection, reading: &Reading) -> Resu
             Some(target) if asked.get(index) != Some(&target.as_str()) => {
                 return Err(format!("answer {index} is another request's"));
             }
-            Some(_) => {}
             None if answer.is_page => return Err(format!("answer {index}: the endpoint's server refuses")),
             None if !(400..500).contains(&answer.status)
                 && answer.status != 501
@@ -100,7 +99,7 @@ fn judge(answers: &[Answer], connection: &Connection, reading: &Reading) -> Resu
             {
                 return Err(format!("answer {index}: {}", answer.status));
             }
-            None => {}
+            _ => {}
         }
     }
     let sound = answers.iter().take(connection.sound);

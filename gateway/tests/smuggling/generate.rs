@@ -410,7 +410,7 @@ const DAMAGES: [(&str, Damage); 32] = [
         draft.insert(format!("{name}: {value}").into_bytes(), rng);
     }),
     ("chunk size", |draft, rng| {
-        draft.size = SIZES[rng.usize(..SIZES.len())]
+        draft.size = SIZES[rng.usize(..SIZES.len())];
     }),
     ("line end of a chunk", |draft, rng| {
         draft.chunk_end = any(
@@ -479,7 +479,7 @@ const DAMAGES: [(&str, Damage); 32] = [
         draft.trailers.push(format!("{name}: 7").into_bytes());
     }),
     ("line ends", |draft, rng| {
-        draft.line_end = any(rng, &[&b"\n"[..], b"\r", b"\n\r", b"\r\r\n"])
+        draft.line_end = any(rng, &[&b"\n"[..], b"\r", b"\n\r", b"\r\r\n"]);
     }),
     ("folded", |draft, rng| {
         let fold = any(
@@ -607,7 +607,7 @@ const DAMAGES: [(&str, Damage); 32] = [
                     b"HTTP/1.10",
                 ],
             )
-            .to_vec()
+            .to_vec();
         }
         2 => {
             draft.method = any(
@@ -624,7 +624,7 @@ const DAMAGES: [(&str, Damage); 32] = [
                     b"PRI",
                 ],
             )
-            .to_vec()
+            .to_vec();
         }
         _ => {
             draft.before = any(
@@ -639,7 +639,7 @@ const DAMAGES: [(&str, Damage); 32] = [
                     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                 ],
             )
-            .to_vec()
+            .to_vec();
         }
     }),
     ("HTTP/1.0", |draft, rng| {
@@ -701,10 +701,10 @@ const DAMAGES: [(&str, Damage); 32] = [
         }
     }),
     ("byte of the head", |draft, rng| {
-        draft.strokes.push(stroke(true, rng))
+        draft.strokes.push(stroke(true, rng));
     }),
     ("byte of the body", |draft, rng| {
-        draft.strokes.push(stroke(false, rng))
+        draft.strokes.push(stroke(false, rng));
     }),
     ("control character in a value", |draft, rng| {
         let odd = any(rng, &ODD);

@@ -4,7 +4,7 @@
 //! Connections of several requests are derived from their number ([`generate`]), most of them damaged. [`reading`] says what
 //! they mean. The endpoint ([`recorder`]) takes the gateway's bytes apart strictly and looks each request up in what its
 //! client has sent; the client ([`client`]) looks whether answers are those to its requests, in their order, and whether
-//! sound requests before the first damaged one are all answered. The same with nginx and HAProxy between gateway and
+//! sound requests before the first damaged one are all answered. The same with nginx and `HAProxy` between gateway and
 //! recorder: what the gateway lets through they neither refuse nor read otherwise.
 //!
 //! `SMUGGLING_MESSAGES` says how many requests, `SMUGGLING_SEED` which ones. A violation tells its connection's bytes.
@@ -123,6 +123,11 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a run")]
+fn report(figures: &str) {
+    println!("{figures}");
+}
+
 /// Before endpoints that are kept busy for the whole run.
 fn gateway(endpoint: String) -> TestGateway {
     TestGateway::start(vec![churn(&[endpoint])], |config| {
@@ -148,7 +153,7 @@ async fn run(what: &str, endpoint: String, recorder: Recorder, seed: u64, count:
     // An answer can be lost with a connection that ends in the middle of the next request.
     assert!(findings.requests + findings.broken_off >= sum.answered, "{sum:?}");
     assert!(findings.requests > sum.messages / 4, "{sum:?} {findings:?}");
-    println!(
+    report(&format!(
         "{what}: {} requests on {} connections in {:.0} s, {:?}; {} reached the endpoint whole, {} were broken off; \
          liberties {:?}; the gateway's own answers {:?}; no violation",
         sum.messages,
@@ -159,7 +164,7 @@ async fn run(what: &str, endpoint: String, recorder: Recorder, seed: u64, count:
         findings.broken_off,
         findings.liberties,
         sum.refused,
-    );
+    ));
     findings
 }
 

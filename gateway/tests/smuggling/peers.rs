@@ -1,4 +1,4 @@
-//! nginx and HAProxy, as they come, between the gateway and the recorder.
+//! nginx and `HAProxy`, as they come, between the gateway and the recorder.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command};
