@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(refused("http://a/v2", two, &[("host", "b")]), Some(400));
         assert_eq!(refused("http://user@a/v2", two, &[]), Some(400));
         assert_eq!(refused("/v2", one, &[("host", "user@a")]), Some(400));
-        for host in ["", "a b", "a/", "a?", "a\\", "a\tb", "\u{e9}"] {
+        for host in ["", "a b", "a/", "a?", "a\\", "a\tb"] {
             assert_eq!(refused("/v2", one, &[("host", host)]), Some(400), "{host}");
         }
         for host in ["a:80", "[::1]:80", "a_b.example"] {
