@@ -86,6 +86,29 @@ fail-open: ## A million fuzzed exchanges through a sidecar whose observer panics
 	FAIL_OPEN_EXCHANGES=$(EXCHANGES) FAIL_OPEN_SEED=$(FIRST) \
 	  $(CARGO) test --locked $(FAIL_OPEN_FLAGS) -p plumbline-sidecar --test fail_open -- --nocapture
 
+# How many requests, which ones, and beyond that nginx and HAProxy, which see one in ten; `SMUGGLING_FLAGS=--release` for many.
+MESSAGES ?= 1000000
+SEED ?= 1
+
+.PHONY: smuggling
+smuggling: ## A million damaged HTTP/1.1 requests to the gateway: nothing or exactly one request reaches a strict recorder, nginx, HAProxy
+	@scripts/require-nginx.sh
+	@scripts/require-haproxy.sh
+	SMUGGLING_MESSAGES=$(MESSAGES) SMUGGLING_SEED=$(SEED) \
+	  $(CARGO) test --locked $(SMUGGLING_FLAGS) -p plumbline-gateway --test smuggling -- --include-ignored --nocapture
+
+.PHONY: h2spec
+h2spec: ## Every case of h2spec, strict ones included, against the gateway's ports (needs Go, openssl)
+	@scripts/setup-h2spec.sh
+	@$(CARGO) build --locked -p plumbline-gateway
+	tests/h2spec/run.sh target/debug/plumbline-gateway .setup/h2spec
+
+.PHONY: grpc-interop
+grpc-interop: ## gRPC's interoperability cases with grpc-go's client and server, the gateway in between (needs Go, openssl)
+	@scripts/setup-grpc-interop.sh
+	@$(CARGO) build --locked -p plumbline-gateway
+	tests/grpc-interop/run.sh target/debug/plumbline-gateway .setup/grpc-interop
+
 CONFORMANCE := cd conformance && ../.setup/venv-conformance/bin/python
 MODEL_SERVER := ../target/release/plumbline-model-server
 

@@ -41,6 +41,8 @@ pub(crate) enum RequestBodyError {
     TooLarge,
     #[error("the request's body ended early")]
     Incomplete(#[source] hyper::Error),
+    #[error("the request's body has trailers")]
+    Trailers,
 }
 
 impl RequestBody {
@@ -111,11 +113,15 @@ impl RequestBody {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(body).poll_frame(context));
-        Poll::Ready(frame.map(|frame| {
-            frame.map_err(|error| {
+        Poll::Ready(frame.map(|frame| match frame {
+            Ok(frame) if frame.is_trailers() && !self.ledger.admits_trailers() => {
+                Err(RequestBodyError::Trailers)
+            }
+            Ok(frame) => Ok(frame),
+            Err(error) => {
                 self.ledger.body_incomplete();
-                RequestBodyError::Incomplete(error)
-            })
+                Err(RequestBodyError::Incomplete(error))
+            }
         }))
     }
 

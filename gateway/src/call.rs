@@ -1,12 +1,12 @@
 //! One request on its way through the stack.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::Request;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Version};
 use hyper::body::{Body as _, Incoming};
 use plumbline_inference_protocol::grpc;
 use plumbline_service::Peer;
@@ -110,6 +110,9 @@ impl Call {
         if request.body().is_end_stream() {
             ledger.body_ended();
         }
+        ledger
+            .takes_trailers
+            .store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
         let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
         Self {
             request,
@@ -141,11 +144,16 @@ pub(crate) struct Ledger {
     pub(crate) deadline: OnceLock<Instant>,
     /// Nanoseconds after its arrival when the last of its body was given on; 0 before.
     whole_after: AtomicU64,
+    /// Whether its body may have trailers: over HTTP/2 only. In HTTP/1.1 the parser takes `LF` alone at the beginning of
+    /// the trailers for a part of them, and a server in front of this one may take it for their end: what comes next would
+    /// be a request there and nothing here.
+    takes_trailers: AtomicBool,
 }
 
 const NO_FAULT: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
+const TRAILERS: u8 = 3;
 
 impl Ledger {
     /// Of a request that arrives now, without a limit yet.
@@ -158,6 +166,7 @@ impl Ledger {
             limit: AtomicU64::new(u64::MAX),
             deadline: OnceLock::new(),
             whole_after: AtomicU64::new(0),
+            takes_trailers: AtomicBool::new(true),
         }
     }
 
@@ -202,11 +211,23 @@ impl Ledger {
         }
     }
 
+    /// Whether trailers may come now; from now on its body is at fault if not.
+    pub(crate) fn admits_trailers(&self) -> bool {
+        let admits = self.takes_trailers.load(Ordering::Relaxed);
+        if !admits {
+            self.fault.store(TRAILERS, Ordering::Relaxed);
+        }
+        admits
+    }
+
     /// What went wrong with the request's body, if that is why forwarding failed.
     pub(crate) fn body_fault(&self) -> Option<GatewayError> {
         match self.fault.load(Ordering::Relaxed) {
             TOO_LARGE => Some(GatewayError::BodyTooLarge { limit: self.limit() }),
             INCOMPLETE => Some(GatewayError::BodyIncomplete),
+            TRAILERS => Some(GatewayError::Malformed {
+                reason: "a body with trailers over HTTP/1.1",
+            }),
             _ => None,
         }
     }

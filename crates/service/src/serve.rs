@@ -207,6 +207,9 @@ impl Listener {
                     };
                     match handshake {
                         Ok(Ok(stream)) => {
+                            // Agreed on, so that nothing else is listened for.
+                            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                            let http = if is_http2 { http.http2_only() } else { http };
                             let shown = stream.get_ref().1.peer_certificates();
                             let service = service_for(Peer {
                                 address,

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderValue, TE};
+use http::header::{CONNECTION, HOST, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{Method, Request, Response, Uri, Version};
 use http_body::Body;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
 
@@ -248,6 +248,10 @@ where
         let path = uri
             .path_and_query
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // Hyper leaves out a body of unknown length where it expects none, unless it is told.
+        let has_unexpected_body = matches!(*request.method(), Method::GET | Method::HEAD | Method::CONNECT)
+            && !request.body().is_end_stream()
+            && request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
         match protocol {
             Protocol::Http1 => {
@@ -261,6 +265,9 @@ where
                 }
                 if headers.contains_key(TE) {
                     headers.insert(CONNECTION, HeaderValue::from_static("te"));
+                }
+                if has_unexpected_body {
+                    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
                 }
                 *request.uri_mut() = Uri::from(path);
                 *request.version_mut() = Version::HTTP_11;

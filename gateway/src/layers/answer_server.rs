@@ -142,7 +142,14 @@ enum Decision {
 impl Server {
     fn decide(&self, call: &Call) -> Result<Decision, GatewayError> {
         let (method, path) = (call.request.method(), call.request.uri().path());
-        let endpoint = Endpoint::parse(method, path).map_err(GatewayError::from_protocol)?;
+        let endpoint = match Endpoint::parse(method, path) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                return self
+                    .decide_foreign(call)
+                    .ok_or_else(|| GatewayError::from_protocol(error))?;
+            }
+        };
         if call.family != Family::Grpc && matches!(endpoint, Endpoint::Grpc(_)) {
             return Err(GatewayError::Malformed {
                 reason: "an RPC whose content-type is not application/grpc",
@@ -196,6 +203,17 @@ impl Server {
                 not_served("traces, logging and shared memory")
             }
         }
+    }
+
+    /// An RPC of no service that is known here, on the host of a route: a model server may have services of its own.
+    fn decide_foreign(&self, call: &Call) -> Option<Result<Decision, GatewayError>> {
+        if call.family != Family::Grpc || call.request.method() != Method::POST {
+            return None;
+        }
+        let snapshot = self.routes.load();
+        let route = snapshot.by_host(&call.request)?;
+        let forward = || Decision::Forward(Named::ByHost(Arc::clone(route)), Kind::Stream);
+        Some(self.access.admit(call).map(|()| forward()))
     }
 
     fn decide_grpc(&self, rpc: Rpc, kind: Kind) -> Result<Decision, GatewayError> {

@@ -65,6 +65,15 @@ fn check(limits: HeadLimits, uri: &Uri, version: Version, headers: &HeaderMap) -
         let limit = limits.target;
         return Err(GatewayError::TargetTooLong { limit });
     }
+    // The parser lets bytes beyond ASCII through, which no target has (RFC 3986 §2) and not every server takes.
+    if !uri
+        .path_and_query()
+        .is_none_or(|target| target.as_str().is_ascii())
+    {
+        return Err(GatewayError::Malformed {
+            reason: "the target is not ASCII",
+        });
+    }
     // HTTP/1.1 heads with more are refused by hyper, which has no place for them.
     if headers.len() > limits.headers {
         let limit = limits.headers;
@@ -92,6 +101,15 @@ fn check_host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Ga
     if hosts.next().is_some() {
         return malformed("more than one host");
     }
+    if host.is_some_and(|host| !is_host(host.as_bytes())) {
+        return malformed("the host is none");
+    }
+    if !uri
+        .scheme_str()
+        .is_none_or(|scheme| matches!(scheme, "http" | "https"))
+    {
+        return malformed("a scheme other than http and https");
+    }
     let authority = uri.authority();
     if authority.is_some_and(|authority| authority.as_str().contains('@'))
         || host.is_some_and(|host| host.as_bytes().contains(&b'@'))
@@ -99,7 +117,8 @@ fn check_host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Ga
         return malformed("a host with user information");
     }
     match (host, authority) {
-        (None, None) if version >= Version::HTTP_11 => malformed("no host"),
+        (None, _) if version == Version::HTTP_11 => malformed("no host"),
+        (None, None) if version > Version::HTTP_11 => malformed("no host"),
         (Some(host), Some(authority))
             if !host
                 .as_bytes()
@@ -109,6 +128,13 @@ fn check_host(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Ga
         }
         _ => Ok(()),
     }
+}
+
+/// Whether these are characters of `uri-host [ ":" port ]` (RFC 9110 §7.2), or of user information before it, which is
+/// told of by name.
+fn is_host(bytes: &[u8]) -> bool {
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]@".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(valid)
 }
 
 /// The time that the client gives, measured from the request's arrival: `grpc-timeout`, or `x-request-timeout` as
@@ -168,13 +194,31 @@ mod tests {
         assert_eq!(refused("/v2", one, &[("host", "a")]), None);
         assert_eq!(refused("http://a/v2", one, &[("host", "A")]), None);
         assert_eq!(refused("http://a/v2", two, &[]), None);
+        assert_eq!(refused("HTTPS://a/v2", one, &[("host", "a")]), None);
+        assert_eq!(refused("ftp://a/v2", one, &[("host", "a")]), Some(400));
         assert_eq!(refused("/v2", Version::HTTP_10, &[]), None);
         assert_eq!(refused("/v2", one, &[]), Some(400));
+        assert_eq!(refused("http://a/v2", one, &[]), Some(400));
         assert_eq!(refused("/v2", one, &[("host", "a"), ("host", "a")]), Some(400));
         assert_eq!(refused("http://a/v2", one, &[("host", "b")]), Some(400));
         assert_eq!(refused("http://a/v2", two, &[("host", "b")]), Some(400));
         assert_eq!(refused("http://user@a/v2", two, &[]), Some(400));
         assert_eq!(refused("/v2", one, &[("host", "user@a")]), Some(400));
+        for host in ["", "a b", "a/", "a?", "a\\", "a\tb"] {
+            assert_eq!(refused("/v2", one, &[("host", host)]), Some(400), "{host}");
+        }
+        for host in ["a:80", "[::1]:80", "a_b.example"] {
+            assert_eq!(refused("/v2", one, &[("host", host)]), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn targets_are_ascii() {
+        assert_eq!(
+            refused("/v2/\u{e9}", Version::HTTP_11, &[("host", "a")]),
+            Some(400)
+        );
+        assert_eq!(refused("/v2/%c3%a9", Version::HTTP_11, &[("host", "a")]), None);
     }
 
     #[test]

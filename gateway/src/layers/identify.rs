@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
-use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, Version};
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 use plumbline_service::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::call::Call;
+use crate::call::{Call, Ledger};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -56,7 +58,10 @@ where
         }
         let headers = call.request.headers_mut();
         forwarded(headers, call.peer.clone(), self.trust_forwarded, call.tls);
+        let is_chunked =
+            call.request.version() < Version::HTTP_2 && call.request.body().size_hint().exact().is_none();
         Identified {
+            chunked: is_chunked.then(|| Arc::clone(&call.ledger)),
             inner: self.inner.call(call),
             id: Some(id),
         }
@@ -100,11 +105,13 @@ fn chain(headers: &HeaderMap, peer: &HeaderValue) -> Option<HeaderValue> {
 }
 
 pin_project! {
-    /// Puts the request's id on its answer.
+    /// Puts the request's id on its answer, and whether the connection ends with it.
     pub(crate) struct Identified<F> {
         #[pin]
         inner: F,
         id: Option<RequestId>,
+        // Of a request whose body has an end that the parser has yet to find.
+        chunked: Option<Arc<Ledger>>,
     }
 }
 
@@ -119,6 +126,16 @@ where
         let mut response = ready!(this.inner.poll(context))?;
         if let Some(id) = this.id.take() {
             response.headers_mut().insert(REQUEST_ID, id.header_value());
+        }
+        if this
+            .chunked
+            .as_ref()
+            .is_some_and(|ledger| ledger.whole_since().is_none())
+        {
+            // Where the rest of such a body ends is nothing to find the next request by.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
     }

@@ -1,11 +1,11 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
 mod access;
+mod bad_input;
 mod certificates;
 mod guard;
 mod kubernetes;
 mod limits;
-mod malformed;
 mod observe;
 mod protection;
 mod protocols;
