@@ -169,7 +169,7 @@ test-kubernetes: ## Discovery against a real kube-apiserver, which K8S_UP brings
 # --- Lint, bench ---------------------------------------------------------------------------------------------------
 
 LINT := .setup/venv-lint/bin
-SHELL_FILES := $(wildcard scripts/*.sh tests/*/*.sh load-tests/*.sh) .ci/run
+SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh tests/*/*.sh load-tests/*.sh) .ci/run
 
 .PHONY: lint
 lint: setup-lint ## Formatting, clippy, dependency rules, Python and shell linters; warnings are errors

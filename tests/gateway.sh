@@ -33,7 +33,8 @@ start_gateway() {
   "$gateway" --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --log-format json \
     --tls-cert "$state/cert.pem" --tls-key "$state/key.pem" "$@" >"$state/gateway.log" 2>&1 &
   processes+=($!)
-  plain=$(wait_for "$state/gateway.log" '/"port":"data"/{/"tls":false/s/.*"address":"\([^"]*\)".*/\1/p}')
   # shellcheck disable=SC2034 # for whoever sources this
+  plain=$(wait_for "$state/gateway.log" '/"port":"data"/{/"tls":false/s/.*"address":"\([^"]*\)".*/\1/p}')
+  # shellcheck disable=SC2034
   tls=$(wait_for "$state/gateway.log" '/"port":"data"/{/"tls":true/s/.*"address":"\([^"]*\)".*/\1/p}')
 }
