@@ -111,6 +111,9 @@ impl RequestBody {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(body).poll_frame(context));
+        if let (Some(trail), Some(Ok(frame))) = (self.ledger.trail.get(), &frame) {
+            trail.received(frame.data_ref().map_or(0, Bytes::len));
+        }
         Poll::Ready(frame.map(|frame| {
             frame.map_err(|error| {
                 self.ledger.body_incomplete();

@@ -13,6 +13,7 @@ use plumbline_service::Peer;
 use tokio::time::Instant;
 
 use crate::access::{Principal, Verb};
+use crate::access_log::Trail;
 use crate::body::RequestBody;
 use crate::error::GatewayError;
 use crate::metrics::ModelMetrics;
@@ -141,6 +142,8 @@ pub(crate) struct Ledger {
     pub(crate) deadline: OnceLock<Instant>,
     /// Nanoseconds after its arrival when the last of its body was given on; 0 before.
     whole_after: AtomicU64,
+    /// For its line in the access log, if there is such a log.
+    pub(crate) trail: OnceLock<Box<Trail>>,
 }
 
 const NO_FAULT: u8 = 0;
@@ -158,6 +161,7 @@ impl Ledger {
             limit: AtomicU64::new(u64::MAX),
             deadline: OnceLock::new(),
             whole_after: AtomicU64::new(0),
+            trail: OnceLock::new(),
         }
     }
 

@@ -10,6 +10,7 @@ use http_body::Body;
 use tower::{Service, ServiceBuilder};
 
 use crate::access::Access;
+use crate::access_log::AccessLog;
 use crate::body::BoxError;
 use crate::call::Call;
 use crate::config::HeadLimits;
@@ -26,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
     pub(crate) access: Arc<Access>,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    pub(crate) server_timing: bool,
     pub(crate) head: HeadLimits,
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
@@ -46,6 +49,8 @@ pub(crate) fn build(
         server,
         metrics,
         access,
+        access_log,
+        server_timing,
         head,
         max_in_flight,
         trust_forwarded,
@@ -55,7 +60,7 @@ pub(crate) fn build(
         // Outermost: every answer carries the request's id, also those that the layers below give themselves.
         .layer(identify::layer(*trust_forwarded))
         // Above the rescue below, so that refusals are counted too.
-        .layer(record::layer(Arc::clone(&routes.server)))
+        .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))
         .layer(respond_to_errors::layer())
         // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
         .layer(check_head::layer(*head))

@@ -1,6 +1,7 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
 mod access;
+mod access_log;
 mod certificates;
 mod guard;
 mod kubernetes;
