@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use crate::access::{Principal, Verb};
 use crate::access_log::Trail;
-use crate::body::RequestBody;
+use crate::body::{ClientBody, RequestBody};
 use crate::error::GatewayError;
+use crate::grpc_web::{Form, GrpcWeb};
 use crate::metrics::ModelMetrics;
 
 /// Which kind of client sent a request: decides the form of errors, and a label.
@@ -41,6 +42,7 @@ impl Family {
         }
     }
 
+    /// gRPC-Web is [`Family::Other`] until it is translated.
     fn of<B>(request: &Request<B>) -> Self {
         let content_type = request.headers().get(CONTENT_TYPE);
         let path = request.uri().path();
@@ -99,19 +101,34 @@ pub(crate) struct Call {
     /// What it does with its model, for the policy.
     pub(crate) verb: Verb,
     pub(crate) family: Family,
+    /// How its client writes and reads gRPC, if it is one of gRPC-Web.
+    pub(crate) grpc_web: Option<GrpcWeb>,
     /// What the client asked for, measured from arrival.
     pub(crate) client_timeout: Option<Duration>,
     pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Call {
-    pub(crate) fn new(request: Request<Incoming>, client: &Client) -> Self {
-        let family = Family::of(&request);
+    pub(crate) fn new(mut request: Request<Incoming>, client: &Client) -> Self {
+        let mut family = Family::of(&request);
+        let grpc_web = match family {
+            Family::Other => GrpcWeb::translate(request.headers_mut()),
+            Family::V1 | Family::V2 | Family::Grpc => None,
+        };
+        if grpc_web.is_some() {
+            family = Family::Grpc;
+        }
         let ledger = Arc::new(Ledger::new());
         if request.body().is_end_stream() {
             ledger.body_ended();
         }
-        let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
+        let request = request.map(|body| {
+            let body = match grpc_web.map(|web| web.request) {
+                Some(Form::Text) => ClientBody::from_text(body),
+                Some(Form::Binary) | None => body.into(),
+            };
+            RequestBody::new(body, family, Arc::clone(&ledger))
+        });
         Self {
             request,
             peer: client.text.clone(),
@@ -120,6 +137,7 @@ impl Call {
             principal: client.principal.clone(),
             verb: Verb::Metadata,
             family,
+            grpc_web,
             client_timeout: None,
             ledger,
         }
@@ -149,6 +167,7 @@ pub(crate) struct Ledger {
 const NO_FAULT: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
+const NOT_BASE64: u8 = 3;
 
 impl Ledger {
     /// Of a request that arrives now, without a limit yet.
@@ -190,6 +209,10 @@ impl Ledger {
         self.fault.store(INCOMPLETE, Ordering::Relaxed);
     }
 
+    pub(crate) fn body_not_base64(&self) {
+        self.fault.store(NOT_BASE64, Ordering::Relaxed);
+    }
+
     /// The last of its body was given on: what is waited for from now on is the endpoint.
     pub(crate) fn body_ended(&self) {
         if self.whole_after.load(Ordering::Relaxed) == 0 {
@@ -211,6 +234,9 @@ impl Ledger {
         match self.fault.load(Ordering::Relaxed) {
             TOO_LARGE => Some(GatewayError::BodyTooLarge { limit: self.limit() }),
             INCOMPLETE => Some(GatewayError::BodyIncomplete),
+            NOT_BASE64 => Some(GatewayError::Malformed {
+                reason: "the body is not base64, which application/grpc-web-text is",
+            }),
             _ => None,
         }
     }

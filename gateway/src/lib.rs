@@ -16,6 +16,7 @@ mod config;
 mod endpoint;
 mod error;
 mod forward;
+mod grpc_web;
 mod guard;
 mod hold;
 mod host;

@@ -18,7 +18,7 @@ use crate::forward::Forward;
 use crate::layers::answer_server::Server;
 use crate::layers::{
     answer_server, authenticate, authorize, check_head, deadline, identify, limit_concurrency, limit_rate,
-    record, resolve_model, respond_to_errors,
+    record, resolve_model, respond_to_errors, speak_grpc_web,
 };
 use crate::metrics::Metrics;
 
@@ -57,7 +57,9 @@ pub(crate) fn build(
     } = parts;
     let routes = &server.routes;
     ServiceBuilder::new()
-        // Outermost: every answer carries the request's id, also those that the layers below give themselves.
+        // Outermost: the layers below see gRPC with its trailers, whatever the client can read.
+        .layer(speak_grpc_web::layer())
+        // Above all that answers: every answer carries the request's id, also those that the layers below give themselves.
         .layer(identify::layer(*trust_forwarded))
         // Above the rescue below, so that refusals are counted too.
         .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))

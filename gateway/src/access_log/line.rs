@@ -104,7 +104,10 @@ impl Logged {
             id: header(call.request.headers(), REQUEST_ID),
             trace: header(call.request.headers(), TRACEPARENT),
             client: call.address,
-            protocol: call.family.label(),
+            protocol: match call.grpc_web {
+                Some(_) => "grpc-web",
+                None => call.family.label(),
+            },
             method: call.request.method().clone(),
             uri: call.request.uri().clone(),
             sent: 0,

@@ -75,7 +75,7 @@ where
                     trail.refused(&error);
                 }
                 let response = match *this.family {
-                    Family::Grpc => error.to_grpc(),
+                    Family::Grpc => error.to_grpc(*this.version),
                     Family::V1 | Family::V2 | Family::Other => error.to_rest(*this.version),
                 };
                 response.map(Either::Left)

@@ -3,6 +3,7 @@
 mod access;
 mod access_log;
 mod certificates;
+mod grpc_web;
 mod guard;
 mod kubernetes;
 mod limits;
