@@ -13,6 +13,7 @@ use plumbline_service::{EventSink, Listener, Peer, Process, ReadinessToken, Serv
 use tower::Service;
 
 use crate::access::Access;
+use crate::access_log::{AccessLog, Writing};
 use crate::call::{Call, Client};
 use crate::config::Config;
 use crate::guard::{Guard, Stops};
@@ -30,6 +31,7 @@ pub struct App {
     listener: Listener,
     tls_listener: Option<Listener>,
     access: Arc<Access>,
+    access_log: Option<Writing>,
     routes: Arc<Routes>,
     reload: Option<Reload>,
     guard: Guard,
@@ -50,11 +52,13 @@ impl App {
         let listener = Listener::bind(config.common.listen)?;
         let metrics = Metrics::declare(process.metrics());
         let access = Access::start(&config.access, metrics.access.clone(), process)?;
+        let shutdown = process.shutdown();
+        let access_log = AccessLog::start(&config.access_log, metrics.access_log.clone(), shutdown)?;
         let tls_listener = match &config.tls {
             None => None,
             Some(files) => {
                 let tls = Tls::load(files.clone(), process.metrics())?;
-                tokio::spawn(tls.clone().watch(process.shutdown().clone()));
+                tokio::spawn(tls.clone().watch(shutdown.clone()));
                 let listener = Listener::bind_setting(config.tls_listen, "tls_listen")?;
                 Some(listener.with_tls(Some(tls)))
             }
@@ -89,6 +93,7 @@ impl App {
             sink,
             routes,
             access,
+            access_log,
             config,
             process: process.clone(),
         })
@@ -118,6 +123,7 @@ impl App {
             guard,
             sink,
             access,
+            access_log,
             config,
             process,
             discovering,
@@ -139,6 +145,8 @@ impl App {
                 routes,
             }),
             access,
+            access_log: access_log.as_ref().map(Writing::log),
+            server_timing: config.server_timing,
             head: config.head,
             max_in_flight: config.max_in_flight,
             trust_forwarded: config.trust_forwarded,
@@ -170,6 +178,9 @@ impl App {
         guard.await?;
         if let Some(discovery) = discovery {
             discovery.await?;
+        }
+        if let Some(access_log) = access_log {
+            access_log.close().await;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Bodies: the request's, replayed and limited; the answer's, with what has to last as long.
 
+mod client;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -8,12 +10,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use crate::call::{Family, Ledger};
 use crate::mirror::Tee;
 use crate::replay::{Left, Recorder, Tape};
+pub(crate) use client::{ClientBody, ClientBodyError};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -23,7 +25,7 @@ pub(crate) struct RequestBody {
     /// Read for routing, not yet given on.
     replay: VecDeque<Bytes>,
     /// Nothing when all of it is to be given again.
-    body: Option<Incoming>,
+    body: Option<ClientBody>,
     /// Of a body that is given again, after its data.
     trailers: Option<HeaderMap>,
     /// Where what is given on is kept, in case it has to be given again.
@@ -43,10 +45,12 @@ pub(crate) enum RequestBodyError {
     Incomplete(#[source] hyper::Error),
     #[error("the request's body has trailers")]
     Trailers,
+    #[error("the request's body is not base64")]
+    NotBase64,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, family: Family, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(body: ClientBody, family: Family, ledger: Arc<Ledger>) -> Self {
         Self {
             replay: VecDeque::new(),
             body: Some(body),
@@ -62,7 +66,7 @@ impl RequestBody {
     pub(crate) fn recorded(
         data: Vec<Bytes>,
         trailers: Option<HeaderMap>,
-        rest: Option<Incoming>,
+        rest: Option<ClientBody>,
         family: Family,
         ledger: &Arc<Ledger>,
     ) -> Self {
@@ -113,14 +117,21 @@ impl RequestBody {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(body).poll_frame(context));
+        if let (Some(trail), Some(Ok(frame))) = (self.ledger.trail.get(), &frame) {
+            trail.received(frame.data_ref().map_or(0, Bytes::len));
+        }
         Poll::Ready(frame.map(|frame| match frame {
             Ok(frame) if frame.is_trailers() && !self.ledger.admits_trailers() => {
                 Err(RequestBodyError::Trailers)
             }
             Ok(frame) => Ok(frame),
-            Err(error) => {
+            Err(ClientBodyError::Broken(error)) => {
                 self.ledger.body_incomplete();
                 Err(RequestBodyError::Incomplete(error))
+            }
+            Err(ClientBodyError::NotBase64) => {
+                self.ledger.body_not_base64();
+                Err(RequestBodyError::NotBase64)
             }
         }))
     }
@@ -128,7 +139,7 @@ impl RequestBody {
     /// The next piece of data, without giving it on; nothing at the end. Give it back with [`Self::give_back`].
     ///
     /// # Errors
-    /// The client went away or broke its framing.
+    /// The client went away, broke its framing, or sent something other than the base64 that it announced.
     pub(crate) async fn peek_frame(&mut self) -> Result<Option<Bytes>, RequestBodyError> {
         loop {
             let frame = std::future::poll_fn(|context| self.poll_incoming(context)).await;

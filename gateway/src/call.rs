@@ -13,8 +13,10 @@ use plumbline_service::Peer;
 use tokio::time::Instant;
 
 use crate::access::{Principal, Verb};
-use crate::body::RequestBody;
+use crate::access_log::Trail;
+use crate::body::{ClientBody, RequestBody};
 use crate::error::GatewayError;
+use crate::grpc_web::{Form, GrpcWeb};
 use crate::metrics::ModelMetrics;
 
 /// Which kind of client sent a request: decides the form of errors, and a label.
@@ -40,6 +42,7 @@ impl Family {
         }
     }
 
+    /// gRPC-Web is [`Family::Other`] until it is translated.
     fn of<B>(request: &Request<B>) -> Self {
         let content_type = request.headers().get(CONTENT_TYPE);
         let path = request.uri().path();
@@ -98,14 +101,23 @@ pub(crate) struct Call {
     /// What it does with its model, for the policy.
     pub(crate) verb: Verb,
     pub(crate) family: Family,
+    /// How its client writes and reads gRPC, if it is one of gRPC-Web.
+    pub(crate) grpc_web: Option<GrpcWeb>,
     /// What the client asked for, measured from arrival.
     pub(crate) client_timeout: Option<Duration>,
     pub(crate) ledger: Arc<Ledger>,
 }
 
 impl Call {
-    pub(crate) fn new(request: Request<Incoming>, client: &Client) -> Self {
-        let family = Family::of(&request);
+    pub(crate) fn new(mut request: Request<Incoming>, client: &Client) -> Self {
+        let mut family = Family::of(&request);
+        let grpc_web = match family {
+            Family::Other => GrpcWeb::translate(request.headers_mut()),
+            Family::V1 | Family::V2 | Family::Grpc => None,
+        };
+        if grpc_web.is_some() {
+            family = Family::Grpc;
+        }
         let ledger = Arc::new(Ledger::new());
         if request.body().is_end_stream() {
             ledger.body_ended();
@@ -113,7 +125,13 @@ impl Call {
         ledger
             .takes_trailers
             .store(request.version() >= Version::HTTP_2, Ordering::Relaxed);
-        let request = request.map(|body| RequestBody::new(body, family, Arc::clone(&ledger)));
+        let request = request.map(|body| {
+            let body = match grpc_web.map(|web| web.request) {
+                Some(Form::Text) => ClientBody::from_text(body),
+                Some(Form::Binary) | None => body.into(),
+            };
+            RequestBody::new(body, family, Arc::clone(&ledger))
+        });
         Self {
             request,
             peer: client.text.clone(),
@@ -122,6 +140,7 @@ impl Call {
             principal: client.principal.clone(),
             verb: Verb::Metadata,
             family,
+            grpc_web,
             client_timeout: None,
             ledger,
         }
@@ -148,12 +167,15 @@ pub(crate) struct Ledger {
     /// the trailers for a part of them, and a server in front of this one may take it for their end: what comes next would
     /// be a request there and nothing here.
     takes_trailers: AtomicBool,
+    /// For its line in the access log, if there is such a log.
+    pub(crate) trail: OnceLock<Box<Trail>>,
 }
 
 const NO_FAULT: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const INCOMPLETE: u8 = 2;
 const TRAILERS: u8 = 3;
+const NOT_BASE64: u8 = 4;
 
 impl Ledger {
     /// Of a request that arrives now, without a limit yet.
@@ -167,6 +189,7 @@ impl Ledger {
             deadline: OnceLock::new(),
             whole_after: AtomicU64::new(0),
             takes_trailers: AtomicBool::new(true),
+            trail: OnceLock::new(),
         }
     }
 
@@ -193,6 +216,10 @@ impl Ledger {
 
     pub(crate) fn body_incomplete(&self) {
         self.fault.store(INCOMPLETE, Ordering::Relaxed);
+    }
+
+    pub(crate) fn body_not_base64(&self) {
+        self.fault.store(NOT_BASE64, Ordering::Relaxed);
     }
 
     /// The last of its body was given on: what is waited for from now on is the endpoint.
@@ -227,6 +254,9 @@ impl Ledger {
             INCOMPLETE => Some(GatewayError::BodyIncomplete),
             TRAILERS => Some(GatewayError::Malformed {
                 reason: "a body with trailers over HTTP/1.1",
+            }),
+            NOT_BASE64 => Some(GatewayError::Malformed {
+                reason: "the body is not base64, which application/grpc-web-text is",
             }),
             _ => None,
         }

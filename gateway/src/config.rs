@@ -1,6 +1,7 @@
 //! Settings of the gateway.
 
 mod access;
+mod access_log;
 mod fields;
 mod guard;
 mod protection;
@@ -17,6 +18,7 @@ use plumbline_service::{NamedCertificate, TLS_SETTINGS, TlsFiles};
 
 pub use access::AccessSpec;
 pub(crate) use access::{IssuerSpec, KeySource};
+pub use access_log::{AccessLogSpec, AccessLogTo};
 pub(crate) use fields::Fields;
 pub use guard::GuardSpec;
 pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
@@ -144,6 +146,22 @@ pub const SETTINGS: &[Setting] = &[
         "How often the --config file is looked at; a change of its routes is taken up by the second look that sees it. SIGHUP does so at once.",
     )
     .default("1s"),
+    Setting::new(
+        "access_log",
+        "FILE",
+        "A file, or stdout: one JSON object a line for each request; opened anew on SIGHUP. off: none.",
+    )
+    .default("off"),
+    Setting::new(
+        "access_log_sample",
+        "SHARE",
+        "Share of successes, 0 to 1, that the access log has; what is no success it always has.",
+    )
+    .default("1"),
+    Setting::switch(
+        "server_timing",
+        "Tells clients in the header server-timing how long the gateway and the endpoint took.",
+    ),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::switch(
         "trust_forwarded",
@@ -182,6 +200,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// Time that an idle HTTP/1.1 connection to an endpoint is kept.
     pub upstream_idle_timeout: Duration,
+    /// What the access log tells of, and where.
+    pub access_log: AccessLogSpec,
+    /// Whether answers say how long the gateway and the endpoint took.
+    pub server_timing: bool,
     /// Name in the server's metadata.
     pub server_name: String,
     /// Whether clients' `x-forwarded-*` headers are kept.
@@ -289,6 +311,8 @@ impl Config {
             max_in_flight: reader.value("max_in_flight"),
             connect_timeout,
             upstream_idle_timeout: reader.value("upstream_idle_timeout"),
+            access_log: access_log::read(reader),
+            server_timing: reader.switch("server_timing"),
             server_name: reader.value("server_name"),
             trust_forwarded: reader.switch("trust_forwarded"),
         };
@@ -318,6 +342,8 @@ impl Config {
             max_in_flight: NonZeroUsize::new(1024).expect("not zero"),
             connect_timeout: Duration::from_secs(1),
             upstream_idle_timeout: Duration::from_secs(4),
+            access_log: AccessLogSpec::default(),
+            server_timing: false,
             server_name: "plumbline".to_owned(),
             trust_forwarded: false,
         }

@@ -219,9 +219,9 @@ impl GatewayError {
         }
     }
 
-    /// Whether the connection must not carry another request: what follows on it may not be what it seems.
-    fn ends_connection(&self) -> bool {
-        matches!(
+    /// The connection must not carry another request when what follows on it may not be what it seems.
+    fn end_connection(&self, headers: &mut HeaderMap, version: Version) {
+        let ends = matches!(
             self,
             Self::Malformed { .. }
                 | Self::TransferCoding
@@ -230,7 +230,10 @@ impl GatewayError {
                 | Self::HeadTooLarge { .. }
                 | Self::TooManyHeaders { .. }
                 | Self::TargetTooLong { .. }
-        )
+        );
+        if ends && version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     /// The answer for a REST client: `{"error", "code"}`.
@@ -253,14 +256,12 @@ impl GatewayError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
         }
         self.advise(headers);
-        if self.ends_connection() && version < Version::HTTP_2 {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+        self.end_connection(headers, version);
         response
     }
 
     /// The answer for a gRPC client: status in the headers, no body.
-    pub(crate) fn to_grpc(&self) -> Response<WholeBody> {
+    pub(crate) fn to_grpc(&self, version: Version) -> Response<WholeBody> {
         let mut response = Response::new(WholeBody::new(Bytes::new()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
@@ -270,12 +271,13 @@ impl GatewayError {
             headers.insert(GRPC_PUSHBACK, HeaderValue::from(milliseconds as u64));
         }
         self.advise(headers);
+        self.end_connection(headers, version);
         response
     }
 }
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub(crate) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// When a client may try again (gRFC A6); not named among the trailers of a successful call.
 const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
@@ -315,7 +317,7 @@ mod tests {
     #[test]
     fn grpc_clients_get_a_status_in_the_headers() {
         let model = "nö\n".into();
-        let response = GatewayError::UnknownModel { model }.to_grpc();
+        let response = GatewayError::UnknownModel { model }.to_grpc(Version::HTTP_2);
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], "5");
         let message = response.headers()["grpc-message"].to_str().expect("ASCII");

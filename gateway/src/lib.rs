@@ -3,9 +3,10 @@
 //! A connection's requests become calls in `call`, pass the layers of `stack` from the outside in, and leave through
 //! `forward`, which chooses an `endpoint` with `balance`. Which model goes where is a `snapshot`: immutable, replaced
 //! whole, read once by each request; `reload` writes it when the file changes, `kubernetes` as models come and go. Who
-//! may have it, and how often, is for `access`. Every failure becomes a status in `error`, and nowhere else.
+//! may have it, and how often, is for `access`; what became of it is told by `metrics` and the `access_log`. Every failure becomes a status in `error`, and nowhere else.
 
 mod access;
+mod access_log;
 mod app;
 mod balance;
 mod body;
@@ -15,6 +16,7 @@ mod config;
 mod endpoint;
 mod error;
 mod forward;
+mod grpc_web;
 mod guard;
 mod hold;
 mod host;
@@ -35,8 +37,9 @@ mod stack;
 
 pub use app::App;
 pub use config::{
-    AccessSpec, ConcurrencySpec, Condition, Config, GuardSpec, HeadLimits, HedgeAfter, MatchSpec, MirrorSpec,
-    MirrorTo, ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS, Share, Sticky,
+    AccessLogSpec, AccessLogTo, AccessSpec, ConcurrencySpec, Condition, Config, GuardSpec, HeadLimits,
+    HedgeAfter, MatchSpec, MirrorSpec, MirrorTo, ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS,
+    Share, Sticky,
 };
 pub use kubernetes::Kubernetes;
 

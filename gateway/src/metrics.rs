@@ -1,5 +1,6 @@
 //! Every series the gateway exports. A name, unit, label or bucket is written here, or in the files beside it, or nowhere.
 
+mod access_log;
 mod discovery;
 mod lease;
 mod mirror;
@@ -18,6 +19,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 use crate::access::AccessMetrics;
 use crate::call::Family;
 use crate::config::{Condition, Reason};
+pub(crate) use access_log::AccessLogMetrics;
 pub(crate) use discovery::DiscoveryMetrics;
 use lease::{Lease, Subject, Users};
 pub(crate) use mirror::MirrorMetrics;
@@ -83,6 +85,7 @@ pub(crate) struct Series {
     connections: IntGaugeVec,
     connect_duration: HistogramVec,
     pub(crate) access: AccessMetrics,
+    pub(crate) access_log: AccessLogMetrics,
 }
 
 impl Metrics {
@@ -93,11 +96,7 @@ impl Metrics {
             "Requests refused without being tried, by reason.",
             &["reason"],
         );
-        let reloads = registry.counter_vec(
-            "plumbline_gateway_config_reloads_total",
-            "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
-            &["outcome"],
-        );
+        let [config_replaced, config_refused] = reloads(registry);
         let conditions = registry.int_gauge_vec(
             "plumbline_gateway_route_conditions",
             "What could not be honoured of the configuration or of Kubernetes, by reason; the admin page `/routes` tells of each.",
@@ -131,8 +130,8 @@ impl Metrics {
             routes: registry.int_gauge("plumbline_gateway_routes", "Models with a route."),
             conditions: Reason::ALL.map(|reason| conditions.with_label_values(&[reason.label()])),
             discovery: DiscoveryMetrics::declare(registry),
-            config_replaced: reloads.with_label_values(&["replaced"]),
-            config_refused: reloads.with_label_values(&["refused"]),
+            config_replaced,
+            config_refused,
             revision_requests: registry.counter_vec(
                 "plumbline_gateway_revision_requests_total",
                 "Requests by the revision that they were given to.",
@@ -187,6 +186,7 @@ impl Metrics {
                 &DURATION_SECONDS,
             ),
             access: AccessMetrics::declare(registry),
+            access_log: AccessLogMetrics::declare(registry),
         }))
     }
 
@@ -257,6 +257,16 @@ impl Metrics {
             },
         }
     }
+}
+
+/// Replaced, refused.
+fn reloads(registry: &Registry) -> [IntCounter; 2] {
+    let reloads = registry.counter_vec(
+        "plumbline_gateway_config_reloads_total",
+        "Changes of the configuration file that were read, by outcome: replaced, or refused because something was wrong with it.",
+        &["outcome"],
+    );
+    ["replaced", "refused"].map(|outcome| reloads.with_label_values(&[outcome]))
 }
 
 /// What a client saw at the end of its request.

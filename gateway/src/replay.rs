@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, request::Parts};
-use hyper::body::Incoming;
 
-use crate::body::RequestBody;
+use crate::body::{ClientBody, RequestBody};
 use crate::call::{Family, Ledger};
 use crate::mirror::Tee;
 
@@ -100,7 +99,7 @@ pub(crate) struct Tape {
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// What nobody has read, if anything.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<ClientBody>,
     /// Who keeps a copy, which is not whole yet.
     pub(crate) tee: Option<Box<Tee>>,
 }
@@ -170,6 +169,7 @@ mod tests {
 
     use http::Response;
     use http_body_util::{BodyExt as _, Empty};
+    use hyper::body::Incoming;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -201,7 +201,7 @@ mod tests {
     async fn what_is_sent_again_is_whole_and_copied_once() {
         let (request, mut client) = begun("POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n01234").await;
         let ledger = Arc::new(Ledger::new());
-        let mut request = request.map(|body| RequestBody::new(body, Family::V2, Arc::clone(&ledger)));
+        let mut request = request.map(|body| RequestBody::new(body.into(), Family::V2, Arc::clone(&ledger)));
         let registry = Registry::default();
         let state = Arc::new(MirrorState::new(Metrics::declare(&registry).mirror("churn")));
         let spec = MirrorSpec::new(MirrorTo::Endpoints(Vec::new()));

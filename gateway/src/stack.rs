@@ -10,6 +10,7 @@ use http_body::Body;
 use tower::{Service, ServiceBuilder};
 
 use crate::access::Access;
+use crate::access_log::AccessLog;
 use crate::body::BoxError;
 use crate::call::Call;
 use crate::config::HeadLimits;
@@ -17,7 +18,7 @@ use crate::forward::Forward;
 use crate::layers::answer_server::Server;
 use crate::layers::{
     answer_server, authenticate, authorize, check_head, deadline, identify, limit_concurrency, limit_rate,
-    record, resolve_model, respond_to_errors,
+    record, resolve_model, respond_to_errors, speak_grpc_web,
 };
 use crate::metrics::Metrics;
 
@@ -26,6 +27,8 @@ pub(crate) struct Parts {
     pub(crate) server: Arc<Server>,
     pub(crate) metrics: Metrics,
     pub(crate) access: Arc<Access>,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    pub(crate) server_timing: bool,
     pub(crate) head: HeadLimits,
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
@@ -46,16 +49,20 @@ pub(crate) fn build(
         server,
         metrics,
         access,
+        access_log,
+        server_timing,
         head,
         max_in_flight,
         trust_forwarded,
     } = parts;
     let routes = &server.routes;
     ServiceBuilder::new()
-        // Outermost: every answer carries the request's id, also those that the layers below give themselves.
+        // Outermost: the layers below see gRPC with its trailers, whatever the client can read.
+        .layer(speak_grpc_web::layer())
+        // Above all that answers: every answer carries the request's id, also those that the layers below give themselves.
         .layer(identify::layer(*trust_forwarded))
         // Above the rescue below, so that refusals are counted too.
-        .layer(record::layer(Arc::clone(&routes.server)))
+        .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))
         .layer(respond_to_errors::layer())
         // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
         .layer(check_head::layer(*head))

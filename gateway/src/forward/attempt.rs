@@ -58,6 +58,9 @@ impl Attempt {
         ledger: &Arc<Ledger>,
         now: Instant,
     ) -> Self {
+        if let (Some(trail), Some(revision)) = (ledger.trail.get(), revision) {
+            trail.tried(revision, choice.endpoint);
+        }
         Self {
             revision: revision.map(Arc::clone),
             family,
@@ -108,6 +111,9 @@ impl Attempt {
     /// The head of the answer came. What came of it, unless only the trailers tell.
     fn answered(&mut self, head: &Parts) -> Option<Outcome> {
         self.answered = true;
+        if let Some(trail) = self.ledger.trail.get() {
+            trail.answered_by(self.endpoint());
+        }
         self.pending.waits_no_more();
         let now = Instant::now();
         // A slow client does not make a slow endpoint.

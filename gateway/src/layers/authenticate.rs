@@ -38,9 +38,14 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         match self.access.identify(&mut call) {
-            Ok(()) => Decided::Inner {
-                future: self.inner.call(call),
-            },
+            Ok(()) => {
+                if let (Some(trail), Some(principal)) = (call.ledger.trail.get(), &call.principal) {
+                    trail.asked_by(principal);
+                }
+                Decided::Inner {
+                    future: self.inner.call(call),
+                }
+            }
             Err(error) => Decided::now(Err(error)),
         }
     }

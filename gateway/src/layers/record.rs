@@ -3,17 +3,21 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use plumbline_inference_protocol::GrpcCode;
 use tower::{Layer, Service, layer::layer_fn};
 
+use crate::access_log::{AccessLog, Logged, milliseconds};
 use crate::call::{Call, Family, Ledger};
 use crate::error::GRPC_STATUS;
 use crate::metrics::{Ending, ModelMetrics};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// Records each request once, whatever becomes of it.
 #[derive(Clone, Debug)]
@@ -21,12 +25,21 @@ pub(crate) struct RecordRequests<S> {
     inner: S,
     /// For requests that name no model.
     server: Arc<ModelMetrics>,
+    log: Option<Arc<AccessLog>>,
+    /// Whether answers tell how long they took.
+    server_timing: bool,
 }
 
-pub(crate) fn layer<S>(server: Arc<ModelMetrics>) -> impl Layer<S, Service = RecordRequests<S>> + Clone {
+pub(crate) fn layer<S>(
+    server: Arc<ModelMetrics>,
+    log: Option<Arc<AccessLog>>,
+    server_timing: bool,
+) -> impl Layer<S, Service = RecordRequests<S>> + Clone {
     layer_fn(move |inner| RecordRequests {
         inner,
         server: Arc::clone(&server),
+        log: log.clone(),
+        server_timing,
     })
 }
 
@@ -51,6 +64,8 @@ where
             without_body: call.request.method() == Method::HEAD,
             status: None,
             recorded: false,
+            logged: self.log.as_ref().map(|log| Logged::begin(log, &call)),
+            server_timing: self.server_timing,
         };
         Recorded {
             inner: self.inner.call(call),
@@ -69,6 +84,9 @@ struct Recorder {
     /// The answer's status, for gRPC once it is known.
     status: Option<Ending>,
     recorded: bool,
+    /// Its line in the access log.
+    logged: Option<Box<Logged>>,
+    server_timing: bool,
 }
 
 impl Recorder {
@@ -76,10 +94,16 @@ impl Recorder {
         self.ledger.model.get().unwrap_or(&self.server)
     }
 
-    fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
-        let elapsed = self.ledger.arrived.elapsed();
-        let overhead = elapsed.saturating_sub(self.ledger.waited());
+    fn head(&mut self, status: StatusCode, headers: &mut HeaderMap) {
+        let (elapsed, waited) = (self.ledger.arrived.elapsed(), self.ledger.waited());
+        let overhead = elapsed.saturating_sub(waited);
         self.model().observe_overhead(overhead);
+        if let Some(logged) = &mut self.logged {
+            logged.head(overhead, waited);
+        }
+        if self.server_timing {
+            headers.append(SERVER_TIMING, server_timing(overhead, waited));
+        }
         self.status = match self.family {
             Family::Grpc => grpc_status(headers).map(Ending::Grpc),
             Family::V1 | Family::V2 | Family::Other => Some(Ending::Http(status)),
@@ -104,6 +128,9 @@ impl Recorder {
         }
         let (model, elapsed) = (self.model(), self.ledger.arrived.elapsed());
         model.record(self.family, ending, elapsed);
+        if let Some(logged) = &self.logged {
+            logged.end(&self.ledger, &model.model, ending, elapsed);
+        }
         tracing::debug!(
             model.name = &*model.model,
             protocol = self.family.label(),
@@ -118,6 +145,13 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.record(Ending::Aborted);
     }
+}
+
+/// `gateway;dur=…, upstream;dur=…` in milliseconds. Source: <https://www.w3.org/TR/server-timing/>.
+fn server_timing(overhead: Duration, waited: Duration) -> HeaderValue {
+    let (overhead, waited) = (milliseconds(overhead), milliseconds(waited));
+    let text = format!("gateway;dur={overhead}, upstream;dur={waited}");
+    HeaderValue::try_from(text).expect("numbers and letters are a header value")
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<GrpcCode> {
@@ -144,9 +178,9 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(context))?;
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         let mut recorder = this.recorder.take().expect("polled once after it is ready");
-        recorder.head(head.status, &head.headers);
+        recorder.head(head.status, &mut head.headers);
         if recorder.without_body || body.is_end_stream() {
             recorder.end();
         }
@@ -176,6 +210,9 @@ impl<B: Body<Data = Bytes>> Body for RecordedBody<B> {
         match &frame {
             None => this.recorder.end(),
             Some(Ok(frame)) => {
+                if let (Some(logged), Some(data)) = (&mut this.recorder.logged, frame.data_ref()) {
+                    logged.sent(data.len());
+                }
                 if let Some(trailers) = frame.trailers_ref() {
                     this.recorder.trailers(trailers);
                     this.recorder.end();

@@ -208,7 +208,8 @@ async fn read_prefix(call: &mut Call) -> Result<Bytes, GatewayError> {
     let mut prefix = Bytes::new();
     loop {
         let Ok(frame) = body.peek_frame().await else {
-            return Err(GatewayError::BodyIncomplete);
+            let fault = call.ledger.body_fault();
+            return Err(fault.unwrap_or(GatewayError::BodyIncomplete));
         };
         let Some(data) = frame else { return Ok(prefix) };
         if data.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Response, Version};
@@ -9,7 +10,7 @@ use http_body_util::Either;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::call::{Call, Family};
+use crate::call::{Call, Family, Ledger};
 use crate::error::{GatewayError, status};
 use plumbline_service::WholeBody;
 
@@ -37,7 +38,9 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
+        let logged = call.ledger.trail.get().is_some();
         Responded {
+            ledger: logged.then(|| Arc::clone(&call.ledger)),
             family: call.family,
             version: call.request.version(),
             inner: self.inner.call(call),
@@ -47,6 +50,8 @@ where
 
 pin_project! {
     pub(crate) struct Responded<F> {
+        // Of a request that may come to be in the access log.
+        ledger: Option<Arc<Ledger>>,
         family: Family,
         version: Version,
         #[pin]
@@ -66,8 +71,11 @@ where
             Ok(response) => response.map(Either::Right),
             Err(error) => {
                 log(&error);
+                if let Some(trail) = this.ledger.as_ref().and_then(|ledger| ledger.trail.get()) {
+                    trail.refused(&error);
+                }
                 let response = match *this.family {
-                    Family::Grpc => error.to_grpc(),
+                    Family::Grpc => error.to_grpc(*this.version),
                     Family::V1 | Family::V2 | Family::Other => error.to_rest(*this.version),
                 };
                 response.map(Either::Left)

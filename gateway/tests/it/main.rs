@@ -1,8 +1,10 @@
 //! The gateway with real sockets, between real clients and scripted predictors.
 
 mod access;
+mod access_log;
 mod bad_input;
 mod certificates;
+mod grpc_web;
 mod guard;
 mod kubernetes;
 mod limits;
