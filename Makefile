@@ -251,10 +251,19 @@ overload: setup load-models ## Three times the peak, and the overhead at half of
 
 .PHONY: sidecar-cost
 sidecar-cost: ## The sidecar beside nginx as a plain proxy: CPU a request, added latency, memory, into load-tests/results/
-	@scripts/require-nginx.sh
+	@scripts/require-proxies.sh nginx
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
 	  $(addprefix --bin ,sidecar-cost constant-server plumbline-sidecar)
 	target/release/sidecar-cost --output $(RESULTS)-sidecar-cost.md $(SIDECAR_COST_FLAGS)
+
+# The default takes about 13 minutes; GATEWAY_PEERS_FLAGS='--rounds 1 --seconds 0.3 --changes 5' one, to see that it works.
+.PHONY: gateway-peers
+gateway-peers: ## The gateway beside nginx, haproxy and Envoy over HTTP/1.1, HTTP/2 and gRPC, and with 5,000 routes, into load-tests/results/
+	@scripts/require-proxies.sh nginx haproxy
+	@scripts/setup-envoy.sh
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-gateway \
+	  $(addprefix --bin ,gateway-peers constant-server plumbline-gateway)
+	target/release/gateway-peers --output $(RESULTS)-gateway-peers.md $(GATEWAY_PEERS_FLAGS)
 
 .PHONY: sink-soak
 sink-soak: ## Ten minutes of drifting rows through a sidecar whose events nobody takes; fails when memory grows or a count is off

@@ -8,6 +8,7 @@ pub mod client;
 pub mod inputs;
 pub mod load;
 pub mod process;
+pub mod proxy;
 pub mod ratio;
 pub mod request;
 pub mod schedule;

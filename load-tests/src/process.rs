@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-pub use self::server::{Server, free_port, on_cpus};
+pub use self::server::{Server, free_addresses, free_port, on_cpus};
 
 /// Kernel clock ticks a second; fixed for user space on Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -93,6 +93,28 @@ pub fn proportional_memory(pid: u32) -> anyhow::Result<u64> {
         .into_iter()
         .map(|pid| kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
         .sum()
+}
+
+/// Memory of a process and its descendants, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// RSS.
+    pub resident: u64,
+    /// PSS.
+    pub proportional: u64,
+}
+
+impl Memory {
+    /// Now.
+    ///
+    /// # Errors
+    /// When the process is gone or the system has no `/proc`.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        Ok(Self {
+            resident: tree(pid).into_iter().map(resident_memory).sum::<Result<_, _>>()?,
+            proportional: proportional_memory(pid)?,
+        })
+    }
 }
 
 /// Resident memory of one process in bytes (RSS).

@@ -83,6 +83,24 @@ impl Request {
         })
     }
 
+    /// With one more header field.
+    ///
+    /// # Errors
+    /// When the value is not one.
+    pub fn with_header(mut self, name: &'static str, value: &str) -> anyhow::Result<Self> {
+        self.http2
+            .headers_mut()
+            .insert(name, HeaderValue::from_str(value)?);
+        let (head, body) = self.http1.split_at(self.http1.len() - self.body.len());
+        let head = head
+            .strip_suffix(b"\r\n")
+            .context("a head ends with an empty line")?;
+        self.http1 = [head, format!("{name}: {value}\r\n\r\n").as_bytes(), body]
+            .concat()
+            .into();
+        Ok(self)
+    }
+
     /// A GET.
     ///
     /// # Errors
@@ -343,6 +361,19 @@ mod tests {
         let json: Value = serde_json::from_slice(&request.body[..length]).expect("JSON");
         assert_eq!(json["inputs"][1]["parameters"]["binary_data_size"], 10);
         assert!(request.http1.ends_with(&tail));
+    }
+
+    #[test]
+    fn a_header_is_added_to_both_forms() {
+        let request = Request::post("/v2", &json!(1)).expect("a request");
+        let request = request.with_header("x-api-key", "k").expect("a value");
+        assert_eq!(request.http2.headers()["x-api-key"], "k");
+        let text = std::str::from_utf8(&request.http1).expect("text");
+        assert!(
+            text.ends_with("content-length: 1\r\nx-api-key: k\r\n\r\n1"),
+            "{text}"
+        );
+        assert!(request.with_header("x-api-key", "\n").is_err());
     }
 
     #[test]

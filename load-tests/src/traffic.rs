@@ -21,6 +21,8 @@ const REFERENCE_ROWS: usize = 2_048;
 pub enum Cell {
     /// 30 FP64 features as V2 JSON: about 0.9 KB with its head.
     SmallJson,
+    /// The same over HTTP/2, for proxies that ask their model servers over HTTP/1.1.
+    SmallJsonHttp2,
     /// 1,000 FP32 features as V2 JSON.
     WideJson,
     /// 1,000 FP32 features as a V2 binary tensor.
@@ -33,8 +35,9 @@ pub enum Cell {
 
 impl Cell {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SmallJson,
+        Self::SmallJsonHttp2,
         Self::WideJson,
         Self::WideBinary,
         Self::SmallGrpc,
@@ -45,6 +48,7 @@ impl Cell {
     pub fn label(self) -> &'static str {
         match self {
             Cell::SmallJson => "HTTP/1.1, V2 JSON, 30 features",
+            Cell::SmallJsonHttp2 => "HTTP/2 to HTTP/1.1, V2 JSON, 30 features",
             Cell::WideJson => "HTTP/1.1, V2 JSON, 1,000 features",
             Cell::WideBinary => "HTTP/1.1, V2 binary, 1,000 features",
             Cell::SmallGrpc => "gRPC, 30 features",
@@ -56,6 +60,7 @@ impl Cell {
     pub fn model(self) -> &'static str {
         match self {
             Cell::SmallJson => "small-json",
+            Cell::SmallJsonHttp2 => "small-json-http2",
             Cell::WideJson => "wide-json",
             Cell::WideBinary => "wide-binary",
             Cell::SmallGrpc => "small-grpc",
@@ -66,14 +71,14 @@ impl Cell {
     /// The version of HTTP that it is sent over.
     pub fn http(self) -> Http {
         match self {
-            Cell::SmallGrpc | Cell::WideGrpc => Http::Two,
+            Cell::SmallJsonHttp2 | Cell::SmallGrpc | Cell::WideGrpc => Http::Two,
             Cell::SmallJson | Cell::WideJson | Cell::WideBinary => Http::One,
         }
     }
 
     fn encoding(self) -> Encoding {
         match self {
-            Cell::SmallJson | Cell::WideJson => Encoding::V2,
+            Cell::SmallJson | Cell::SmallJsonHttp2 | Cell::WideJson => Encoding::V2,
             Cell::WideBinary => Encoding::V2Binary,
             Cell::SmallGrpc | Cell::WideGrpc => Encoding::Grpc,
         }
@@ -81,7 +86,7 @@ impl Cell {
 
     fn input(self) -> InputSpec {
         let (datatype, width) = match self {
-            Cell::SmallJson | Cell::SmallGrpc => ("FP64", 30),
+            Cell::SmallJson | Cell::SmallJsonHttp2 | Cell::SmallGrpc => ("FP64", 30),
             Cell::WideJson | Cell::WideBinary | Cell::WideGrpc => ("FP32", 1_000),
         };
         InputSpec {
@@ -120,6 +125,18 @@ impl Traffic {
             profile: profile(cell, &rows)?,
             rows,
         })
+    }
+
+    /// The same with one more header field in each request.
+    ///
+    /// # Errors
+    /// When the value is not one.
+    pub fn with_header(mut self, name: &'static str, value: &str) -> anyhow::Result<Self> {
+        let requests = std::mem::take(&mut self.requests).into_iter();
+        self.requests = requests
+            .map(|request| request.with_header(name, value))
+            .collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// Requests whose values are all larger by `shift` than those of the profile.
@@ -216,6 +233,7 @@ mod tests {
     fn every_cell_has_requests_of_its_size_and_a_valid_profile() {
         for (cell, bytes) in [
             (Cell::SmallJson, 550..750),
+            (Cell::SmallJsonHttp2, 550..750),
             (Cell::WideJson, 10_000..14_000),
             (Cell::WideBinary, 4_000..4_300),
             (Cell::SmallGrpc, 240..320),

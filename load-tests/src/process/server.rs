@@ -15,6 +15,9 @@ use crate::request::Request;
 /// The time that a server has to say where it listens, or to answer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The time that a server has to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Lines of a server's log that are kept for whoever wonders why it ended.
 const LOG_LINES: usize = 40;
 
@@ -37,6 +40,22 @@ pub struct Server {
 /// When the system has none.
 pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// So many of them, each told apart.
+///
+/// # Errors
+/// When the system has none.
+pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    // Held until all are known, so that none is given twice.
+    let held: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect::<Result<_, _>>()?;
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&held) {
+        *address = listener.local_addr()?;
+    }
+    Ok(addresses)
 }
 
 impl Server {
@@ -182,12 +201,27 @@ impl Server {
     /// # Errors
     /// When there is no `sh`, or no process.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal("TERM")
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    ///
+    /// # Errors
+    /// When there is no `sh`, or no process.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let status = Command::new("sh")
-            .args(["-c", &format!("kill -TERM {}", self.pid())])
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
             .status()
             .context("cannot run sh")?;
-        anyhow::ensure!(status.success(), "no process {} to terminate", self.pid());
+        anyhow::ensure!(status.success(), "no process {} for SIG{name}", self.pid());
         Ok(())
+    }
+
+    /// Asks it to end and gives it some seconds, for a server that has to end its children itself.
+    pub fn end(&mut self) {
+        if self.terminate().is_ok() {
+            let _killed_when_dropped = self.wait(END_TIMEOUT);
+        }
     }
 
     /// Waits, bounded, for its end.

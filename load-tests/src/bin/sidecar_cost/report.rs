@@ -2,35 +2,26 @@
 
 use std::fmt::Write as _;
 
+use plumbline_load_tests::process::Memory;
+use plumbline_load_tests::proxy::{Figures, Load, Pick, Settings};
 use plumbline_load_tests::ratio::{Interval, Verdict};
 use plumbline_load_tests::table::{Table, figure, median};
 use plumbline_load_tests::traffic::Traffic;
 
-use crate::Arguments;
-use crate::contender::Contender;
-use crate::measure::{Figures, Load, Pick};
+use crate::contender::Name;
 
 /// One mebibyte.
 const MIB: f64 = 1_048_576.0;
 
-/// Memory of all processes of a contender.
-pub(crate) struct Memory {
-    pub(crate) what: String,
-    /// RSS, bytes.
-    pub(crate) resident: u64,
-    /// PSS, bytes.
-    pub(crate) proportional: u64,
-}
-
 pub(crate) fn text(
-    figures: &Figures,
+    figures: &Figures<Name>,
     traffics: &[Traffic],
-    loads: &[Load],
-    contenders: &[Contender],
-    memories: &[Memory],
-    arguments: &Arguments,
+    contenders: &[Name],
+    memories: &[(String, Memory)],
+    settings: &Settings,
 ) -> String {
-    let mut text = head(figures, arguments);
+    let loads = &settings.loads();
+    let mut text = settings.told(figures);
     text += &goals(figures, traffics, loads);
     for traffic in traffics {
         let _never = write!(
@@ -44,9 +35,9 @@ pub(crate) fn text(
     }
     text += "\n## Memory\n\n";
     let mut table = Table::new(&["what", "RSS MiB", "PSS MiB"]);
-    for memory in memories {
+    for (what, memory) in memories {
         table.row(&[
-            memory.what.clone(),
+            what.clone(),
             figure(memory.resident as f64 / MIB),
             figure(memory.proportional as f64 / MIB),
         ]);
@@ -55,38 +46,8 @@ pub(crate) fn text(
     text
 }
 
-fn head(figures: &Figures, arguments: &Arguments) -> String {
-    let (samples, stolen) = figures.all();
-    let spread = |pick: Pick| {
-        let values: Vec<f64> = samples.iter().map(|sample| pick(sample)).collect();
-        let most = values.iter().copied().fold(0.0, f64::max);
-        format!("median {}, most {}", figure(median(&values)), figure(most))
-    };
-    let place = if arguments.no_pin {
-        "everything where the scheduler puts it".to_owned()
-    } else {
-        format!(
-            "the model server and the proxies on CPU {}, the generator on CPU {}",
-            arguments.server_cpus, arguments.load_cpus
-        )
-    };
-    format!(
-        "{} interleaved rounds of {} s, the order of the contenders taking turns; {place}. The model server is the \
-         constant-answer one. CPU is user and system time of the proxy's processes, of nginx master and worker; `(a to b)` is \
-         a 95 % bootstrap interval over the rounds. A latency counts from the time a request was due; what a proxy adds is \
-         its quantile less the direct one of the same round.\n\nSteal by the hypervisor: {}; {stolen} measurements left out \
-         for it. CPUs used by others meanwhile: {}. Measurements in which the generator may have been the limit: {} of {}.\n",
-        arguments.rounds,
-        arguments.seconds,
-        spread(|sample| sample.steal),
-        spread(|sample| sample.others),
-        samples.iter().filter(|sample| sample.doubtful).count(),
-        samples.len(),
-    )
-}
-
 /// Throughput and CPU time.
-fn saturated(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &[Contender]) -> String {
+fn saturated(figures: &Figures<Name>, traffic: &Traffic, loads: &[Load], contenders: &[Name]) -> String {
     let mut table = Table::new(&[
         "saturated",
         "requests/s",
@@ -100,7 +61,7 @@ fn saturated(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &
     for contender in contenders {
         let against = |other| {
             let pairs = figures.together(cell, load, [*contender, other], |sample| sample.cpu);
-            if *contender == other || *contender == Contender::Direct {
+            if *contender == other || *contender == Name::Direct {
                 return "-".to_owned();
             }
             Interval::of_ratio(&pairs[0], &pairs[1]).to_string()
@@ -110,8 +71,8 @@ fn saturated(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &
             contender.label().to_owned(),
             middle(|sample| sample.rate),
             middle(|sample| sample.cpu),
-            against(Contender::Nginx),
-            against(Contender::Off),
+            against(Name::Nginx),
+            against(Name::Off),
             middle(|sample| sample.observed),
         ]);
     }
@@ -119,7 +80,7 @@ fn saturated(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &
 }
 
 /// Latency at fixed rates.
-fn latencies(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &[Contender]) -> String {
+fn latencies(figures: &Figures<Name>, traffic: &Traffic, loads: &[Load], contenders: &[Name]) -> String {
     let cell = traffic.cell;
     let mut text = String::new();
     for load in &loads[1..] {
@@ -137,8 +98,8 @@ fn latencies(figures: &Figures, traffic: &Traffic, loads: &[Load], contenders: &
         for contender in contenders {
             let middle = |pick: Pick| figure(figures.median(cell, *load, *contender, pick));
             let added = |pick: Pick| {
-                let [added, _] = figures.added(cell, *load, [*contender, *contender], pick);
-                if *contender == Contender::Direct {
+                let [added] = figures.added(cell, *load, Name::Direct, [*contender], pick);
+                if *contender == Name::Direct {
                     return "-".to_owned();
                 }
                 Interval::of_excess(&added, 0.0, &added).to_string()
@@ -166,7 +127,7 @@ struct Goal {
     verdict: Verdict,
 }
 
-fn goals(figures: &Figures, traffics: &[Traffic], loads: &[Load]) -> String {
+fn goals(figures: &Figures<Name>, traffics: &[Traffic], loads: &[Load]) -> String {
     let mut table = Table::new(&["goal", "cell", "found", "verdict"]);
     for traffic in traffics {
         for goal in of_cell(figures, traffic, loads) {
@@ -181,11 +142,11 @@ fn goals(figures: &Figures, traffics: &[Traffic], loads: &[Load]) -> String {
     format!("\n## Goals\n\n{}", table.text())
 }
 
-fn of_cell(figures: &Figures, traffic: &Traffic, loads: &[Load]) -> Vec<Goal> {
-    use Contender::{Nginx, Off, On};
+fn of_cell(figures: &Figures<Name>, traffic: &Traffic, loads: &[Load]) -> Vec<Goal> {
+    use Name::{Nginx, Off, On};
 
     let cell = traffic.cell;
-    let all = |load, contenders: &[Contender]| {
+    let all = |load, contenders: &[Name]| {
         contenders
             .iter()
             .all(|contender| figures.has(cell, load, *contender))
@@ -206,8 +167,8 @@ fn of_cell(figures: &Figures, traffic: &Traffic, loads: &[Load]) -> Vec<Goal> {
             ("p99", 1.1, |sample| sample.p99),
         ];
         for (quantile, times, pick) in quantiles {
-            if all(*load, &[On, Nginx, Contender::Direct]) {
-                let [on, nginx] = figures.added(cell, *load, [On, Nginx], pick);
+            if all(*load, &[On, Nginx, Name::Direct]) {
+                let [on, nginx] = figures.added(cell, *load, Name::Direct, [On, Nginx], pick);
                 goals.push(Goal {
                     what: format!("added {quantile} ≤ {times} × nginx's, {load}"),
                     found: format!("{} µs, nginx {} µs", figure(median(&on)), figure(median(&nginx))),

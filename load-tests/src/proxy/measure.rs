@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::Contender;
+use crate::client::{Targets, Transport};
+use crate::load::{self, Plan};
+use crate::process::{MachineTime, cpu};
+use crate::schedule::Arrivals;
+use crate::table::median;
+use crate::traffic::{Cell, Traffic};
 use anyhow::ensure;
-use plumbline_load_tests::client::{Targets, Transport};
-use plumbline_load_tests::load::{self, Plan};
-use plumbline_load_tests::process::{MachineTime, cpu};
-use plumbline_load_tests::schedule::Arrivals;
-use plumbline_load_tests::table::median;
-use plumbline_load_tests::traffic::{Cell, Traffic};
-
-use crate::contender::{Contender, Running};
 
 /// Before each measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
@@ -25,7 +24,7 @@ const TRIES: usize = 3;
 
 /// How requests arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Load {
+pub enum Load {
     /// As fast as they are answered, over so many connections.
     Closed(usize),
     /// At this percentage of what the slowest contender manages, at random times.
@@ -43,40 +42,49 @@ impl fmt::Display for Load {
 
 /// What one measurement gave.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
+pub struct Sample {
     /// Answers a second.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// CPU time of the contender's processes a request, microseconds; 0 for nobody.
-    pub(crate) cpu: f64,
-    /// Latency, microseconds.
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+    pub cpu: f64,
+    /// Latency, microseconds: its median.
+    pub p50: f64,
+    /// Its 99 % quantile.
+    pub p99: f64,
+    /// Its 99.9 % quantile.
+    pub p999: f64,
     /// Rows observed among those that were observed or skipped; NaN without an analysis.
-    pub(crate) observed: f64,
+    pub observed: f64,
     /// Share of the machine's CPU time that its hypervisor kept.
-    pub(crate) steal: f64,
+    pub steal: f64,
     /// CPU time that others used, in CPUs.
-    pub(crate) others: f64,
+    pub others: f64,
     /// The generator may have been the limit.
-    pub(crate) doubtful: bool,
+    pub doubtful: bool,
 }
 
 /// Which figure of a measurement.
-pub(crate) type Pick = fn(&Sample) -> f64;
+pub type Pick = fn(&Sample) -> f64;
 
 /// How long, and what disturbs it.
-pub(crate) struct Care {
-    pub(crate) seconds: f64,
-    pub(crate) most_steal: f64,
-    /// The constant-answer server, whose CPU time is nobody else's.
-    pub(crate) upstream: u32,
+#[derive(Clone, Debug)]
+pub struct Care {
+    /// Seconds of a measurement.
+    pub seconds: f64,
+    /// Share of the machine's CPU time that its hypervisor may keep.
+    pub most_steal: f64,
+    /// The constant-answer servers, whose CPU time is nobody else's.
+    pub upstreams: Vec<u32>,
 }
 
 impl Care {
     /// Measures; again, when more than `most_steal` was stolen. `None` when it was, each time.
-    pub(crate) fn measure(
+    ///
+    /// # Errors
+    /// When a request fails, or a process is gone.
+    pub fn measure(
         &self,
-        running: &Running,
+        running: &impl Contender,
         traffic: &Traffic,
         arrivals: Arrivals,
         seed: u64,
@@ -93,7 +101,7 @@ impl Care {
 
     fn once(
         &self,
-        running: &Running,
+        running: &impl Contender,
         traffic: &Traffic,
         arrivals: Arrivals,
         seed: u64,
@@ -108,14 +116,14 @@ impl Care {
             duration: Duration::try_from_secs_f64(self.seconds)?,
             processes: running.pid().into_iter().collect(),
             ..Plan::new(
-                Targets::new(vec![running.address(http)]),
+                Targets::new(running.addresses(traffic.cell)),
                 Transport::plain(http),
                 traffic.requests.clone(),
             )
         };
         let ours = || -> anyhow::Result<Duration> {
-            let pids = [Some(std::process::id()), Some(self.upstream), running.pid()];
-            pids.into_iter().flatten().map(cpu).sum()
+            let pids = [std::process::id()].into_iter().chain(running.pid());
+            pids.chain(self.upstreams.iter().copied()).map(cpu).sum()
         };
         let (before, used, rows) = (MachineTime::now()?, ours()?, running.rows()?);
         let report = load::run(&plan)?;
@@ -134,6 +142,7 @@ impl Care {
             cpu: report.cpu_micros(),
             p50: report.micros(0.5),
             p99: report.micros(0.99),
+            p999: report.micros(0.999),
             observed: rows.0 / (rows.0 + rows.1),
             steal: report.steal,
             others: after.used_since(before).saturating_sub(used).as_secs_f64() / whole,
@@ -142,17 +151,26 @@ impl Care {
     }
 }
 
-/// Everything that was measured.
-#[derive(Default)]
-pub(crate) struct Figures {
-    samples: BTreeMap<(Cell, Load, Contender), Vec<Option<Sample>>>,
+/// Everything that was measured, by the contenders' names `C`.
+#[derive(Clone, Debug)]
+pub struct Figures<C> {
+    samples: BTreeMap<(Cell, Load, C), Vec<Option<Sample>>>,
     /// Requests a second of the open loops.
-    pub(crate) rates: BTreeMap<(Cell, Load), f64>,
+    pub rates: BTreeMap<(Cell, Load), f64>,
 }
 
-impl Figures {
+impl<C: Copy + Ord> Default for Figures<C> {
+    fn default() -> Self {
+        Self {
+            samples: BTreeMap::new(),
+            rates: BTreeMap::new(),
+        }
+    }
+}
+
+impl<C: Copy + Ord> Figures<C> {
     /// Adds the next round's sample; `None` for one that was stolen.
-    pub(crate) fn add(&mut self, cell: Cell, load: Load, contender: Contender, sample: Option<Sample>) {
+    pub fn add(&mut self, cell: Cell, load: Load, contender: C, sample: Option<Sample>) {
         self.samples
             .entry((cell, load, contender))
             .or_default()
@@ -160,49 +178,66 @@ impl Figures {
     }
 
     /// Whether anything was measured there.
-    pub(crate) fn has(&self, cell: Cell, load: Load, contender: Contender) -> bool {
+    pub fn has(&self, cell: Cell, load: Load, contender: C) -> bool {
         self.samples.contains_key(&(cell, load, contender))
     }
 
     /// What `pick` takes from each of these contenders' samples, of the rounds in which all of them have one.
-    pub(crate) fn together<const N: usize>(
+    pub fn together<const N: usize>(
         &self,
         cell: Cell,
         load: Load,
-        contenders: [Contender; N],
+        contenders: [C; N],
         pick: Pick,
     ) -> [Vec<f64>; N] {
-        let none = Vec::new();
-        let samples = contenders.map(|contender| self.samples.get(&(cell, load, contender)).unwrap_or(&none));
-        let rounds = samples.iter().map(|samples| samples.len()).min().unwrap_or(0);
-        let whole: Vec<usize> = (0..rounds)
-            .filter(|round| samples.iter().all(|samples| samples[*round].is_some()))
-            .collect();
-        samples.map(|samples| {
-            whole
-                .iter()
-                .filter_map(|round| samples[*round].as_ref())
-                .map(pick)
-                .collect()
-        })
+        let whole = self.rounds_of(cell, load, &contenders);
+        contenders.map(|contender| self.picked(cell, load, contender, &whole, pick))
+    }
+
+    /// The rounds in which all of them have a sample.
+    fn rounds_of(&self, cell: Cell, load: Load, contenders: &[C]) -> Vec<usize> {
+        let samples = || contenders.iter().map(|contender| self.of(cell, load, *contender));
+        let rounds = samples().map(<[_]>::len).min().unwrap_or(0);
+        (0..rounds)
+            .filter(|round| samples().all(|samples| samples[*round].is_some()))
+            .collect()
+    }
+
+    fn picked(&self, cell: Cell, load: Load, contender: C, rounds: &[usize], pick: Pick) -> Vec<f64> {
+        let samples = self.of(cell, load, contender);
+        rounds
+            .iter()
+            .filter_map(|round| samples[*round].as_ref())
+            .map(pick)
+            .collect()
+    }
+
+    fn of(&self, cell: Cell, load: Load, contender: C) -> &[Option<Sample>] {
+        self.samples
+            .get(&(cell, load, contender))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Median of what `pick` takes from a contender's samples.
-    pub(crate) fn median(&self, cell: Cell, load: Load, contender: Contender, pick: Pick) -> f64 {
+    pub fn median(&self, cell: Cell, load: Load, contender: C, pick: Pick) -> f64 {
         let [values] = self.together(cell, load, [contender], pick);
         median(&values)
     }
 
-    /// What a contender adds to the direct answer in each round, by `pick`; beside it what another adds.
-    pub(crate) fn added(
+    /// What each of these adds in each round, by `pick`, to what `direct` has; of the rounds in which all have a sample.
+    pub fn added<const N: usize>(
         &self,
         cell: Cell,
         load: Load,
-        [one, other]: [Contender; 2],
+        direct: C,
+        contenders: [C; N],
         pick: Pick,
-    ) -> [Vec<f64>; 2] {
-        let [direct, one, other] = self.together(cell, load, [Contender::Direct, one, other], pick);
-        [one, other].map(|through| {
+    ) -> [Vec<f64>; N] {
+        let whole = self.rounds_of(cell, load, &[&contenders[..], &[direct]].concat());
+        let at = |contender| self.picked(cell, load, contender, &whole, pick);
+        let direct = at(direct);
+        contenders.map(|contender| {
+            let through = at(contender);
             through
                 .iter()
                 .zip(&direct)
@@ -212,7 +247,7 @@ impl Figures {
     }
 
     /// All samples, and how many were stolen.
-    pub(crate) fn all(&self) -> (Vec<&Sample>, usize) {
+    pub fn all(&self) -> (Vec<&Sample>, usize) {
         let all = || self.samples.values().flatten();
         (
             all().flatten().collect(),
@@ -222,7 +257,7 @@ impl Figures {
 }
 
 /// Requests a second, and connections, of `load` when the slowest contender manages `peak`.
-pub(crate) fn arrivals(load: Load, peak: f64) -> (Arrivals, usize) {
+pub(super) fn arrivals(load: Load, peak: f64) -> (Arrivals, usize) {
     match load {
         Load::Closed(connections) => (Arrivals::Closed, connections),
         Load::Open(percent) => (
@@ -236,12 +271,21 @@ pub(crate) fn arrivals(load: Load, peak: f64) -> (Arrivals, usize) {
 mod tests {
     use super::*;
 
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    enum Who {
+        Direct,
+        Nginx,
+        On,
+        Off,
+    }
+
     fn sample(p50: f64) -> Sample {
         Sample {
             rate: 1.0,
             cpu: 1.0,
             p50,
             p99: p50 * 2.0,
+            p999: p50 * 3.0,
             observed: 1.0,
             steal: 0.0,
             others: 0.0,
@@ -258,14 +302,16 @@ mod tests {
                 figures.add(cell, load, contender, p50.map(sample));
             }
         };
-        add(Contender::Direct, [Some(10.0), Some(20.0), Some(30.0)]);
-        add(Contender::Nginx, [Some(15.0), None, Some(37.0)]);
-        add(Contender::On, [Some(14.0), Some(99.0), Some(36.0)]);
-        let added = figures.added(cell, load, [Contender::On, Contender::Nginx], |sample| sample.p50);
+        add(Who::Direct, [Some(10.0), Some(20.0), Some(30.0)]);
+        add(Who::Nginx, [Some(15.0), None, Some(37.0)]);
+        add(Who::On, [Some(14.0), Some(99.0), Some(36.0)]);
+        let added = figures.added(cell, load, Who::Direct, [Who::On, Who::Nginx], |sample| {
+            sample.p50
+        });
         assert_eq!(added, [vec![4.0, 6.0], vec![5.0, 7.0]]);
         let p99 = |sample: &Sample| sample.p99;
-        assert_eq!(figures.median(cell, load, Contender::Direct, p99), 40.0);
-        assert!(figures.median(cell, load, Contender::Off, p99).is_nan());
+        assert_eq!(figures.median(cell, load, Who::Direct, p99), 40.0);
+        assert!(figures.median(cell, load, Who::Off, p99).is_nan());
         let (samples, stolen) = figures.all();
         assert_eq!((samples.len(), stolen), (8, 1));
     }
