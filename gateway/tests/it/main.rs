@@ -5,6 +5,7 @@ mod access_log;
 mod certificates;
 mod grpc_web;
 mod guard;
+mod handover;
 mod kubernetes;
 mod limits;
 mod malformed;
