@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use plumbline_service::config::{Common, Outcome, Reader, Setting, load};
-use plumbline_service::{BindError, Part, Process};
+use plumbline_service::{BindError, Part, Process, StartError};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -163,7 +163,10 @@ impl Stack {
     pub(crate) async fn start(args: &StackArgs, alerts: Alerts) -> anyhow::Result<Self> {
         let started = Self::start_parts(args, alerts).await;
         started.map_err(|error| {
-            if error.chain().any(<dyn std::error::Error>::is::<BindError>) {
+            let is_of_port = |cause: &(dyn std::error::Error + 'static)| {
+                cause.is::<BindError>() || matches!(cause.downcast_ref(), Some(StartError::Bind(_)))
+            };
+            if error.chain().any(is_of_port) {
                 anyhow::anyhow!(
                     "{}\n  --any-port and --port-offset N take other ports",
                     plumbline_service::error_chain(&*error)

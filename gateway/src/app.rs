@@ -49,7 +49,7 @@ impl App {
     /// A data port cannot be bound, or a file of certificates or keys cannot be used.
     pub fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let loading = process.readiness().wait_for("routes");
-        let listener = Listener::bind(config.common.listen)?;
+        let listener = process.listen(config.common.listen, "listen")?;
         let metrics = Metrics::declare(process.metrics());
         let access = Access::start(&config.access, metrics.access.clone(), process)?;
         let shutdown = process.shutdown();
@@ -59,7 +59,7 @@ impl App {
             Some(files) => {
                 let tls = Tls::load(files.clone(), process.metrics())?;
                 tokio::spawn(tls.clone().watch(shutdown.clone()));
-                let listener = Listener::bind_setting(config.tls_listen, "tls_listen")?;
+                let listener = process.listen(config.tls_listen, "tls_listen")?;
                 Some(listener.with_tls(Some(tls)))
             }
         };
@@ -165,11 +165,13 @@ impl App {
             max_headers: head.headers,
             ..ServeOptions::default()
         };
-        let plain = listener.serve_with(service_for.clone(), options.clone(), shutdown);
-        match tls_listener {
-            None => plain.await,
-            Some(tls) => {
-                tokio::join!(plain, tls.serve_with(service_for, options, shutdown));
+        if process.take_over().await? {
+            let plain = listener.serve_with(service_for.clone(), options.clone(), shutdown);
+            match tls_listener {
+                None => plain.await,
+                Some(tls) => {
+                    tokio::join!(plain, tls.serve_with(service_for, options, shutdown));
+                }
             }
         }
         if let Some(reload) = reload {

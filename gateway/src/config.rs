@@ -162,6 +162,11 @@ pub const SETTINGS: &[Setting] = &[
         "server_timing",
         "Tells clients in the header server-timing how long the gateway and the endpoint took.",
     ),
+    Setting::new(
+        "handover",
+        "PATH",
+        "A Unix socket where a process that is started with the same setting takes over the ports of this one, which then leaves.",
+    ),
     Setting::new("server_name", "NAME", "Name in the server's metadata.").default("plumbline"),
     Setting::switch(
         "trust_forwarded",
@@ -279,7 +284,10 @@ fn named_certificates(reader: &mut Reader) -> Vec<NamedCertificate> {
 impl Config {
     /// Reads and checks the whole configuration; problems stay in `reader`.
     pub fn read(reader: &mut Reader) -> (Common, Self) {
-        let common = Common::read(reader);
+        let common = Common {
+            handover: reader.optional("handover"),
+            ..Common::read(reader)
+        };
         let request_timeout: Duration = reader.value("request_timeout");
         reader.check(
             "request_timeout",

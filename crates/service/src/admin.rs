@@ -13,10 +13,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::Readiness;
+use crate::handover::Handover;
 use crate::metrics::Metrics;
 use crate::process::Part;
-use crate::serve::{BindError, bind};
+use crate::serve::BindError;
+use crate::{Readiness, Shutdown};
 
 /// What an admin page answers.
 pub type Page = Response<Full<Bytes>>;
@@ -91,26 +92,33 @@ impl Admin {
         *self.0.address.get().expect("set when the port was bound")
     }
 
-    /// Binds and serves on a thread of its own until the process ends.
-    pub(crate) fn spawn(&self, address: SocketAddr) -> Result<(), BindError> {
-        let listener = bind(address, "admin_listen")?;
+    /// Binds and serves on a thread of its own until the process ends or the next one has the port.
+    pub(crate) fn spawn(
+        &self,
+        address: SocketAddr,
+        handover: &Handover,
+        shutdown: &Shutdown,
+    ) -> Result<(), BindError> {
+        let listener = handover.listener(address, "admin_listen")?;
         let local = listener
             .local_addr()
             .map_err(|source| BindError::new(address, "admin_listen", source))?;
         self.0.address.set(local).expect("an admin port is spawned once");
-        let admin = self.clone();
+        let (admin, handover, shutdown) = (self.clone(), handover.clone(), shutdown.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| BindError::new(address, "admin_listen", source))?;
         let name = format!("{}-admin", self.0.part.name);
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || runtime.block_on(admin.serve(listener)));
+            .spawn(move || runtime.block_on(admin.serve(listener, &handover, shutdown)));
         thread.map_err(|source| BindError::new(address, "admin_listen", source))?;
         tracing::info!(part = self.0.part.name, port = "admin", address = %local, "listening");
         Ok(())
     }
 
-    async fn serve(self, listener: std::net::TcpListener) {
+    async fn serve(self, listener: std::net::TcpListener, handover: &Handover, shutdown: Shutdown) {
+        // Until then, who asks is told of the process before.
+        handover.serving().await;
         let listener =
             tokio::net::TcpListener::from_std(listener).expect("a listener that was set non-blocking");
         let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
@@ -119,7 +127,11 @@ impl Admin {
                 .acquire_owned()
                 .await
                 .expect("the semaphore is never closed");
-            let stream = match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.handed_over() => break,
+            };
+            let stream = match accepted {
                 Ok((stream, _peer)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "admin connection not accepted");
@@ -127,7 +139,7 @@ impl Admin {
                     continue;
                 }
             };
-            let admin = self.clone();
+            let (admin, shutdown) = (self.clone(), shutdown.clone());
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request| {
                     let page = admin.answer(&request);
@@ -137,12 +149,24 @@ impl Admin {
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(30))
                     .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
+                let mut connection = std::pin::pin!(connection);
+                let ended = tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = shutdown.handed_over() => {
+                        // A scraper that keeps its connection has to come to the next process.
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                };
+                if let Err(error) = ended {
                     tracing::debug!(%error, "admin connection ended");
                 }
                 drop(slot);
             });
         }
+        drop(listener);
+        // Answers that have begun end on this thread.
+        std::future::pending::<()>().await;
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Page {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use crate::admin::Admin;
 use crate::config::{Common, Outcome, Reader, Setting, load};
+use crate::handover::{Handover, HandoverError};
 use crate::metrics::Metrics;
-use crate::serve::BindError;
+use crate::serve::{BindError, Listener};
 use crate::{Cpus, Readiness, Shutdown, error_chain, telemetry};
 
 /// Exit status for a configuration with problems.
@@ -30,29 +31,63 @@ pub struct Process {
     readiness: Readiness,
     shutdown: Shutdown,
     admin: Admin,
+    handover: Handover,
+}
+
+/// Why a process cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The admin port cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The ports of the process before cannot be had.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
 }
 
 impl Process {
-    /// Sets up what a part needs and opens its admin port. `shown` is what `/config` answers.
+    /// Sets up what a part needs and opens its admin port, or takes it over. `shown` is what `/config` answers.
     ///
     /// [`run`] calls this once; `plumbline up` and tests call it once for each part.
     ///
     /// # Errors
-    /// [`BindError`] when the admin port cannot be opened.
-    pub fn start(part: Part, common: &Common, shown: serde_json::Value) -> Result<Self, BindError> {
+    /// The admin port cannot be opened, or the process before does not give it.
+    pub fn start(part: Part, common: &Common, shown: serde_json::Value) -> Result<Self, StartError> {
         let metrics = Metrics::default();
         metrics.register_process(part.name, part.version);
         let readiness = Readiness::default();
         let shutdown = Shutdown::new(readiness.clone(), common.drain_delay, common.drain_timeout);
         let admin = Admin::new(part, metrics.clone(), readiness.clone(), shown);
-        admin.spawn(common.admin_listen)?;
+        let handover = Handover::begin(common.handover.as_deref())?;
+        admin.spawn(common.admin_listen, &handover, &shutdown)?;
         Ok(Self {
             part,
             metrics,
             readiness,
             shutdown,
             admin,
+            handover,
         })
+    }
+
+    /// Binds a data port, or takes it over from the process before; `setting` has its address. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`], naming the address, the setting and what to do about it.
+    pub fn listen(&self, address: SocketAddr, setting: &'static str) -> Result<Listener, BindError> {
+        let listener = self.handover.listener(address, setting)?;
+        Listener::from_std(listener, address, setting)
+    }
+
+    /// Waits until this process may serve: at once, or, where it takes over from another, when it is ready. The one
+    /// before then leaves, and the next may take over. For parts with the setting `handover`, after all ports are bound.
+    ///
+    /// False when shutdown has begun before that: the process before goes on, and this one must not serve.
+    ///
+    /// # Errors
+    /// The process before is gone, or the next could not find this one.
+    pub async fn take_over(&self) -> Result<bool, HandoverError> {
+        self.handover.take_over(&self.readiness, &self.shutdown).await
     }
 
     /// Which program this is.

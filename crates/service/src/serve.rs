@@ -121,16 +121,17 @@ impl Listener {
     /// # Errors
     /// [`BindError`], naming the address and what to do about it.
     pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        Self::bind_setting(address, "listen")
+        Self::from_std(bind(address, "listen")?, address, "listen")
     }
 
-    /// The same for a port beside the first one, whose address is in `setting`.
-    ///
-    /// # Errors
-    /// [`BindError`], naming the address, the setting and what to do about it.
-    pub fn bind_setting(address: SocketAddr, setting: &'static str) -> Result<Self, BindError> {
+    /// A port that is bound already, for a setting of this address.
+    pub(crate) fn from_std(
+        listener: std::net::TcpListener,
+        address: SocketAddr,
+        setting: &'static str,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError::new(address, setting, source);
-        let tcp = TcpListener::from_std(bind(address, setting)?).map_err(failed)?;
+        let tcp = TcpListener::from_std(listener).map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = None;
         Ok(Self { tcp, address, tls })
@@ -148,7 +149,8 @@ impl Listener {
     }
 
     /// Serves `service`, cloned for every connection, until `shutdown`. Answers say `Connection: close` as soon as it
-    /// begins; then new connections are refused, GOAWAY is sent, and requests in flight get the drain timeout.
+    /// begins; then new connections are refused, or left to the next process, GOAWAY is sent, and requests in flight get
+    /// the drain timeout.
     pub async fn serve<S, B>(self, service: S, options: ServeOptions, shutdown: &Shutdown)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -183,6 +185,7 @@ impl Listener {
             let stream = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
                 () = shutdown.stop_accepting() => break,
+                () = shutdown.handed_over() => break,
             };
             let (stream, address) = match stream {
                 Ok(accepted) => accepted,
@@ -240,6 +243,8 @@ impl Listener {
             });
         }
         drop(self.tcp);
+        // At once, unless the next process has the port: then clients come back to it as they are answered here.
+        shutdown.stop_accepting().await;
         let open = connections.count();
         tracing::info!(connections = open, "draining");
         if tokio::time::timeout(shutdown.drain_timeout(), connections.shutdown())

@@ -15,6 +15,8 @@ pub struct Shutdown {
     /// The same as a flag, which every request reads: asking a token takes a lock.
     has_begun: Arc<AtomicBool>,
     stop_accepting: CancellationToken,
+    /// The next process has the ports.
+    handed_over: CancellationToken,
     /// Nothing is gained by waiting for endpoints.
     delay_is_over: CancellationToken,
     readiness: Readiness,
@@ -31,6 +33,7 @@ impl Shutdown {
             begun,
             has_begun: Arc::default(),
             stop_accepting,
+            handed_over: CancellationToken::new(),
             delay_is_over: CancellationToken::new(),
             readiness,
             drain_delay,
@@ -42,13 +45,25 @@ impl Shutdown {
     pub async fn begin(&self) {
         self.mark_begun();
         if !self.drain_delay.is_zero() {
-            tracing::info!(delay = ?self.drain_delay, "not ready; waiting for endpoints to notice");
+            tracing::info!(delay = ?self.drain_delay, "not ready; waiting for clients to notice");
             let delay = tokio::time::sleep(self.drain_delay);
             if self.delay_is_over.run_until_cancelled(delay).await.is_none() {
                 tracing::info!("the delay is cut short");
             }
         }
         self.stop_accepting.cancel();
+    }
+
+    /// Begins as when the next process has the ports: listeners close now, and connections once the drain delay has
+    /// passed, so that clients meet the next process before theirs is closed.
+    pub(crate) async fn hand_over(&self) {
+        self.handed_over.cancel();
+        self.begin().await;
+    }
+
+    /// Resolves when the next process has the ports.
+    pub(crate) async fn handed_over(&self) {
+        self.handed_over.cancelled().await;
     }
 
     /// Ends the delay of [`Shutdown::begin`], now or to come: what this part answers with is gone, so that a refused

@@ -6,6 +6,7 @@ mod bad_input;
 mod certificates;
 mod grpc_web;
 mod guard;
+mod handover;
 mod kubernetes;
 mod limits;
 mod observe;

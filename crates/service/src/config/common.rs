@@ -1,6 +1,7 @@
 //! The settings that every part has.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Reader, Setting};
@@ -21,6 +22,8 @@ pub struct Common {
     pub drain_delay: Duration,
     /// Time that in-flight requests get after that.
     pub drain_timeout: Duration,
+    /// Where ports are handed over from one process to the next; of parts that have such a setting.
+    pub handover: Option<PathBuf>,
 }
 
 impl Common {
@@ -60,6 +63,7 @@ impl Common {
             log_format: reader.value("log_format"),
             drain_delay: reader.value("drain_delay"),
             drain_timeout: reader.value("drain_timeout"),
+            handover: None,
         }
     }
 
@@ -73,6 +77,7 @@ impl Common {
             log_format: LogFormat::Auto,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
+            handover: None,
         }
     }
 }
