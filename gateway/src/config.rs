@@ -21,6 +21,7 @@ pub(crate) use access::{IssuerSpec, KeySource};
 pub use access_log::{AccessLogSpec, AccessLogTo};
 pub(crate) use fields::Fields;
 pub use guard::GuardSpec;
+pub(crate) use protection::read_texts;
 pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
 pub use routes::{
     Condition, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, Share, Sticky,

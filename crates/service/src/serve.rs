@@ -178,12 +178,13 @@ impl Listener {
         let service_for =
             move |peer| TowerToHyperService::new(Closing::new(service_for(peer), token.clone()));
         loop {
-            let slot = Arc::clone(&slots)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            let stream = tokio::select! {
-                accepted = self.tcp.accept() => accepted,
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                let slot = slot.expect("the semaphore is never closed");
+                (slot, self.tcp.accept().await)
+            };
+            let (slot, stream) = tokio::select! {
+                accepted = accepted => accepted,
                 () = shutdown.stop_accepting() => break,
                 () = shutdown.handed_over() => break,
             };
@@ -371,6 +372,38 @@ mod tests {
             "done"
         );
         server.await.expect("drained");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_full_can_be_left_too() {
+        let (service, mut arrivals) = holding();
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        let (address, shutdown) = (listener.address(), shutdown());
+        let options = ServeOptions {
+            max_connections: 1,
+            ..ServeOptions::default()
+        };
+        let server = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { listener.serve(service, options, &shutdown).await }
+        });
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .expect("handshake");
+        // Goes on for as long as the server lets it.
+        let connection = tokio::spawn(connection);
+        let response = tokio::spawn(async move {
+            let response = client.send_request(request()).await;
+            (client, response)
+        });
+        let release = arrivals.recv().await.expect("the request arrives");
+        release.send(()).expect("still served");
+        let (_client, response) = response.await.expect("the task ends");
+        response.expect("an answer");
+        shutdown.begin_now();
+        server.await.expect("drained");
+        connection.await.expect("no panic").expect("ended in order");
     }
 
     #[tokio::test]

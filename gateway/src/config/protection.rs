@@ -101,6 +101,39 @@ pub(super) fn read(fields: &mut Fields<'_>) -> ProtectionSpec {
     spec
 }
 
+/// The same keys as texts, as annotations of an object of Kubernetes have them: a text is written without its quotes, a
+/// table as in TOML.
+///
+/// # Errors
+/// Every problem; then nothing of them is to be honoured.
+pub(crate) fn read_texts<'a>(
+    place: &str,
+    texts: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<ProtectionSpec, String> {
+    let table: toml::Table = texts.map(|(key, text)| (key.to_owned(), value(text))).collect();
+    let mut problems = Vec::new();
+    let mut fields = Fields::new(place, &table, &mut problems);
+    let spec = read(&mut fields);
+    fields.end();
+    if problems.is_empty() {
+        Ok(spec)
+    } else {
+        Err(problems.join("; "))
+    }
+}
+
+fn value(text: &str) -> toml::Value {
+    let other = match text {
+        "true" => Some(true.into()),
+        "false" => Some(false.into()),
+        _ if text.starts_with('{') => toml::from_str(&format!("value = {text}"))
+            .ok()
+            .and_then(|mut table: toml::Table| table.remove("value")),
+        _ => None,
+    };
+    other.unwrap_or_else(|| text.into())
+}
+
 fn concurrency(fields: &mut Fields<'_>) -> ConcurrencySpec {
     let default = ConcurrencySpec::default();
     let spec = ConcurrencySpec {
@@ -114,4 +147,78 @@ fn concurrency(fields: &mut Fields<'_>) -> ConcurrencySpec {
         ));
     }
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(texts: &[(&str, &str)]) -> Result<ProtectionSpec, String> {
+        read_texts("plumbline.dev", texts.iter().copied())
+    }
+
+    #[test]
+    fn texts_are_read_as_the_file_is() {
+        let all = [
+            ("idempotent", "true"),
+            ("retry_budget", "10"),
+            ("hedge_after", "p99"),
+            ("slow_start", "2s"),
+            ("concurrency", "{ min = 2, max = 50 }"),
+            ("hold", "30s"),
+            ("hold_max", "7"),
+        ];
+        let spec = ProtectionSpec {
+            idempotent: true,
+            retry_budget: 10,
+            hedge: Some(HedgeAfter::Percentile(99)),
+            slow_start: Duration::from_secs(2),
+            concurrency: Some(ConcurrencySpec { min: 2, max: 50 }),
+            hold: Duration::from_secs(30),
+            hold_max: 7,
+        };
+        assert_eq!(of(&all), Ok(spec));
+        assert_eq!(of(&[]), Ok(ProtectionSpec::default()));
+        let limits = of(&[("concurrency", "{}")]).map(|spec| spec.concurrency);
+        assert_eq!(limits, Ok(Some(ConcurrencySpec::default())));
+    }
+
+    #[test]
+    fn every_problem_of_texts_is_told() {
+        for (texts, problem) in [
+            (&[("hold", "soon")][..], "plumbline.dev: `hold`: expected a time"),
+            (
+                &[("idempotent", "yes")],
+                "plumbline.dev: `idempotent`: expected true or false",
+            ),
+            (
+                &[("concurrency", "50")],
+                "plumbline.dev: `concurrency`: expected a table",
+            ),
+            (
+                &[("concurrency", "{ max = 0 }")],
+                "plumbline.dev: concurrency: expected 1 ≤ `min`",
+            ),
+            (
+                &[("concurrency", "{ max = 9")],
+                "plumbline.dev: `concurrency`: expected a table",
+            ),
+            (
+                &[("hodl", "1s")],
+                "plumbline.dev: unknown key `hodl`; there are concurrency, hedge,",
+            ),
+            (
+                &[("hedge", "true")],
+                "plumbline.dev: `hedge` sends a request twice",
+            ),
+        ] {
+            let error = of(texts).expect_err(problem);
+            assert!(error.starts_with(problem), "{error}");
+        }
+        let both = of(&[("hold", "soon"), ("hold_max", "-1")]).expect_err("two");
+        assert!(
+            both.contains("`hold`:") && both.contains("; plumbline.dev: `hold_max`:"),
+            "{both}"
+        );
+    }
 }

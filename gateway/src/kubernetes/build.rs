@@ -63,10 +63,15 @@ pub(super) fn build(
             hosts: service.hosts.iter().map(ToString::to_string).collect(),
             guard: guard(defaults, &revisions, service.latest_ready_revision.as_deref()),
             revisions,
+            protection: service.protection.as_deref().cloned().unwrap_or_default(),
             timeout: service.timeout.unwrap_or(defaults.timeout),
             ..defaults.clone()
         })
     });
+    if let Err(problem) = &service.protection {
+        let message = format!("{problem}; it is protected as without these annotations");
+        builder.problem(Reason::AnnotationInvalid, message);
+    }
     if service.has_explainer {
         builder.problem(
             Reason::ExplainerNotRouted,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::object::{Kind, or_default, read};
+use crate::config::{ProtectionSpec, read_texts};
 
 /// How KServe runs a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(super) struct InferenceService {
     pub(super) canaries: Vec<Canary>,
     /// The component's `timeout`.
     pub(super) timeout: Option<Duration>,
+    /// How it is protected, by its annotations, or what is wrong with them.
+    pub(super) protection: Result<Box<ProtectionSpec>, Box<str>>,
     /// Knative's shares of revisions.
     pub(super) traffic: Vec<Traffic>,
     pub(super) latest_ready_revision: Option<Box<str>>,
@@ -114,6 +117,11 @@ impl From<Wire> for InferenceService {
             .filter_map(|url| Some(url.parse::<Uri>().ok()?.host()?.into()))
             .collect();
         hosts.dedup();
+        let ours = metadata.annotations.iter().filter_map(|(name, text)| {
+            let (domain, key) = name.split_once('/')?;
+            (domain == ANNOTATIONS).then_some((key, &**text))
+        });
+        let protection = read_texts(ANNOTATIONS, ours).map(Box::new).map_err(Box::from);
         let predictor_name = spec.predictor.name.clone();
         let model_name = spec.predictor.model_name();
         let entry_spec = spec.transformer.unwrap_or(spec.predictor);
@@ -131,6 +139,7 @@ impl From<Wire> for InferenceService {
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|seconds| *seconds > 0)
                 .map(Duration::from_secs),
+            protection,
             traffic: entry.traffic,
             latest_ready_revision: entry.latest_ready_revision,
             hosts,
@@ -138,6 +147,8 @@ impl From<Wire> for InferenceService {
     }
 }
 
+/// The domain of annotations that are for the gateway: keys of a route's table in the file.
+const ANNOTATIONS: &str = "plumbline.dev";
 const MODE_ANNOTATION: &str = "serving.kserve.io/deploymentMode";
 
 #[derive(Deserialize)]
@@ -291,6 +302,25 @@ mod tests {
                 Some("flowers")
             );
         }
+    }
+
+    #[test]
+    fn annotations_of_the_gateway_are_read_and_others_are_not() {
+        let of = |annotations: Value| {
+            let object = json!({"metadata": {"annotations": annotations}, "spec": {"predictor": {}}});
+            InferenceService::read(object).expect("readable").protection
+        };
+        let held = of(json!({"plumbline.dev/hold": "20s", "example.com/hold": "soon", "hold": "soon"}));
+        let expected = ProtectionSpec {
+            hold: Duration::from_secs(20),
+            ..ProtectionSpec::default()
+        };
+        assert_eq!(held, Ok(Box::new(expected)));
+        let problem = of(json!({"plumbline.dev/hold": "soon"})).expect_err("no time");
+        assert!(
+            problem.starts_with("plumbline.dev: `hold`: expected a time"),
+            "{problem}"
+        );
     }
 
     #[test]

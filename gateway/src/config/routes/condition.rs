@@ -90,6 +90,8 @@ pub enum Reason {
     EndpointInvalid,
     /// An object of Kubernetes that cannot be read.
     Malformed,
+    /// Annotations about protection that are none.
+    AnnotationInvalid,
     /// A deployment mode that has no Services to send requests to.
     UnsupportedMode,
     /// A share of the traffic that is not given.
@@ -112,7 +114,7 @@ pub enum Reason {
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::FileInvalid,
         Self::NeedsRestart,
         Self::ModelNameInvalid,
@@ -123,6 +125,7 @@ impl Reason {
         Self::RevisionUnknown,
         Self::EndpointInvalid,
         Self::Malformed,
+        Self::AnnotationInvalid,
         Self::UnsupportedMode,
         Self::CanaryNotHonoured,
         Self::CanaryNotReady,
@@ -147,6 +150,7 @@ impl Reason {
             Self::RevisionUnknown => "revision_unknown",
             Self::EndpointInvalid => "endpoint_invalid",
             Self::Malformed => "malformed",
+            Self::AnnotationInvalid => "annotation_invalid",
             Self::UnsupportedMode => "unsupported_mode",
             Self::CanaryNotHonoured => "canary_not_honoured",
             Self::CanaryNotReady => "canary_not_ready",

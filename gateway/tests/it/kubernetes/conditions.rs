@@ -57,6 +57,9 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     with("percent", |object| {
         object["spec"]["predictor"]["canaryTrafficPercent"] = 10.into();
     });
+    with("annotated", |object| {
+        object["metadata"]["annotations"] = json!({"plumbline.dev/hold": "soon"});
+    });
     with("unknown", |_| {});
     with("second", |object| {
         object["metadata"]["creationTimestamp"] = "2026-11-02T08:00:00Z".into();
@@ -77,6 +80,7 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
         ("mesh", "unsupported_mode"),
         ("percent", "canary_not_honoured"),
         ("percent", "no_service"),
+        ("annotated", "annotation_invalid"),
         ("unknown", "model_name_invalid"),
         ("second", "model_name_taken"),
         ("portless", "no_port"),

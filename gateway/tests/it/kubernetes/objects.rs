@@ -31,6 +31,23 @@ async fn a_model_is_served_where_its_endpoint_slices_say() {
 }
 
 #[tokio::test]
+async fn annotations_say_how_a_model_is_protected() {
+    let predictor = FakePredictor::echo().await;
+    let server = serving("churn", &predictor).await;
+    let mut asleep = service("iris");
+    asleep["metadata"]["annotations"] = json!({"plumbline.dev/hold": "60s"});
+    server.apply(asleep);
+    server.apply(slice("iris-predictor", 0, &predictor, json!({"ready": false})));
+    let gateway = Discovering::when_ready(&server).await;
+    let mut client = gateway.http1().await;
+    let held = tokio::spawn(async move { client.send_request(infer("iris")).await });
+    gateway.until_counted("plumbline_gateway_held 1").await;
+    apply_all(&server, slices("iris-predictor", &[&predictor]));
+    let answer = held.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn the_hosts_of_its_urls_lead_to_a_model_but_not_the_predictors_behind_a_transformer() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
