@@ -31,7 +31,7 @@ pub(crate) fn text(outcome: &Outcome<'_>, traffics: &[Traffic], settings: &Setti
     text += "\nEach proxy is the one hop in front of the same two constant-answer servers and keeps its connections to them. nginx \
              has one worker, haproxy one thread, Envoy a concurrency of 1, the gateway one network thread; all choose among the \
              endpoints by requests in flight, the gateway also by latency. The gateway verifies an API key, asks a policy and counts; \
-             the others do none of that. nginx and haproxy speak HTTP/2 without TLS on ports of its own, Envoy could and the gateway does \
+             the others do none of that. nginx and haproxy speak HTTP/2 without TLS on ports of their own here, Envoy could and the gateway does \
              on one port.\n";
     text += &goals(outcome, traffics, &loads);
     for traffic in traffics {
