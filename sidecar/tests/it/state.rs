@@ -278,7 +278,8 @@ async fn an_episode_that_is_under_way_is_not_told_again_and_its_end_is() {
     assert_eq!(sidecar.metric(STATE), 2.0, "before any row has come");
     assert_eq!(sidecar.metric(&states("restored")), 1.0);
     send(&sidecar, &rows.shifted(1_000)).await;
-    sidecar.metric_is(&observed("3"), 1_000.0).await;
+    sidecar.settled(20).await; // the bins of a batch are shown after its rows are counted
+    assert_eq!(sidecar.metric(&observed("3")), 1_000.0);
     let bins = crate::harness::exposition(&sidecar.process);
     let counted = bins
         .lines()
