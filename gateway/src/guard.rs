@@ -15,9 +15,9 @@ use bytes::Bytes;
 use http::StatusCode;
 use plumbline_drift::report::{CANARY_STOPPED, CanaryCause, CanaryEvent, RevisionSeen};
 use plumbline_service::admin::{Admin, Page, text};
-use plumbline_service::{EventSink, Sent, Shutdown};
+use plumbline_service::{EventSink, Shutdown};
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::protection::RevisionState;
 use crate::route::{Revision, Route};
@@ -27,10 +27,6 @@ pub(crate) use stops::{Canary, Stop, Stops};
 
 /// Time between two looks at the counts.
 const LOOK: Duration = Duration::from_secs(1);
-/// The first retry of an event comes within this time, each further one within twice the last.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Retries come at least this often, whatever has happened.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 /// Where a person gives a canary its traffic back.
 const RESUME: &str = "/canaries/resume";
 
@@ -151,29 +147,22 @@ impl Guard {
     /// Tells the worker of each stop until it has taken it.
     async fn tell(&self, sink: &EventSink) {
         let stops = self.routes.stops();
-        let mut pause = FIRST_RETRY;
         loop {
             let Some(stop) = stops.next_untold() else {
                 stops.untold.notified().await;
                 continue;
             };
-            match sink.send(self.cloud_event(&stop.event)).await {
-                Sent::Delivered => {
-                    stops.told(&stop);
-                    pause = FIRST_RETRY;
+            let model = &stop.event.model;
+            let event = self.cloud_event(&stop.event);
+            let taken = sink.deliver(&event, |failed, reason| {
+                if failed == 1 {
+                    tracing::warn!(model.name = model, reason, "event not delivered yet");
                 }
-                Sent::Refused(status) => {
-                    stops.told(&stop);
-                    tracing::error!(model.name = stop.event.model, %status, "the worker refuses the event; it is dropped");
-                }
-                Sent::Later(reason) => {
-                    tracing::warn!(model.name = stop.event.model, reason, "event not delivered yet");
-                    // Another stop does not have to wait that long.
-                    let _elapsed = timeout(pause.mul_f64(fastrand::f64()), stops.untold.notified()).await;
-                    sleep(FIRST_RETRY).await;
-                    pause = (pause * 2).min(SLOWEST_RETRY);
-                }
+            });
+            if let Err(status) = taken.await {
+                tracing::error!(model.name = model, %status, "the worker refuses the event; it is dropped");
             }
+            stops.told(&stop);
         }
     }
 

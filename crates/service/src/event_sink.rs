@@ -15,6 +15,10 @@ use crate::upstream::{Options, Protocol, Target, Upstream};
 const PATH: &str = "/api/v1/events";
 /// A worker that needs longer to store an event is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The first retry comes within this time, each further one within twice the last.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// Retries come at least this often, whatever has happened.
+const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 
 /// The worker, as an address of events.
 #[derive(Debug)]
@@ -25,7 +29,7 @@ pub struct EventSink {
 
 /// What became of one attempt.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Sent {
+enum Sent {
     /// The worker has it.
     Delivered,
     /// The worker will never take it.
@@ -47,8 +51,29 @@ impl EventSink {
         })
     }
 
-    /// Sends one event, a CloudEvent as structured JSON.
-    pub async fn send(&self, event: Bytes) -> Sent {
+    /// Tries one event, a CloudEvent as structured JSON, until the worker takes it. `later` hears of each attempt that did not get
+    /// it there, by its number, from 1.
+    ///
+    /// # Errors
+    /// The worker's answer, when it will never take it.
+    pub async fn deliver(&self, event: &Bytes, mut later: impl FnMut(u32, &str)) -> Result<(), StatusCode> {
+        let mut pause = FIRST_RETRY;
+        for attempt in 1_u32.. {
+            match self.send(event.clone()).await {
+                Sent::Delivered => break,
+                Sent::Refused(status) => return Err(status),
+                Sent::Later(reason) => {
+                    later(attempt, &reason);
+                    // Full jitter: replicas that lost the same worker do not return together.
+                    tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
+                    pause = (pause * 2).min(SLOWEST_RETRY);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, event: Bytes) -> Sent {
         let mut request = Request::new(Full::new(event));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.path.clone();

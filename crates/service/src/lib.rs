@@ -31,7 +31,7 @@ mod whole_body;
 
 pub use cpus::Cpus;
 pub use error_chain::error_chain;
-pub use event_sink::{EventSink, Sent};
+pub use event_sink::EventSink;
 pub use files::write_whole;
 pub use handover::HandoverError;
 pub use process::{Part, Process, StartError, run};

@@ -3,17 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumbline_service::{EventSink, Sent};
+use plumbline_service::EventSink;
 use tokio_util::sync::CancellationToken;
 
 use super::outbox::{Numbered, Outbox};
 use super::spool::Keeper;
 use crate::metrics::EventMetrics;
 
-/// The first retry comes within this time, each further one within twice the last.
-const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Retries come at least this often, whatever has happened.
-const SLOWEST_RETRY: Duration = Duration::from_secs(30);
 /// At the end of the process, what waits gets this long, and the disk as long again.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -69,34 +65,22 @@ impl Delivery {
 
     /// Tries one event until the worker takes or refuses it. Later ones wait: they would meet the same worker.
     async fn deliver(&self, event: Numbered) {
-        let mut pause = FIRST_RETRY;
-        let mut attempts = 0_u32;
-        loop {
-            match self.worker.send(event.event.body.clone()).await {
-                Sent::Delivered => {
-                    self.outbox.delivered(&event);
-                    tracing::info!(
-                        event.id = event.event.id,
-                        attempts = attempts + 1,
-                        "event delivered"
-                    );
-                    return;
-                }
-                Sent::Refused(status) => {
-                    self.outbox.refused(&event);
-                    tracing::error!(event.id = event.event.id, %status, "the worker refuses the event; it is dropped");
-                    return;
-                }
-                Sent::Later(reason) => {
-                    self.metrics.retried.inc();
-                    attempts += 1;
-                    if attempts == 1 {
-                        tracing::warn!(event.id = event.event.id, reason, "event not delivered yet");
-                    }
-                    // Full jitter: replicas that lost the same worker do not return together.
-                    tokio::time::sleep(pause.mul_f64(fastrand::f64())).await;
-                    pause = (pause * 2).min(SLOWEST_RETRY);
-                }
+        let mut attempts = 1;
+        let taken = self.worker.deliver(&event.event.body, |failed, reason| {
+            self.metrics.retried.inc();
+            attempts = failed + 1;
+            if failed == 1 {
+                tracing::warn!(event.id = event.event.id, reason, "event not delivered yet");
+            }
+        });
+        match taken.await {
+            Ok(()) => {
+                self.outbox.delivered(&event);
+                tracing::info!(event.id = event.event.id, attempts, "event delivered");
+            }
+            Err(status) => {
+                self.outbox.refused(&event);
+                tracing::error!(event.id = event.event.id, %status, "the worker refuses the event; it is dropped");
             }
         }
     }
