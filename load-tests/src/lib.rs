@@ -5,6 +5,7 @@
 //! [`process`] starts servers and tells what they used. The programs in `src/bin/` put them together.
 
 pub mod client;
+pub mod exit;
 pub mod inputs;
 pub mod load;
 pub mod process;

@@ -311,3 +311,18 @@ async fn at_least(counter: &watch::Sender<HashMap<String, usize>>, plural: &str,
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// An InferenceService of the namespace `models` in Standard mode, as its controller leaves it.
+pub fn inference_service(name: &str) -> Value {
+    json!({
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"namespace": "models", "name": name, "creationTimestamp": "2026-11-01T08:00:00Z"},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "s3://models/x"}}},
+        "status": {
+            "deploymentMode": "Standard",
+            "url": format!("http://{name}-models.example.com"),
+            "components": {"predictor": {"url": format!("http://{name}-predictor-models.example.com")}},
+        },
+    })
+}

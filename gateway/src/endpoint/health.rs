@@ -48,7 +48,7 @@ pub(crate) enum Suspicion {
     ProbeFailed,
 }
 
-/// Health without a lock. The path of a good answer at a healthy endpoint is two loads and one addition.
+/// Health without a lock. The path of a good answer at a healthy endpoint is two loads and one exchange.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// When a probe is due; 0 while in use.

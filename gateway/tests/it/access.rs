@@ -73,14 +73,7 @@ fn with_token(request: Request<Full<Bytes>>, token: &str) -> Request<Full<Bytes>
 
 /// Answers clients of both kinds.
 pub(crate) async fn predictor() -> FakePredictor {
-    FakePredictor::answering(|request| {
-        if request.header("content-type") == "application/grpc" {
-            Reply::grpc(b"")
-        } else {
-            Reply::echo(request)
-        }
-    })
-    .await
+    FakePredictor::answering(Reply::grpc_or_echo).await
 }
 
 /// `churn`, `fraud-eu` and `iris` at one predictor.

@@ -24,14 +24,7 @@ async fn lines(gateway: TestGateway, file: &Path) -> Vec<Value> {
 
 #[tokio::test]
 async fn each_request_has_a_line_that_tells_who_what_where_and_how_long() {
-    let predictor = FakePredictor::answering(|request| {
-        if request.header("content-type") == "application/grpc" {
-            Reply::grpc(b"answer")
-        } else {
-            Reply::echo(request)
-        }
-    })
-    .await;
+    let predictor = FakePredictor::answering(Reply::grpc_or_echo).await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("access.log");
     let gateway = TestGateway::start(vec![churn(&[predictor.url()])], logging(&file, 1.0));

@@ -129,23 +129,23 @@ async fn text_is_read_and_written() {
     );
 }
 
+/// The trailers of a call that fails: they are all of the body, and the head has no status.
+async fn failure(gateway: &TestGateway, model: &str) -> HeaderMap {
+    let answer = gateway.send(request("application/grpc-web", model_infer(model)));
+    let (headers, body) = whole(answer.await).await;
+    assert!(!headers.contains_key("grpc-status"));
+    let (messages, trailers) = frames(&body);
+    assert_eq!(messages.len(), 0);
+    trailers
+}
+
 #[tokio::test]
 async fn failures_are_told_in_the_body() {
     let predictor = predictor().await;
     let gateway = TestGateway::before(&predictor);
     // The gateway's own.
-    let (headers, body) = whole(
-        gateway
-            .send(request("application/grpc-web", model_infer("nope")))
-            .await,
-    )
-    .await;
-    assert!(!headers.contains_key("grpc-status"));
-    let (messages, trailers) = frames(&body);
-    assert_eq!(
-        (messages.len(), &trailers["grpc-status"]),
-        (0, &"5".parse().expect("a value"))
-    );
+    let trailers = failure(&gateway, "nope").await;
+    assert_eq!(trailers["grpc-status"], "5");
     assert!(
         trailers["grpc-message"]
             .to_str()
@@ -173,16 +173,5 @@ async fn failures_are_told_in_the_body() {
 async fn an_endpoint_that_refuses_at_once_is_told_of_in_the_body_too() {
     let predictor = FakePredictor::answering(|_| Reply::grpc_error(7, "not today")).await;
     let gateway = TestGateway::before(&predictor);
-    let (headers, body) = whole(
-        gateway
-            .send(request("application/grpc-web", model_infer("churn")))
-            .await,
-    )
-    .await;
-    assert!(!headers.contains_key("grpc-status"));
-    let (messages, trailers) = frames(&body);
-    assert_eq!(
-        (messages.len(), &trailers["grpc-status"]),
-        (0, &"7".parse().expect("a value"))
-    );
+    assert_eq!(failure(&gateway, "churn").await["grpc-status"], "7");
 }

@@ -5,7 +5,7 @@ mod following;
 mod objects;
 
 use plumbline_gateway::{Kubernetes, RouteSpec};
-use plumbline_testkit::kubernetes::FakeApiServer;
+use plumbline_testkit::kubernetes::{FakeApiServer, inference_service};
 use plumbline_testkit::predictor::FakePredictor;
 use serde_json::{Value, json};
 
@@ -98,20 +98,6 @@ fn has_condition(page: &str, object: &str, reason: &str) -> bool {
     conditions.any(|condition| condition["object"] == object && condition["reason"] == reason)
 }
 
-fn service(name: &str) -> Value {
-    json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"namespace": "models", "name": name, "creationTimestamp": "2026-11-01T08:00:00Z"},
-        "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "s3://models/x"}}},
-        "status": {
-            "deploymentMode": "Standard",
-            "url": format!("http://{name}-models.example.com"),
-            "components": {"predictor": {"url": format!("http://{name}-predictor-models.example.com")}},
-        },
-    })
-}
-
 /// A slice of a Service with these predictors, all ready. A slice has one port for all: so each gets its own.
 fn slices(service: &str, predictors: &[&FakePredictor]) -> Vec<Value> {
     let slice = |(index, predictor): (usize, &&FakePredictor)| {
@@ -148,7 +134,7 @@ fn apply_all(server: &FakeApiServer, objects: Vec<Value>) {
 
 async fn serving(model: &str, predictor: &FakePredictor) -> FakeApiServer {
     let server = FakeApiServer::start().await;
-    server.apply(service(model));
+    server.apply(inference_service(model));
     apply_all(&server, slices(&format!("{model}-predictor"), &[predictor]));
     server
 }

@@ -52,14 +52,7 @@ async fn ids_and_traces_are_made_forwarded_and_returned() {
 
 #[tokio::test]
 async fn every_request_is_counted_by_what_its_client_saw() {
-    let predictor = FakePredictor::answering(|request| {
-        if request.header("content-type") == "application/grpc" {
-            Reply::grpc(b"answer")
-        } else {
-            Reply::echo(request)
-        }
-    })
-    .await;
+    let predictor = FakePredictor::answering(Reply::grpc_or_echo).await;
     let gateway = TestGateway::before(&predictor);
     for _ in 0..3 {
         text(gateway.infer("churn").await).await;

@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::ExitCode;
+
+use plumbline_load_tests::exit;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
@@ -38,13 +40,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match serve(Arguments::parse().listen) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "constant-server: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("constant-server", serve(Arguments::parse().listen).map(|()| true))
 }
 
 fn serve(address: SocketAddr) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use ort::ep;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
+use plumbline_load_tests::exit;
 use plumbline_load_tests::process;
 use serde_json::json;
 
@@ -42,13 +43,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match measure(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "ort-call: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("ort-call", measure(&Arguments::parse()).map(|()| true))
 }
 
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {

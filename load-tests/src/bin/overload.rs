@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use plumbline_load_tests::client::{Http, Targets, Transport};
+use plumbline_load_tests::exit;
 use plumbline_load_tests::inputs;
 use plumbline_load_tests::load::{self, Plan, Report};
 use plumbline_load_tests::process::{self, Server};
@@ -84,13 +85,7 @@ impl std::str::FromStr for Case {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "overload: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("overload", run(&Arguments::parse()).map(|()| true))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

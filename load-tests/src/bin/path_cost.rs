@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use plumbline_load_tests::client::{Http, Targets, Transport};
+use plumbline_load_tests::exit;
 use plumbline_load_tests::inputs::{self, Table as Rows};
 use plumbline_load_tests::load::{self, Plan};
 use plumbline_load_tests::process::{self, Server};
@@ -51,13 +52,7 @@ struct Step<'a> {
 }
 
 fn main() -> ExitCode {
-    match measure(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "path-cost: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("path-cost", measure(&Arguments::parse()).map(|()| true))
 }
 
 fn measure(arguments: &Arguments) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use plumbline_load_tests::client::{Http, Transport, once_blocking};
+use plumbline_load_tests::exit;
 use plumbline_load_tests::process::{Server, resident_memory};
 use plumbline_load_tests::request::Request;
 use plumbline_load_tests::table::median;
@@ -58,14 +59,7 @@ const COMPARED: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "reload-memory: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("reload-memory", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum};
 use plumbline_load_tests::client::{Targets, Transport};
+use plumbline_load_tests::exit;
 use plumbline_load_tests::load::{self, Plan, Wait};
 use plumbline_load_tests::process::{Server, resident_memory};
 use plumbline_load_tests::request::Request;
@@ -87,14 +88,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 const MIB: f64 = 1_048_576.0;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "sink-soak: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("sink-soak", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use plumbline_load_tests::client::{Http, Targets, Transport};
+use plumbline_load_tests::exit;
 use plumbline_load_tests::inputs;
 use plumbline_load_tests::load::{self, Plan, Report};
 use plumbline_load_tests::process::{Server, resident_memory};
@@ -74,14 +75,7 @@ const PARTS: u64 = 40;
 const COMPARED: usize = 4;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "soak: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("soak", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {

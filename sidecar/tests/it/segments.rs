@@ -189,7 +189,7 @@ async fn the_windows_of_segments_close_by_time_as_well() {
     let window = async || drift(&sidecar).await.segments.expect("segments").segments[0].window;
     let closed = async {
         while !window().await.closed {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     };
     soon(closed).await;

@@ -66,6 +66,15 @@ impl Reply {
             .trailer("grpc-status", "0")
     }
 
+    /// `answer` over gRPC, otherwise [`Self::echo`].
+    pub fn grpc_or_echo(request: &Received) -> Self {
+        if request.header("content-type") == "application/grpc" {
+            Self::grpc(b"answer")
+        } else {
+            Self::echo(request)
+        }
+    }
+
     /// A trailers-only gRPC failure.
     pub fn grpc_error(code: u16, message: &'static str) -> Self {
         Self::status(StatusCode::OK)

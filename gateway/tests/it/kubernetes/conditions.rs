@@ -1,10 +1,11 @@
 //! What cannot be honoured is told, and harms no other route.
 
 use http::StatusCode;
+use plumbline_testkit::kubernetes::inference_service;
 use plumbline_testkit::predictor::FakePredictor;
 use serde_json::{Value, json};
 
-use super::{Discovering, SLICES, apply_all, has_condition, service, serving, slice, slices};
+use super::{Discovering, SLICES, apply_all, has_condition, serving, slice, slices};
 use crate::support::churn;
 
 #[tokio::test]
@@ -46,7 +47,7 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     let predictor = FakePredictor::echo().await;
     let server = serving("good", &predictor).await;
     let with = |name: &str, change: fn(&mut Value)| {
-        let mut object = service(name);
+        let mut object = inference_service(name);
         change(&mut object);
         server.apply(object);
     };
@@ -100,7 +101,7 @@ async fn what_cannot_be_honoured_is_a_condition_and_harms_no_other_route() {
     assert_eq!(gateway.infer("malformed").await.status(), StatusCode::NOT_FOUND);
 
     // One that was good before goes on as it was, and its endpoints are followed.
-    let mut broken = service("good");
+    let mut broken = inference_service("good");
     broken["spec"] = json!({});
     server.apply(broken);
     gateway.until_condition("models/good", "malformed").await;

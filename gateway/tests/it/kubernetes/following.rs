@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::StatusCode;
-use plumbline_testkit::kubernetes::FakeApiServer;
+use plumbline_testkit::kubernetes::{FakeApiServer, inference_service};
 use plumbline_testkit::predictor::{FakePredictor, RefusingPort};
 use serde_json::json;
 
-use super::{Discovering, SERVICES, SLICES, apply_all, service, serving, slice, slices};
+use super::{Discovering, SERVICES, SLICES, apply_all, serving, slice, slices};
 use crate::support::{PATIENCE, TestGateway, infer};
 
 /// Requests one after the other, until told to stop; how many failed.
@@ -81,7 +81,7 @@ async fn it_is_ready_when_every_kind_has_been_listed_and_not_before() {
 async fn only_the_namespaces_and_labels_that_were_asked_for_are_looked_at() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let mut selected = service("iris");
+    let mut selected = inference_service("iris");
     selected["metadata"]["labels"] = json!({"tier": "gold"});
     server.apply(selected);
     let gateway = Discovering::start_with(&server, Vec::new(), |kubernetes| {
@@ -242,7 +242,7 @@ async fn a_list_comes_in_pages_and_a_burst_is_followed_to_its_end() {
     let predictor = FakePredictor::echo().await;
     let server = FakeApiServer::start().await;
     for model in 0..600 {
-        server.apply(service(&format!("m{model}")));
+        server.apply(inference_service(&format!("m{model}")));
         apply_all(&server, slices(&format!("m{model}-predictor"), &[&predictor]));
     }
     let gateway = Discovering::when_ready(&server).await;
@@ -251,7 +251,7 @@ async fn a_list_comes_in_pages_and_a_burst_is_followed_to_its_end() {
     server.watched(SERVICES, 1).await;
     server.watched(SLICES, 1).await;
     for model in 600..1_200 {
-        server.apply(service(&format!("m{model}")));
+        server.apply(inference_service(&format!("m{model}")));
         apply_all(&server, slices(&format!("m{model}-predictor"), &[&predictor]));
     }
     gateway

@@ -2,11 +2,11 @@
 
 use http::StatusCode;
 use plumbline_gateway::{GuardSpec, Kubernetes};
-use plumbline_testkit::kubernetes::FakeApiServer;
+use plumbline_testkit::kubernetes::{FakeApiServer, inference_service};
 use plumbline_testkit::predictor::FakePredictor;
 use serde_json::{Value, json};
 
-use super::{Discovering, SERVICES, apply_all, service, serving, slice, slices};
+use super::{Discovering, SERVICES, apply_all, serving, slice, slices};
 use crate::support::{Grpc, grpc_infer, infer};
 
 #[tokio::test]
@@ -19,7 +19,7 @@ async fn a_model_is_served_where_its_endpoint_slices_say() {
     assert_eq!(predictor.received_so_far(), 1);
 
     let other = FakePredictor::echo().await;
-    server.apply(service("iris"));
+    server.apply(inference_service("iris"));
     apply_all(&server, slices("iris-predictor", &[&other]));
     gateway.until_endpoints(&[&predictor, &other]).await;
     assert_eq!(gateway.infer("iris").await.status(), StatusCode::OK);
@@ -34,7 +34,7 @@ async fn a_model_is_served_where_its_endpoint_slices_say() {
 async fn annotations_say_how_a_model_is_protected() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let mut asleep = service("iris");
+    let mut asleep = inference_service("iris");
     asleep["metadata"]["annotations"] = json!({"plumbline.dev/hold": "60s"});
     server.apply(asleep);
     server.apply(slice("iris-predictor", 0, &predictor, json!({"ready": false})));
@@ -51,7 +51,7 @@ async fn annotations_say_how_a_model_is_protected() {
 async fn the_hosts_of_its_urls_lead_to_a_model_but_not_the_predictors_behind_a_transformer() {
     let predictor = FakePredictor::echo().await;
     let server = serving("churn", &predictor).await;
-    let mut transformed = service("iris");
+    let mut transformed = inference_service("iris");
     transformed["spec"]["transformer"] = json!({});
     transformed["status"]["components"]["transformer"] =
         json!({"url": "http://iris-transformer-models.example.com"});
@@ -97,7 +97,7 @@ async fn a_terminating_or_unready_endpoint_gets_no_new_requests() {
 
 /// Of requests, 10 % go to the second revision and the rest to the first.
 fn canary_of_knative() -> Value {
-    let mut churn = service("churn");
+    let mut churn = inference_service("churn");
     churn["status"]["deploymentMode"] = "Knative".into();
     churn["status"]["components"]["predictor"] = json!({
         "latestReadyRevision": "churn-predictor-00002",
@@ -137,7 +137,7 @@ async fn knative_shares_of_revisions_are_kept_and_each_is_named_to_the_activator
 async fn canaries_of_standard_mode_have_services_and_shares_of_their_own() {
     let (stable, canary) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = serving("churn", &stable).await;
-    let mut churn = service("churn");
+    let mut churn = inference_service("churn");
     churn["spec"]["canary"] = json!([{"predictor": {"name": "v2"}, "trafficPercent": 20}]);
     server.apply(churn);
     let gateway = Discovering::when_ready(&server).await;
@@ -175,7 +175,7 @@ async fn canaries_are_compared_with_the_revision_that_was_there_before() {
         Value::Null,
         "one revision has none beside it"
     );
-    let mut churn = service("churn");
+    let mut churn = inference_service("churn");
     churn["spec"]["canary"] = json!([{"predictor": {"name": "v2"}, "trafficPercent": 20}]);
     server.apply(churn);
     apply_all(&server, slices("churn-v2-predictor", &[&canary]));
@@ -196,7 +196,7 @@ async fn canaries_are_compared_with_the_revision_that_was_there_before() {
 async fn grpc_goes_to_the_port_that_says_so() {
     let (rest, grpc) = (FakePredictor::echo().await, FakePredictor::echo().await);
     let server = FakeApiServer::start().await;
-    server.apply(service("churn"));
+    server.apply(inference_service("churn"));
     let mut slice = slice("churn-predictor", 0, &rest, json!({}));
     slice["ports"] = json!([
         {"name": "http", "port": rest.address().port(), "protocol": "TCP"},

@@ -6,11 +6,11 @@ mod contender;
 mod report;
 mod scale;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use plumbline_load_tests::exit;
 use plumbline_load_tests::process::{Memory, Server};
 use plumbline_load_tests::proxy::{Contender as _, Settings, compare, constant_server};
 use plumbline_load_tests::traffic::{Cell, Traffic};
@@ -52,13 +52,7 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 const ENDPOINTS: usize = 10;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "gateway-peers: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("gateway-peers", run(&Arguments::parse()).map(|()| true))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

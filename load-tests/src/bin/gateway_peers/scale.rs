@@ -9,7 +9,7 @@ use plumbline_load_tests::client::{Client, Http, Targets, Transport};
 use plumbline_load_tests::process::{Memory, Server};
 use plumbline_load_tests::proxy::{Settings, Template, progress};
 use plumbline_load_tests::request::Request;
-use plumbline_testkit::kubernetes::FakeApiServer;
+use plumbline_testkit::kubernetes::{FakeApiServer, inference_service};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -80,11 +80,11 @@ pub(crate) fn of_kubernetes(settings: &Settings, scale: Scale, live: SocketAddr)
         let pods: Vec<String> = (0..scale.endpoints)
             .map(|endpoint| pod(route, endpoint))
             .collect();
-        server.apply(service(&name));
+        server.apply(inference_service(&name));
         server.apply(slice(&name, &pods, 8080));
     }
     for change in 0..scale.changes {
-        server.apply(service(&added(change)));
+        server.apply(inference_service(&added(change)));
     }
     let kubeconfig = Template::of_text("kubeconfig", &server.kubeconfig())?;
     let flags = ["--kubernetes", "--kubeconfig", kubeconfig.file()?];
@@ -156,20 +156,6 @@ fn added(change: usize) -> String {
 fn pod(route: usize, endpoint: usize) -> String {
     let pod = (route * 16 + endpoint) as u32;
     std::net::Ipv4Addr::from((10 << 24) + pod).to_string()
-}
-
-fn service(name: &str) -> Value {
-    json!({
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"namespace": "models", "name": name, "creationTimestamp": "2026-11-01T08:00:00Z"},
-        "spec": {"predictor": {"model": {"modelFormat": {"name": "onnx"}, "storageUri": "s3://models/x"}}},
-        "status": {
-            "deploymentMode": "Standard",
-            "url": format!("http://{name}-models.example.com"),
-            "components": {"predictor": {"url": format!("http://{name}-predictor-models.example.com")}},
-        },
-    })
 }
 
 fn slice(model: &str, pods: &[String], port: u16) -> Value {

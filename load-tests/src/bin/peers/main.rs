@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
+use plumbline_load_tests::exit;
 use plumbline_load_tests::process;
 
 use self::contender::{Kind, Place, Running};
@@ -63,14 +64,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "peers: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("peers", run(&Arguments::parse()))
 }
 
 /// Whether everything could be measured.

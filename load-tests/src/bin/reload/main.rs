@@ -9,6 +9,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use plumbline_load_tests::exit;
+
 use anyhow::Context as _;
 use clap::Parser;
 
@@ -67,14 +69,7 @@ enum Mode {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "reload: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    exit::code("reload", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {

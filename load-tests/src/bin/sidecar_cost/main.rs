@@ -5,13 +5,13 @@
 mod contender;
 mod report;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use plumbline_load_tests::exit;
 use plumbline_load_tests::process::Memory;
 use plumbline_load_tests::proxy::{Contender as _, Settings, compare, constant_server};
 use plumbline_load_tests::traffic::{Cell, Traffic};
@@ -43,13 +43,7 @@ struct Arguments {
 const SETTLE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "sidecar-cost: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::code("sidecar-cost", run(&Arguments::parse()).map(|()| true))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
