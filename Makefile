@@ -12,6 +12,8 @@ MODEL := model-source/artifacts/churn
 # Where the evaluation data and the golden values of `make test-data` are.
 DATA_DIR ?= ../shared/data
 GOLDEN_DIR ?= ../shared/golden
+# Logs with known answers, of `make log-evaluation`.
+LOGS ?= $(DATA_DIR)/ci-logs
 
 .PHONY: help
 help: ## Lists the targets
@@ -65,6 +67,7 @@ test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_D
 	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --workspace --locked --test golden
 	$(CARGO) test --workspace --locked --no-run --quiet
 	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
+	@$(MAKE) --no-print-directory log-evaluation
 
 .PHONY: test-clients
 test-clients: train setup-clients ## Stock tritonclient and kserve clients through the running stack
@@ -216,6 +219,12 @@ drift-evaluation: setup ## Drift detection beside river, Evidently and NannyML o
 	  $(if $(TABLE),--table "$(abspath $(TABLE))" --page "../.setup/drift-evaluation/$(basename $(notdir $(TABLE))).md", \
 	    --data "$(abspath $(DATA_DIR))" --page ../docs/drift-evaluation.md --false-alarms drift/results/false-alarms.md) \
 	  $(DRIFT_EVALUATION_FLAGS)
+
+.PHONY: log-evaluation
+log-evaluation: setup ## What of the answers of logs with known failures stays within a token budget; LOGS is their folder
+	@[[ -d "$(LOGS)" ]] || { echo "no folder $(LOGS): set LOGS" >&2; exit 1; }
+	@$(CARGO) build --locked -p plumbline-analysis-worker
+	cd evaluation && ../$(PYTHON_ENV) -m logs --worker ../target/debug/plumbline-analysis-worker $(LOG_EVALUATION_FLAGS) "$(abspath $(LOGS))"
 
 # --- Load ----------------------------------------------------------------------------------------------------------
 

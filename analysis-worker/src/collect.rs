@@ -2,7 +2,7 @@
 //!
 //! Each source gives facts or says why it has none; a late or broken one never holds up the others.
 
-mod logs;
+pub(crate) mod logs;
 mod prometheus;
 mod sidecar;
 mod stored;

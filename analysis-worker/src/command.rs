@@ -3,11 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use plumbline_log_fitting::Fitter;
 use plumbline_service::config::{Common, Outcome, ParseSetting, Reader, Setting, load};
 use plumbline_service::{Part, telemetry};
 
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::app::App;
+use crate::collect::logs;
 use crate::config::{Config, PORTS, SETTINGS};
 use crate::intake::{Taken, alertmanager, cloudevents};
 use crate::metrics::Metrics;
@@ -26,7 +28,10 @@ const USAGE: &str = "\
 plumbline-analysis-worker [serve] [SETTINGS]          receive alerts and events, write reports (the default)
 plumbline-analysis-worker analyze --alert FILE [...]  analyse one Alertmanager notification
 plumbline-analysis-worker drift --event FILE [...]    analyse one drift event
-  --format markdown|json   how `analyze` and `drift` print; FILE may be - for standard input
+  --format markdown|json   how `analyze` and `drift` print
+plumbline-analysis-worker fit --file FILE [...]       print what of a log a model would be shown
+  --log-budget TOKENS      how much that is; --good-log FILE is a log in which all went well
+FILE may be - for standard input.
   --help after a command lists its settings
 ";
 
@@ -48,8 +53,15 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
                 async |config, process| App::bind(config, &process).await?.serve().await,
             )
         }
-        "analyze" => once(arguments, Input::Alert),
-        "drift" => once(arguments, Input::Event),
+        "analyze" => once(arguments, &ALERT, |reader| {
+            What::Analyse(Input::Alert, reader.value("format"))
+        }),
+        "drift" => once(arguments, &EVENT, |reader| {
+            What::Analyse(Input::Event, reader.value("format"))
+        }),
+        "fit" => once(arguments, &LOG, |reader| What::Fit {
+            good_log: reader.optional("good_log"),
+        }),
         "help" => {
             print(USAGE);
             ExitCode::SUCCESS
@@ -96,28 +108,38 @@ const EVENT: [Setting; 2] = [
     ),
     FORMAT,
 ];
+const LOG: [Setting; 2] = [
+    Setting::new("file", "FILE", "A log; - for standard input."),
+    Setting::new(
+        "good_log",
+        "FILE",
+        "A log of the same job in which all went well: lines that it has, too, tell little.",
+    ),
+];
 const FORMAT: Setting = Setting::new("format", "FORMAT", "markdown or json.").default("markdown");
 
 struct Once {
     config: Config,
     file: String,
-    format: Format,
+    what: What,
 }
 
-/// Analyses one file: exit status 0 with a report on standard output, 1 when the input cannot be used, 2 for problems
-/// of the configuration.
-fn once(arguments: Vec<String>, input: Input) -> ExitCode {
+/// What is done with the file.
+enum What {
+    Analyse(Input, Format),
+    Fit { good_log: Option<String> },
+}
+
+/// Handles the file that the first of its `own` settings names: exit status 0 with the outcome on standard output, 1 when
+/// the file cannot be used, 2 for problems of the configuration.
+fn once(arguments: Vec<String>, own: &[Setting; 2], what: impl Fn(&mut Reader) -> What) -> ExitCode {
     let common = Common::settings(PORTS.0, PORTS.1);
-    let (own, file) = match input {
-        Input::Alert => (&ALERT, "alert"),
-        Input::Event => (&EVENT, "event"),
-    };
     let read = |reader: &mut Reader| {
         let (_, config) = Config::read(reader);
         Once {
             config,
-            file: reader.required(file, String::new()),
-            format: reader.value("format"),
+            file: reader.required(own[0].name, String::new()),
+            what: what(reader),
         }
     };
     let once = match load(
@@ -146,7 +168,11 @@ fn once(arguments: Vec<String>, input: Input) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start threads: {error}")),
     };
-    match runtime.block_on(analyse(&once, input)) {
+    let done = match &once.what {
+        What::Analyse(input, format) => runtime.block_on(analyse(&once, *input, *format)),
+        What::Fit { good_log } => fit(&once, good_log.as_deref()),
+    };
+    match done {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS
@@ -155,7 +181,23 @@ fn once(arguments: Vec<String>, input: Input) -> ExitCode {
     }
 }
 
-async fn analyse(once: &Once, input: Input) -> Result<String, String> {
+/// What of a log a model would be shown.
+fn fit(once: &Once, good_log: Option<&str>) -> Result<String, String> {
+    let redactor = Redactor::new(&once.config.secrets(), once.config.redact_addresses);
+    let mut redaction = redactor.begin([]);
+    let mut read = |file: &str| {
+        let bytes = read_file(file).map_err(|error| error.to_string())?;
+        Ok::<_, String>(logs::lines(&String::from_utf8_lossy(&bytes), 0, &mut redaction))
+    };
+    let baseline = good_log
+        .map(|file| read(file).map_err(|error| format!("{file}: {error}")))
+        .transpose()?;
+    let mut fitter = Fitter::new(baseline.map(|lines| lines.iter().collect()));
+    fitter.extend(read(&once.file)?);
+    Ok(fitter.fit(once.config.sources.log_budget).text)
+}
+
+async fn analyse(once: &Once, input: Input, format: Format) -> Result<String, String> {
     let body = read_file(&once.file).map_err(|error| error.to_string())?;
     let redactor = Redactor::new(&once.config.secrets(), once.config.redact_addresses);
     let taken = match input {
@@ -170,7 +212,7 @@ async fn analyse(once: &Once, input: Input) -> Result<String, String> {
         let task = task(&signals);
         let context = analyst.collect(&task, false).await;
         let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
-        match once.format {
+        match format {
             Format::Markdown => text.push_str(&markdown),
             Format::Json => {
                 text.push_str(&serde_json::to_string(&report).map_err(|error| error.to_string())?);

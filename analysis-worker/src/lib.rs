@@ -17,14 +17,14 @@ mod intake;
 mod metrics;
 mod provider;
 mod redact;
-mod reduce;
 mod report;
 mod runner;
 mod server;
 mod signal;
 mod store;
-mod text;
 mod urgency;
+
+use plumbline_log_fitting::text;
 
 pub use app::App;
 pub use command::{PART, main};

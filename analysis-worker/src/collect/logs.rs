@@ -3,10 +3,11 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use plumbline_log_fitting::{Fitter, Line};
+
 use super::Fact;
 use crate::config::Sources;
-use crate::redact::Redactor;
-use crate::reduce::{Line, reduce};
+use crate::redact::{Redaction, Redactor};
 use crate::text::sanitise;
 
 /// Bytes read from the end of one file.
@@ -47,16 +48,18 @@ fn read_all(sources: &Sources, started_at: i64, redactor: &Redactor) -> Found {
                 continue;
             }
         };
-        let clean = redaction.text(&sanitise(&shorten(&text, skipped)));
-        let mut lines = Line::parse_all(&clean);
-        for line in &mut lines {
-            line.bytes = line.bytes.saturating_add(cut_bytes(&line.text));
+        let (mut all, mut older) = (0, 0);
+        let mut fitter = Fitter::new(None);
+        for line in lines(&text, skipped, &mut redaction) {
+            all += 1;
+            if line.at.is_none_or(|at| at >= since) {
+                fitter.add(line);
+            } else {
+                older += 1;
+            }
         }
-        let all = lines.len();
-        lines.retain(|line| line.at.is_none_or(|at| at >= since));
-        let older = all - lines.len();
-        let reduced = reduce(&lines, budget);
-        if reduced.kept == 0 {
+        let fitted = fitter.fit(budget);
+        if fitted.kept == 0 {
             let why = if all == 0 {
                 "is empty".to_owned()
             } else {
@@ -74,7 +77,7 @@ fn read_all(sources: &Sources, started_at: i64, redactor: &Redactor) -> Found {
                 "{older} lines are older than the incident and were left out"
             ));
         }
-        for (template, count) in &reduced.left_out {
+        for (template, count) in &fitted.left_out {
             notes.push(format!(
                 "left out {count} times: {}",
                 crate::text::one_line(template, 160)
@@ -87,13 +90,23 @@ fn read_all(sources: &Sources, started_at: i64, redactor: &Redactor) -> Found {
         found.facts.push(Fact {
             title: format!(
                 "log {name}: {} of {} lines, {} templates, {} errors",
-                reduced.kept, reduced.lines, reduced.templates, reduced.errors
+                fitted.kept, fitted.lines, fitted.templates, fitted.errors
             ),
-            content: format!("{}{}", reduced.text, notes.join("\n")),
+            content: format!("{}{}", fitted.text, notes.join("\n")),
         });
     }
     found.redactions = redaction.count();
     found
+}
+
+/// The lines of a log without secrets and without what a terminal would obey; `skipped` bytes of it were not read.
+pub(crate) fn lines(text: &str, skipped: u64, redaction: &mut Redaction) -> Vec<Line> {
+    let clean = redaction.text(&sanitise(&shorten(text, skipped)));
+    let mut lines: Vec<Line> = Line::parse_all(&clean).collect();
+    for line in &mut lines {
+        line.bytes = line.bytes.saturating_add(cut_bytes(&line.text));
+    }
+    lines
 }
 
 /// The named files, and those of the named folders that look like logs.

@@ -78,6 +78,34 @@ async fn a_notification_with_two_incidents_becomes_two_reports() {
 }
 
 #[tokio::test]
+async fn a_log_is_fitted_without_its_secrets_and_beside_a_good_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
+    let usual = "INFO fetched layer 17\nwarning: cache is cold\n";
+    std::fs::write(path("good.log"), usual.repeat(20)).expect("written");
+    let failed = format!(
+        "{}\u{1b}[31merror: push refused for jo@example.org\u{1b}[0m\n",
+        usual.repeat(20)
+    );
+    std::fs::write(path("failed.log"), failed).expect("written");
+    let failed = path("failed.log");
+    let good = path("good.log");
+    let output = run(&["fit", "--file", &failed, "--good-log", &good, "--log-budget=200"]).await;
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        text.contains("41: error: push refused for [REDACTED:email:1]\n"),
+        "{text}"
+    );
+    assert!(text.starts_with('…') && text.lines().count() < 20, "{text}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_is_a_failure_with_a_reason() {
     for (arguments, status, expected) in [
         (
@@ -112,6 +140,7 @@ async fn what_cannot_be_used_is_a_failure_with_a_reason() {
             1,
             "cannot make /proc/none",
         ),
+        (&["fit"], 2, "file: is required"),
         (&["--provider=gemini", "--analyses=0"], 2, "2 problems"),
     ] {
         let output = run(arguments).await;

@@ -1,8 +1,9 @@
 //! Alerts, by code: what their name, labels, logs and series usually mean.
 
+use plumbline_log_fitting::{Line, Mark};
+
 use super::{Case, cite};
 use crate::evidence::{Evidence, Source};
-use crate::reduce::{Level, Line};
 use crate::report::{Citation, IncidentFindings, Remediation, Risk, RootCause};
 use crate::text::{clip_line, one_line};
 
@@ -201,11 +202,11 @@ fn from_logs(case: &Case, alerts: &[&Evidence]) -> Option<RootCause> {
         .flat_map(|fact| fact.content.lines().map(move |line| (fact, line)))
         .filter_map(|(fact, line)| {
             let (_, text) = line.split_once(": ").filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
-            let weight = Line::parse(1, text, text.len()).weight();
-            (weight >= Level::Suspect.weight()).then_some((weight, fact, text))
+            let mark = Line::parse(1, text, text.len()).mark;
+            (mark >= Mark::Suspect).then_some((mark, fact, text))
         })
         // The last of the worst: what came before may have been survived.
-        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+        .max_by_key(|(mark, ..)| *mark)?;
     let (_, fact, text) = worst;
     let quote = crate::text::prefix(text, 240).trim().to_owned();
     Some(RootCause {

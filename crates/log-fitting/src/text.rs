@@ -1,7 +1,7 @@
 //! Text from outside, made harmless to show: no terminal sequences, no invisible or direction-changing characters.
 
 /// Longest line of a log that is kept whole; longer ones keep their head and tail.
-pub(crate) const MAX_LINE_CHARS: usize = 600;
+pub const MAX_LINE_CHARS: usize = 600;
 
 /// Removes what a reader cannot see and a terminal would obey.
 ///
@@ -9,7 +9,7 @@ pub(crate) const MAX_LINE_CHARS: usize = 600;
 /// zero-width characters and the tag block are dropped; lone carriage returns and Unicode line separators become blanks.
 /// A backslash before a newline joins the two lines, so that a value split that way is seen whole by what comes next;
 /// the newline comes after the joined line, so that later lines keep their numbers.
-pub(crate) fn sanitise(text: &str) -> String {
+pub fn sanitise(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut joined = 0;
     let mut rest = text.chars().peekable();
@@ -69,7 +69,7 @@ fn is_hidden(c: char) -> bool {
 }
 
 /// One line of at most `max` characters: blanks and newlines become single spaces, the rest is cut with an ellipsis.
-pub(crate) fn one_line(text: &str, max: usize) -> String {
+pub fn one_line(text: &str, max: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line = words.join(" ");
     if line.chars().count() <= max {
@@ -81,7 +81,7 @@ pub(crate) fn one_line(text: &str, max: usize) -> String {
 }
 
 /// The line, or its head and tail around a mark that says how many bytes of `original_bytes` are gone.
-pub(crate) fn clip_line(line: &str, original_bytes: usize, max_chars: usize) -> String {
+pub fn clip_line(line: &str, original_bytes: usize, max_chars: usize) -> String {
     let chars = line.chars().count();
     if chars <= max_chars && original_bytes <= line.len() {
         return line.to_owned();
@@ -97,12 +97,12 @@ pub(crate) fn clip_line(line: &str, original_bytes: usize, max_chars: usize) -> 
 }
 
 /// About how many tokens a text costs: four bytes each, which errs on the high side for English and logs.
-pub(crate) fn tokens(text: &str) -> usize {
+pub fn tokens(text: &str) -> usize {
     text.len().div_ceil(4)
 }
 
 /// The longest prefix of at most `max` bytes that ends on a character.
-pub(crate) fn prefix(text: &str, max: usize) -> &str {
+pub fn prefix(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
