@@ -142,9 +142,9 @@ where
         let authority = target.authority();
         let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII text");
         Self(Arc::new(Inner {
+            target,
             host,
             authority,
-            target,
             options,
             http1,
             http2,

@@ -5,7 +5,7 @@
 //! be a table of that name and nothing else, and the rest, where the tables are left empty, has to have as many. If not,
 //! such as for a text of several lines with `[[route]]` in it, the file is read as a whole; so is one with a mistake.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -13,15 +13,19 @@ use toml::de::{DeTable, DeValue};
 use super::reader::Problem;
 use super::sources;
 
-/// Values by the text of the table that they were read from, kept to read a file again.
+/// Values with the text of the table that they were read from, in the order of the file, kept to read it again.
 #[derive(Clone, Debug)]
-pub struct Tables<T>(pub(super) HashMap<Box<str>, T>);
+pub struct Tables<T>(Vec<(Box<str>, T)>);
 
 impl<T> Default for Tables<T> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Vec::new())
     }
 }
+
+/// How many tables further on the text of one is looked for: others were taken out before it. Of a file that is in
+/// another order everything is read.
+const NEAR: usize = 256;
 
 /// The tables of one name in the text of a file.
 #[derive(Clone, Debug)]
@@ -61,7 +65,7 @@ pub(super) fn cut(text: &str, name: &str) -> Option<(String, Vec<Range<usize>>)>
 /// Whether `value`, what the rest has of the name, is as many tables without anything in them: otherwise the text was
 /// not cut where its tables are.
 pub(super) fn fits(value: &DeValue<'_>, pieces: usize) -> bool {
-    let is_empty = |table: &DeValue<'_>| table.as_table().is_some_and(|table| table.is_empty());
+    let is_empty = |table: &DeValue<'_>| table.as_table().is_some_and(DeTable::is_empty);
     value
         .as_array()
         .is_some_and(|tables| tables.len() == pieces && tables.iter().all(|table| is_empty(table.get_ref())))
@@ -77,25 +81,25 @@ impl Pieces {
         problems: &mut Vec<String>,
         mut read: impl FnMut(usize, &toml::Table, &mut Vec<String>) -> T,
     ) -> Option<Vec<T>> {
-        let mut before = std::mem::take(&mut known.0);
-        let mut now = HashMap::with_capacity(self.at.len());
+        let mut before = VecDeque::from(std::mem::take(&mut known.0));
+        let mut now = Vec::with_capacity(self.at.len());
         let mut values = Vec::with_capacity(self.at.len());
         for (index, range) in self.at.iter().enumerate() {
             let text = &self.text[range.clone()];
-            let (text, value) = match before.remove_entry(text) {
-                Some(as_before) => as_before,
-                None => {
-                    let (table, found) = (parse(text, name)?, problems.len());
-                    let value = read(index, &table, problems);
-                    if problems.len() > found {
-                        values.push(value);
-                        continue;
-                    }
-                    (text.into(), value)
-                }
-            };
+            let near = before.iter().take(NEAR);
+            let found = near.map(|(text, _)| text).position(|before| **before == *text);
+            let as_before = found.and_then(|at| before.drain(..=at).next_back());
+            if let Some((text, value)) = as_before {
+                values.push(value.clone());
+                now.push((text, value));
+                continue;
+            }
+            let (table, told) = (parse(text, name)?, problems.len());
+            let value = read(index, &table, problems);
             values.push(value.clone());
-            now.insert(text, value);
+            if problems.len() == told {
+                now.push((text.into(), value));
+            }
         }
         known.0 = now;
         Some(values)

@@ -241,9 +241,10 @@ impl Reader {
         let mut problems = Vec::new();
         let values = match given {
             Tabled::Value(value) => self.each_of(name, value, &mut problems, read),
-            Tabled::Pieces(pieces) => match pieces.read(name, known, &mut problems, &mut read) {
-                Some(values) => values,
-                None => {
+            Tabled::Pieces(pieces) => {
+                if let Some(values) = pieces.read(name, known, &mut problems, &mut read) {
+                    values
+                } else {
                     problems.clear();
                     match pieces.whole(name) {
                         Ok(value) => self.each_of(name, value, &mut problems, read),
@@ -253,7 +254,7 @@ impl Reader {
                         }
                     }
                 }
-            },
+            }
         };
         self.shown
             .insert(name.to_owned(), format!("{} tables", values.len()).into());
