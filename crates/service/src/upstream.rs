@@ -14,6 +14,7 @@ mod error;
 mod h1;
 mod h2;
 mod headers;
+mod relay;
 mod target;
 
 use std::sync::Arc;
