@@ -47,7 +47,7 @@ impl App {
     ///
     /// # Errors
     /// A data port cannot be bound, or a file of certificates or keys cannot be used.
-    pub fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
+    pub fn bind(mut config: Config, process: &Process) -> anyhow::Result<Self> {
         let loading = process.readiness().wait_for("routes");
         let listener = process.listen(config.common.listen, "listen")?;
         let metrics = Metrics::declare(process.metrics());
@@ -72,7 +72,7 @@ impl App {
         let sink = config.events_to.as_ref().map(EventSink::new).transpose();
         let sink = sink.map_err(|problem| anyhow::anyhow!("events_to: {problem}"))?;
         let routes = Arc::new(Routes::new(metrics, options).with_stops(stops));
-        routes.configure(&config.routes, Vec::new());
+        routes.configure(config.routes.clone(), Vec::new());
         if config.routes.is_empty() && config.kubernetes.is_none() {
             tracing::warn!(
                 "no routes: every model is unknown; give --route, [[route]] in the --config file, or --kubernetes"
@@ -88,7 +88,7 @@ impl App {
             discovering,
             listener,
             tls_listener,
-            reload: Reload::new(&config, &routes),
+            reload: Reload::new(&mut config, &routes),
             guard,
             sink,
             routes,

@@ -26,14 +26,14 @@ pub use protection::{ConcurrencySpec, HedgeAfter, ProtectionSpec};
 pub use routes::{
     Condition, MatchSpec, MirrorSpec, MirrorTo, Reason, RevisionSpec, RouteSpec, Share, Sticky,
 };
-pub(crate) use routes::{check_route, expected_of_model};
+pub(crate) use routes::{RouteTables, check_route, expected_of_model};
 
 use crate::kubernetes::Kubernetes;
 
 /// The gateway's settings, after those that every part has.
 pub const SETTINGS: &[Setting] = &[
     // The file's form stands first: `Reader` and the file look a setting up by name, flags skip tables.
-    Setting::table(
+    Setting::tables(
         "route",
         "A model and where it is served: model, endpoints or revision tables, and optionally hosts, match tables, sticky, fallback, a mirror table, timeout, max_body and how it is protected. One table for each model.",
     ),
@@ -181,7 +181,9 @@ pub struct Config {
     /// What every part has.
     pub common: Common,
     /// Models and where they are served.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Vec<Arc<RouteSpec>>,
+    /// To read them again.
+    pub(crate) route_tables: RouteTables,
     /// Where in Kubernetes more routes are found, if they are.
     pub kubernetes: Option<Kubernetes>,
     /// Where stopped canaries are kept across restarts.
@@ -285,6 +287,19 @@ fn named_certificates(reader: &mut Reader) -> Vec<NamedCertificate> {
 impl Config {
     /// Reads and checks the whole configuration; problems stay in `reader`.
     pub fn read(reader: &mut Reader) -> (Common, Self) {
+        let mut route_tables = RouteTables::default();
+        let (common, config) = Self::read_again(reader, &mut route_tables);
+        (
+            common,
+            Self {
+                route_tables,
+                ..config
+            },
+        )
+    }
+
+    /// The same; routes whose tables are as they were are those of `route_tables`.
+    pub(crate) fn read_again(reader: &mut Reader, route_tables: &mut RouteTables) -> (Common, Self) {
         let common = Common {
             handover: reader.optional("handover"),
             ..Common::read(reader)
@@ -311,7 +326,8 @@ impl Config {
             tls_listen: reader.value("tls_listen"),
             tls: TlsFiles::read_with_named(reader, named),
             common: common.clone(),
-            routes: routes::read(reader, request_timeout, max_body),
+            routes: routes::read(reader, request_timeout, max_body, route_tables),
+            route_tables: RouteTables::default(),
             kubernetes: kubernetes(reader, request_timeout, max_body),
             state_dir: reader.optional("state_dir"),
             events_to: reader.optional("events_to"),
@@ -342,7 +358,8 @@ impl Config {
             tls_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             common: Common::on_loopback(),
-            routes,
+            routes: routes.into_iter().map(Arc::new).collect(),
+            route_tables: RouteTables::default(),
             kubernetes: None,
             state_dir: None,
             events_to: None,

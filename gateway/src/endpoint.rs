@@ -5,7 +5,7 @@ mod health;
 mod latency;
 
 use std::sync::atomic::{self, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use plumbline_service::upstream::{Options, Target, Upstream};
@@ -23,18 +23,12 @@ pub(crate) use health::{Cause, Standing, Suspicion};
 /// One endpoint.
 ///
 /// What is [`Used`] comes with the first request: most of the thousands that Kubernetes has get none from this gateway,
-/// and each would cost some 10 kB and 40 lines of every scrape.
+/// and each would cost some 10 kB and 40 lines of every scrape. Until then all of them are [`UNUSED`].
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     target: Target,
     means: Arc<Means>,
     used: OnceLock<Box<Used>>,
-    /// Requests at it, and in the upper half those that wait for the head of their answer.
-    load: AtomicU64,
-    /// Since when those that wait have seen no answer.
-    silent_since: AtomicU64,
-    latency: PeakEwma,
-    health: Health,
     /// All times are nanoseconds after this.
     born: Instant,
 }
@@ -47,7 +41,21 @@ const WAITING: u64 = 1 << 32;
 pub(crate) struct Used {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) metrics: EndpointMetrics,
+    state: State,
 }
+
+/// What requests have shown of an endpoint.
+#[derive(Debug, Default)]
+struct State {
+    /// Requests at it, and in the upper half those that wait for the head of their answer.
+    load: AtomicU64,
+    /// Since when those that wait have seen no answer.
+    silent_since: AtomicU64,
+    latency: PeakEwma,
+    health: Health,
+}
+
+static UNUSED: LazyLock<State> = LazyLock::new(State::default);
 
 /// What every endpoint is made with.
 #[derive(Debug)]
@@ -74,10 +82,6 @@ impl Endpoint {
             target,
             means,
             used: OnceLock::new(),
-            load: AtomicU64::new(0),
-            silent_since: AtomicU64::new(0),
-            latency: PeakEwma::default(),
-            health: Health::default(),
             born: Instant::now(),
         }
     }
@@ -93,7 +97,11 @@ impl Endpoint {
             let mut options = self.means.options.clone();
             options.metrics = metrics.connections.clone();
             let upstream = Upstream::new(self.target.clone(), options);
-            Box::new(Used { upstream, metrics })
+            Box::new(Used {
+                upstream,
+                metrics,
+                state: State::default(),
+            })
         })
     }
 
@@ -102,13 +110,19 @@ impl Endpoint {
         self.used.get().map(|used| &**used)
     }
 
+    /// What its requests have shown, to be looked at.
+    fn state(&self) -> &State {
+        self.used.get().map_or(&UNUSED, |used| &used.state)
+    }
+
     /// Counts one request until the guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> Pending {
-        let before = self.load.fetch_add(PENDING + WAITING, Ordering::Relaxed);
+        let Used { state, metrics, .. } = self.used();
+        let before = state.load.fetch_add(PENDING + WAITING, Ordering::Relaxed);
         if before < WAITING {
-            self.silent_since.store(self.age(now), Ordering::Relaxed);
+            state.silent_since.store(self.age(now), Ordering::Relaxed);
         }
-        self.used().metrics.pending.inc();
+        metrics.pending.inc();
         Pending {
             endpoint: Arc::clone(self),
             waiting: true,
@@ -116,7 +130,7 @@ impl Endpoint {
     }
 
     pub(crate) fn pending(&self) -> usize {
-        (self.load.load(Ordering::Relaxed) % WAITING) as usize
+        (self.state().load.load(Ordering::Relaxed) % WAITING) as usize
     }
 
     /// Expected wait, in nanoseconds, of a request that goes here now: peak-EWMA latency × (requests at it + 1).
@@ -126,13 +140,14 @@ impl Endpoint {
     /// answered yet costs nothing for its first request, so that it is tried, and a second for each that waits, so that
     /// it is not flooded before its first answer.
     fn cost_at(&self, now: u64) -> f64 {
-        let load = self.load.load(Ordering::Relaxed);
+        let state = self.state();
+        let load = state.load.load(Ordering::Relaxed);
         let pending = (load % WAITING) as f64;
         let latency = if load < WAITING {
-            self.latency.decayed(now)
+            state.latency.decayed(now)
         } else {
-            let silent = now.saturating_sub(self.silent_since.load(Ordering::Relaxed));
-            self.latency.last().map(|latency| latency.max(silent as f64))
+            let silent = now.saturating_sub(state.silent_since.load(Ordering::Relaxed));
+            state.latency.last().map(|latency| latency.max(silent as f64))
         };
         latency.map_or(pending * 1e9, |latency| latency * (pending + 1.0))
     }
@@ -140,64 +155,70 @@ impl Endpoint {
     /// What it costs to go here, and the part of its share that it gets ([`Self::ramp`]).
     pub(crate) fn cost_and_share(&self, now: Instant, window: Duration) -> (f64, f64) {
         let now = self.age(now);
-        (self.cost_at(now), self.health.ramp(now, nanoseconds(window)))
+        (
+            self.cost_at(now),
+            self.state().health.ramp(now, nanoseconds(window)),
+        )
     }
 
     /// The smoothed latency, when it has answered before.
     pub(crate) fn latency(&self, now: Instant) -> Option<Duration> {
-        let nanoseconds = self.latency.decayed(self.age(now))?;
+        let nanoseconds = self.state().latency.decayed(self.age(now))?;
         Some(Duration::from_nanos(nanoseconds as u64))
     }
 
     pub(crate) fn standing(&self, now: Instant) -> Standing {
-        self.health.standing(self.age(now))
+        self.state().health.standing(self.age(now))
     }
 
     /// When a probe is due and why it is out, while it is.
     pub(crate) fn out_until(&self) -> Option<(Instant, Cause)> {
-        let until = self.health.out_until()?;
-        Some((self.born + Duration::from_nanos(until), self.health.cause()))
+        let health = &self.state().health;
+        let until = health.out_until()?;
+        Some((self.born + Duration::from_nanos(until), health.cause()))
     }
 
     /// The place of the one request that may find out whether it is well again, if that is due.
     pub(crate) fn claim_probe(self: &Arc<Self>, now: Instant) -> Option<Probe> {
-        let claimed = self.health.claim_probe(self.age(now));
+        let claimed = self.used.get()?.state.health.claim_probe(self.age(now));
         claimed.then(|| Probe(Arc::clone(self)))
     }
 
     /// The part of its share that it gets now, 0.1 to 1; `window`: how long after it was new or came back that grows.
     pub(crate) fn ramp(&self, now: Instant, window: Duration) -> f64 {
-        self.health.ramp(self.age(now), nanoseconds(window))
+        self.state().health.ramp(self.age(now), nanoseconds(window))
     }
 
     /// An answer's head came after `took`.
     pub(crate) fn answered(&self, took: Duration, now: Instant) {
-        self.latency.observe(took, self.age(now));
-        self.silent_since.store(self.age(now), Ordering::Relaxed);
+        let (state, now) = (&self.used().state, self.age(now));
+        state.latency.observe(took, now);
+        state.silent_since.store(now, Ordering::Relaxed);
     }
 
     /// A request waited for `took` and left without an answer: the endpoint is at least that slow. True when that is
     /// slower than thought.
     pub(crate) fn kept_waiting(&self, took: Duration, now: Instant) -> bool {
-        let slower = self
-            .latency
+        let latency = &self.used().state.latency;
+        let slower = latency
             .last()
             .is_none_or(|latency| took.as_nanos() as f64 > latency);
         if slower {
-            self.latency.observe(took, self.age(now));
+            latency.observe(took, self.age(now));
         }
         slower
     }
 
     /// An answer was of no use: it counts as one that took this long.
     pub(crate) fn penalize(&self, as_if: Duration, now: Instant) {
-        self.latency.observe(as_if, self.age(now));
+        self.used().state.latency.observe(as_if, self.age(now));
     }
 
     /// A request that began at `began` was answered well.
     pub(crate) fn succeeded(&self, began: Instant, now: Instant) {
-        if self.health.succeeded(self.age(began), self.age(now)) {
-            self.used().metrics.ejected.set(0);
+        let Used { state, metrics, .. } = self.used();
+        if state.health.succeeded(self.age(began), self.age(now)) {
+            metrics.ejected.set(0);
             tracing::info!(endpoint = %self.target(), "endpoint is in use again");
             self.means.changes.notify_waiters();
         }
@@ -205,15 +226,18 @@ impl Endpoint {
 
     /// A request that began at `began` failed.
     pub(crate) fn failed(&self, began: Instant, now: Instant) -> Suspicion {
-        self.health.failed(self.age(began), self.age(now))
+        let health = &self.used().state.health;
+        health.failed(self.age(began), self.age(now))
     }
 
     /// Puts it out of use for some time, because of a request that began at `began`.
     pub(crate) fn put_out(&self, cause: Cause, began: Instant, now: Instant) {
         let jitter = 0.75 + fastrand::f64() / 2.0;
-        let out = self.health.put_out(cause, self.age(began), self.age(now), jitter);
+        let Used { state, metrics, .. } = self.used();
+        let out = state
+            .health
+            .put_out(cause, self.age(began), self.age(now), jitter);
         if let Some(out) = out {
-            let metrics = &self.used().metrics;
             metrics.ejected.set(1);
             metrics.ejections.inc();
             let out = Duration::from_nanos(out);
@@ -223,7 +247,7 @@ impl Endpoint {
 
     /// The share of the last answers that were failures, 0 without any.
     pub(crate) fn failure_rate(&self, now: Instant) -> f64 {
-        self.health.failure_rate(self.age(now))
+        self.state().health.failure_rate(self.age(now))
     }
 
     fn age(&self, now: Instant) -> u64 {
@@ -268,7 +292,7 @@ pub(crate) struct Probe(Arc<Endpoint>);
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        self.0.health.probe_ended();
+        self.0.used().state.health.probe_ended();
         self.0.means.changes.notify_waiters();
     }
 }
@@ -284,7 +308,8 @@ impl Pending {
     /// The head of the answer came, or will not come.
     pub(crate) fn waits_no_more(&mut self) {
         if std::mem::take(&mut self.waiting) {
-            self.endpoint.load.fetch_sub(WAITING, Ordering::Relaxed);
+            let load = &self.endpoint.used().state.load;
+            load.fetch_sub(WAITING, Ordering::Relaxed);
         }
     }
 }
@@ -292,8 +317,9 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         self.waits_no_more();
-        self.endpoint.load.fetch_sub(PENDING, Ordering::Relaxed);
-        self.endpoint.used().metrics.pending.dec();
+        let Used { state, metrics, .. } = self.endpoint.used();
+        state.load.fetch_sub(PENDING, Ordering::Relaxed);
+        metrics.pending.dec();
     }
 }
 

@@ -166,7 +166,7 @@ mod tests {
 
     fn routes(urls: &[&str]) -> Arc<Routes> {
         let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-        routes.configure(&[spec(urls)], Vec::new());
+        routes.configure_with(&[spec(urls)]);
         Arc::new(routes)
     }
 
@@ -205,7 +205,7 @@ mod tests {
         let third = wait(&routes, 30).await.await.expect("no panic");
         assert_eq!(third.err(), Some(NotHeld::Full));
         tokio::time::advance(5 * SECOND).await;
-        routes.configure(&[spec(&[])], Vec::new());
+        routes.configure_with(&[spec(&[])]);
         tokio::task::yield_now().await;
         assert_eq!(route(&routes).state.hold.held(), 2, "still nothing to send it to");
         routes.discover(vec![Arc::new(spec(&[URL]))], Vec::new());
@@ -215,7 +215,7 @@ mod tests {
             2,
             "the configuration's route comes first"
         );
-        routes.configure(&[], Vec::new());
+        routes.configure_with(&[]);
         for held in held {
             let (_, revision) = held.await.expect("no panic").expect("an endpoint");
             assert_eq!(revision.endpoints.of(Family::V2).len(), 1);
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(in_time.err(), Some(NotHeld::NoneCame));
         assert_eq!(began.elapsed(), 3 * SECOND);
         let held = wait(&routes, 30).await;
-        routes.configure(&[], Vec::new());
+        routes.configure_with(&[]);
         assert_eq!(held.await.expect("no panic").err(), Some(NotHeld::NoneCame));
         assert_eq!(began.elapsed(), 3 * SECOND);
     }
@@ -273,7 +273,7 @@ mod tests {
             Metrics::declare(&Registry::default()),
             Options::default(),
         ));
-        routes.configure(&[spec], Vec::new());
+        routes.configure_with(&[spec]);
         let other = Arc::clone(&route(&routes).revisions[1].endpoints.of(Family::V2)[0]);
         let start = Instant::now();
         other.put_out(Cause::Unreachable, start, start);

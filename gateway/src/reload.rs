@@ -12,7 +12,7 @@ use plumbline_service::{Settling, Shutdown, Stamp};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{Condition, Config, Reason};
+use crate::config::{Condition, Config, Reason, RouteSpec, RouteTables};
 use crate::snapshot::Routes;
 
 /// Settings that a change of the file takes effect in without a restart.
@@ -27,6 +27,8 @@ pub(crate) struct Reload {
     watch: Settling<Option<Stamp>>,
     /// What `/config` shows: settings that differ need a restart.
     started_with: Option<Value>,
+    /// Routes that are read again only when their tables change.
+    route_tables: RouteTables,
     /// Discovery has taken its defaults at the start.
     discovers: bool,
     routes: Arc<Routes>,
@@ -34,18 +36,28 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// Nothing for a configuration without a file.
-    pub(crate) fn new(config: &Config, routes: &Arc<Routes>) -> Option<Self> {
+    pub(crate) fn new(config: &mut Config, routes: &Arc<Routes>) -> Option<Self> {
         let source = config.source.as_ref()?;
         let file = source.file()?.to_owned();
-        Some(Self {
+        let mut reload = Self {
             watch: Settling::new(Stamp::of(&file)),
-            started_with: source.load(Config::read).ok().map(|(_, shown)| shown),
+            started_with: None,
+            route_tables: std::mem::take(&mut config.route_tables),
             discovers: config.kubernetes.is_some(),
             source: Arc::clone(source),
             file,
             poll: config.config_poll,
             routes: Arc::clone(routes),
-        })
+        };
+        reload.started_with = reload.load().ok().map(|(_, shown)| shown);
+        Some(reload)
+    }
+
+    /// The routes of the file as it is now, and what `/config` would show.
+    fn load(&mut self) -> Result<(Vec<Arc<RouteSpec>>, Value), Problems> {
+        let tables = &mut self.route_tables;
+        let ((_, config), shown) = self.source.load(|reader| Config::read_again(reader, tables))?;
+        Ok((config.routes, shown))
     }
 
     /// Goes on until listeners close.
@@ -79,10 +91,10 @@ impl Reload {
         } else if self.watch.changed(now).is_none() {
             return;
         }
-        match self.source.load(Config::read) {
-            Ok(((_, config), shown)) => {
+        match self.load() {
+            Ok((routes, shown)) => {
                 tracing::info!(file = %self.file.display(), "the configuration file was read again");
-                self.routes.configure(&config.routes, self.need_restart(&shown));
+                self.routes.configure(routes, self.need_restart(&shown));
                 self.routes.metrics().config_replaced.inc();
             }
             Err(problems) => self.refuse(&problems),
@@ -156,15 +168,16 @@ mod tests {
             let arguments = ["--config", file.path().to_str().expect("a text")].map(str::to_owned);
             let loaded = load("gateway", settings, arguments, [], Config::read).expect("valid");
             let Outcome::Start {
-                config: (_, config), ..
+                config: (_, mut config),
+                ..
             } = loaded
             else {
                 panic!("expected a configuration");
             };
             let registry = Registry::default();
             let routes = Arc::new(Routes::new(Metrics::declare(&registry), Options::default()));
-            routes.configure(&config.routes, Vec::new());
-            let reload = Reload::new(&config, &routes).expect("a file");
+            routes.configure(config.routes.clone(), Vec::new());
+            let reload = Reload::new(&mut config, &routes).expect("a file");
             Self {
                 file,
                 registry,

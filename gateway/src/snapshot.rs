@@ -134,13 +134,16 @@ impl Routes {
     ///
     /// `conditions` are what the source itself could not honour. What is wrong with `specs` is added to them, and that
     /// part is left out: of two routes of one name the first stays, a match with a revision that is not there is none.
-    pub(crate) fn configure(&self, specs: &[RouteSpec], conditions: Vec<Condition>) {
+    pub(crate) fn configure(&self, mut specs: Vec<Arc<RouteSpec>>, conditions: Vec<Condition>) {
         self.write(|writing, old| {
-            let spec = |spec: &RouteSpec| match old.route(&spec.model) {
-                Some(route) if *route.spec == *spec => Arc::clone(&route.spec),
-                _ => Arc::new(spec.clone()),
-            };
-            let specs = specs.iter().map(spec).collect();
+            for spec in &mut specs {
+                if let Some(route) = old.route(&spec.model)
+                    && !Arc::ptr_eq(&route.spec, spec)
+                    && *route.spec == **spec
+                {
+                    *spec = Arc::clone(&route.spec);
+                }
+            }
             writing.configured = Wanted { specs, conditions };
         });
     }

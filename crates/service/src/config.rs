@@ -6,11 +6,13 @@
 //! first; nobody else reads flags, the environment or the file.
 
 mod common;
+mod pieces;
 mod reader;
 mod sources;
 mod value;
 
 pub use common::Common;
+pub use pieces::Tables;
 pub use reader::{Problem, Problems, Reader};
 pub use sources::{Outcome, Source};
 pub use value::{ByteSize, ParseSetting};
@@ -45,6 +47,14 @@ pub enum Kind {
     Secret,
     /// A table or an array of tables; in the file only.
     Table,
+    /// An array of very many tables; in the file only. One setting of a part may be of this kind.
+    Tables,
+}
+
+impl Kind {
+    fn is_in_file_only(self) -> bool {
+        matches!(self, Self::Table | Self::Tables)
+    }
 }
 
 impl Setting {
@@ -88,6 +98,14 @@ impl Setting {
     pub const fn table(name: &'static str, help: &'static str) -> Self {
         Self {
             kind: Kind::Table,
+            ..Self::new(name, "", help)
+        }
+    }
+
+    /// An array of very many tables of the file.
+    pub const fn tables(name: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Tables,
             ..Self::new(name, "", help)
         }
     }

@@ -14,6 +14,7 @@ mod error;
 mod h1;
 mod h2;
 mod headers;
+mod relay;
 mod target;
 
 use std::sync::Arc;
@@ -117,6 +118,9 @@ pub struct Upstream<B>(Arc<Inner<B>>);
 #[derive(Debug)]
 struct Inner<B> {
     target: Target,
+    /// What `host` and `:authority` say when the client says nothing.
+    host: HeaderValue,
+    authority: Authority,
     options: Options,
     http1: Arc<h1::Pool<B>>,
     http2: h2::Pool<Cancellable<B>>,
@@ -136,8 +140,12 @@ where
     /// An endpoint without connections yet.
     pub fn new(target: Target, options: Options) -> Self {
         let (http1, http2) = (Arc::new(h1::Pool::new(&options)), h2::Pool::new(&options));
+        let authority = target.authority();
+        let host = HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII text");
         Self(Arc::new(Inner {
             target,
+            host,
+            authority,
             options,
             http1,
             http2,
@@ -261,7 +269,7 @@ where
                         headers.insert(HOST, host);
                     }
                 } else if !headers.contains_key(HOST) {
-                    headers.insert(HOST, self.0.target.host_header().clone());
+                    headers.insert(HOST, self.0.host.clone());
                 }
                 if headers.contains_key(TE) {
                     headers.insert(CONNECTION, HeaderValue::from_static("te"));
@@ -278,7 +286,7 @@ where
                 let authority = uri
                     .authority
                     .or_else(from_host)
-                    .unwrap_or_else(|| self.0.target.authority().clone());
+                    .unwrap_or_else(|| self.0.authority.clone());
                 let mut parts = http::uri::Parts::default();
                 parts.scheme = Some(if self.0.target.is_tls() {
                     Scheme::HTTPS

@@ -4,17 +4,19 @@ mod check;
 mod condition;
 mod mirror;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use plumbline_service::config::{ByteSize, ParseSetting, Reader};
+use plumbline_service::config::{ByteSize, ParseSetting, Reader, Tables};
 use plumbline_service::upstream::Target;
 
 use super::fields::Fields;
 use super::guard::{self, GuardSpec};
 use super::protection::{self, ProtectionSpec};
 
-pub(crate) use check::{check, check_route, expected_of_model};
+use check::check_names;
+pub(crate) use check::{check_route, expected_of_model};
 pub use condition::{Condition, Reason};
 pub use mirror::{MirrorSpec, MirrorTo, Share};
 
@@ -132,23 +134,43 @@ impl std::fmt::Display for Sticky {
     }
 }
 
-pub(super) fn read(reader: &mut Reader, timeout: Duration, max_body: ByteSize) -> Vec<RouteSpec> {
+/// Routes by the text of their tables, kept to read a file again, and the defaults that they were read with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RouteTables {
+    defaults: Option<(Duration, ByteSize)>,
+    known: Tables<Arc<RouteSpec>>,
+}
+
+pub(super) fn read(
+    reader: &mut Reader,
+    timeout: Duration,
+    max_body: ByteSize,
+    tables: &mut RouteTables,
+) -> Vec<Arc<RouteSpec>> {
     let flags: Vec<String> = reader.list("route");
     let mut problems = Vec::new();
     let routes = if flags.is_empty() {
-        let tables: Vec<toml::Table> = reader.table("route");
-        let route = |(index, table)| {
-            let place = format!("route {}", index + 1);
-            let mut fields = Fields::new(place, table, &mut problems);
+        if tables.defaults.replace((timeout, max_body)) != Some((timeout, max_body)) {
+            tables.known = Tables::default();
+        }
+        reader.tables("route", &mut tables.known, |index, table, problems| {
+            let mut fields = Fields::new(format!("route {}", index + 1), table, problems);
             let route = from_table(&mut fields, timeout, max_body);
             fields.end();
-            route
-        };
-        tables.iter().enumerate().map(route).collect()
+            problems.extend(check_route(&route).iter().map(ToString::to_string));
+            Arc::new(route)
+        })
     } else {
-        from_flags(&flags, timeout, max_body, &mut problems)
+        let routes = from_flags(&flags, timeout, max_body, &mut problems);
+        problems.extend(
+            routes
+                .iter()
+                .flat_map(check_route)
+                .map(|problem| problem.to_string()),
+        );
+        routes.into_iter().map(Arc::new).collect()
     };
-    problems.extend(check(&routes).iter().map(ToString::to_string));
+    problems.extend(check_names(&routes).iter().map(ToString::to_string));
     for problem in problems {
         reader.reject("route", problem);
     }
@@ -276,5 +298,8 @@ fn endpoints<'a>(texts: impl Iterator<Item = &'a str>, mut problem: impl FnMut(S
             None
         }
     };
-    texts.filter_map(&mut endpoint).collect()
+    let mut endpoints: Vec<Target> = texts.filter_map(&mut endpoint).collect();
+    // They stay as long as the route does.
+    endpoints.shrink_to_fit();
+    endpoints
 }

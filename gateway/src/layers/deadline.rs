@@ -90,7 +90,8 @@ pub(crate) fn tell(headers: &mut HeaderMap, family: Family, left: Duration) {
         Family::Grpc => (GRPC_TIMEOUT, grpc::format_timeout(left)),
         // At least 1 ms: rounded down to 0 it would be refused unread.
         Family::V1 | Family::V2 | Family::Other => {
-            (REQUEST_TIMEOUT, format!("{}ms", left.as_millis().max(1)))
+            let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            (REQUEST_TIMEOUT, format!("{}ms", milliseconds.max(1)))
         }
     };
     if let Ok(value) = HeaderValue::from_str(&value) {

@@ -31,7 +31,7 @@ fn spec(weights: &[u32]) -> RouteSpec {
 
 fn route(spec: &RouteSpec) -> Arc<Route> {
     let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
-    routes.configure(std::slice::from_ref(spec), Vec::new());
+    routes.configure_with(std::slice::from_ref(spec));
     Arc::clone(routes.load().route("churn").expect("routed"))
 }
 

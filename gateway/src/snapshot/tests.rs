@@ -12,6 +12,13 @@ fn spec(model: &str, urls: &[&str]) -> RouteSpec {
     RouteSpec::new(model, urls.iter().map(target).collect())
 }
 
+impl Routes {
+    /// These routes, from a configuration without problems.
+    pub(crate) fn configure_with(&self, specs: &[RouteSpec]) {
+        self.configure(specs.iter().cloned().map(Arc::new).collect(), Vec::new());
+    }
+}
+
 fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
     snapshot.route(model).expect("routed").revisions[0]
         .endpoints
@@ -22,21 +29,15 @@ fn endpoints<'a>(snapshot: &'a Snapshot, model: &str) -> &'a [Arc<Endpoint>] {
 async fn an_endpoint_keeps_its_state_when_routes_change() {
     let routes = Routes::new(Metrics::declare(&Registry::default()), Options::default());
     assert!(routes.load().route("churn").is_none());
-    routes.configure(
-        &[
-            spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
-            spec("iris", &["http://127.0.0.1:2"]),
-        ],
-        Vec::new(),
-    );
+    routes.configure_with(&[
+        spec("churn", &["http://127.0.0.1:1", "http://127.0.0.1:2"]),
+        spec("iris", &["http://127.0.0.1:2"]),
+    ]);
     let old = routes.load();
     let (churn, iris) = (endpoints(&old, "churn"), endpoints(&old, "iris"));
     assert!(Arc::ptr_eq(&churn[1], &iris[0]), "shared by routes");
     let pending = churn[1].begin(tokio::time::Instant::now());
-    routes.configure(
-        &[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])],
-        Vec::new(),
-    );
+    routes.configure_with(&[spec("churn", &["http://127.0.0.1:2", "http://127.0.0.1:3"])]);
     let new = routes.load();
     assert_eq!(endpoints(&new, "churn")[0].pending(), 1);
     assert!(new.route("iris").is_none());
@@ -59,7 +60,7 @@ async fn a_route_that_is_replaced_remembers_its_budgets_and_its_revisions_limits
     });
     let to = crate::config::MirrorTo::Revision("stable".to_owned());
     spec.mirror = Some(crate::config::MirrorSpec::new(to));
-    routes.configure(std::slice::from_ref(&spec), Vec::new());
+    routes.configure_with(std::slice::from_ref(&spec));
     let route = || Arc::clone(routes.load().route("churn").expect("routed"));
     let old = route();
     let mirror = |route: &Route| Arc::clone(&route.mirror.as_ref().expect("a mirror").state);
@@ -76,11 +77,11 @@ async fn a_route_that_is_replaced_remembers_its_budgets_and_its_revisions_limits
         assert!(Arc::ptr_eq(&canary.state, &new.revisions[0].state));
         assert!(!Arc::ptr_eq(&stable.state, &canary.state));
     };
-    routes.configure(std::slice::from_ref(&spec), Vec::new());
+    routes.configure_with(std::slice::from_ref(&spec));
     as_before(&route());
     spec.timeout *= 2;
     routes.discover(vec![Arc::new(spec)], Vec::new());
-    routes.configure(&[], Vec::new());
+    routes.configure_with(&[]);
     as_before(&route());
 }
 
@@ -95,14 +96,11 @@ async fn the_first_route_keeps_a_host_and_hosts_are_compared_without_case_and_po
         hosts: hosts.iter().map(ToString::to_string).collect(),
         ..spec(model, &["http://127.0.0.1:1"])
     };
-    routes.configure(
-        &[
-            with_hosts("churn", &["Churn.example.com", "bad:80"]),
-            with_hosts("iris", &["churn.example.com.", "iris.example.com"]),
-            spec("churn", &["http://127.0.0.1:2"]),
-        ],
-        Vec::new(),
-    );
+    routes.configure_with(&[
+        with_hosts("churn", &["Churn.example.com", "bad:80"]),
+        with_hosts("iris", &["churn.example.com.", "iris.example.com"]),
+        spec("churn", &["http://127.0.0.1:2"]),
+    ]);
     let snapshot = routes.load();
     let by_host = |host: &str| {
         let request = Request::get("/v2")
@@ -135,11 +133,11 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
         spec("churn", &["http://127.0.0.1:1"]),
         spec("iris", &["http://127.0.0.1:2"]),
     );
-    routes.configure(&[churn.clone(), iris.clone()], Vec::new());
+    routes.configure_with(&[churn.clone(), iris.clone()]);
     let old = Arc::downgrade(&routes.load());
     let before = Arc::clone(routes.load().route("churn").expect("routed"));
     let gone = Arc::downgrade(&endpoints(&routes.load(), "iris")[0]);
-    routes.configure(std::slice::from_ref(&churn), Vec::new());
+    routes.configure_with(std::slice::from_ref(&churn));
     assert!(Arc::ptr_eq(
         &before,
         routes.load().route("churn").expect("routed")
@@ -157,9 +155,9 @@ async fn a_route_that_is_as_it_was_stays_and_what_is_gone_is_freed() {
     let mut protected = churn.clone();
     protected.protection.hold_max += 1;
     for changed in [other, hosted, sticky, moved, protected] {
-        routes.configure(std::slice::from_ref(&churn), Vec::new());
+        routes.configure_with(std::slice::from_ref(&churn));
         let before = Arc::clone(routes.load().route("churn").expect("routed"));
-        routes.configure(std::slice::from_ref(&changed), Vec::new());
+        routes.configure_with(std::slice::from_ref(&changed));
         assert!(
             !Arc::ptr_eq(&before, routes.load().route("churn").expect("routed")),
             "{changed:?}"
@@ -185,7 +183,7 @@ async fn series_of_what_is_gone_are_removed() {
     let series = || rendered(&registry).lines().count();
     let took = std::time::Duration::from_millis(1);
     let ok = crate::metrics::Ending::Http(http::StatusCode::OK);
-    routes.configure(&specs(0), Vec::new());
+    routes.configure_with(&specs(0));
     let use_endpoints = || {
         let snapshot = routes.load();
         for route in snapshot.sorted() {
@@ -212,7 +210,7 @@ async fn series_of_what_is_gone_are_removed() {
                 .route(&format!("model-{}", swap - 1))
                 .expect("routed"),
         );
-        routes.configure(&specs(swap), Vec::new());
+        routes.configure_with(&specs(swap));
         use_endpoints();
         late.metrics.record(Family::V2, ok, took);
         drop(late);
@@ -223,8 +221,8 @@ async fn series_of_what_is_gone_are_removed() {
     // Gone and back while a request still counts: what it counted stays.
     let late = Arc::clone(routes.load().route("model-99").expect("routed"));
     late.metrics.record(Family::V2, ok, took);
-    routes.configure(&specs(1), Vec::new());
-    routes.configure(&specs(99), Vec::new());
+    routes.configure_with(&specs(1));
+    routes.configure_with(&specs(99));
     drop(late);
     let back = r#"plumbline_gateway_requests_total{code="200",model="model-99",protocol="v2"} 1"#;
     assert!(rendered(&registry).contains(back));
@@ -260,7 +258,7 @@ async fn the_configuration_and_discovery_do_not_overwrite_each_other_and_the_con
     );
     let mut configured = spec("churn", &["http://127.0.0.1:1"]);
     configured.hosts = vec!["iris.example.com".to_owned()];
-    routes.configure(std::slice::from_ref(&configured), Vec::new());
+    routes.configure_with(std::slice::from_ref(&configured));
     assert_eq!(
         (&*url("churn"), &*url("iris")),
         ("http://127.0.0.1:1", "http://127.0.0.1:3")
@@ -279,7 +277,7 @@ async fn the_configuration_and_discovery_do_not_overwrite_each_other_and_the_con
     assert_eq!(reasons()[0], (Reason::FileInvalid, None));
     let taken = r#"plumbline_gateway_route_conditions{reason="model_name_taken"}"#;
     assert!(rendered(&registry).contains(&format!("{taken} 1")));
-    routes.configure(&[], Vec::new());
+    routes.configure_with(&[]);
     assert_eq!(
         (url("churn"), reasons()),
         ("http://127.0.0.1:2".to_owned(), Vec::new())

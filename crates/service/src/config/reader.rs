@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::pieces::{Pieces, Tables};
 use super::{Kind, ParseSetting, Setting, Source};
 
 /// Where a value came from, as a person finds it again.
@@ -28,8 +29,15 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     pub(super) values: Vec<String>,
-    pub(super) table: Option<toml::Value>,
+    pub(super) table: Option<Tabled>,
     pub(super) origin: Origin,
+}
+
+/// A table or tables of the file.
+#[derive(Clone, Debug)]
+pub(super) enum Tabled {
+    Value(toml::Value),
+    Pieces(Pieces),
 }
 
 impl Given {
@@ -198,10 +206,13 @@ impl Reader {
     /// A table or array of tables of the file; its default where there is none. Unknown keys are problems when `T`
     /// denies them.
     pub fn table<T: DeserializeOwned + Default>(&mut self, name: &'static str) -> T {
-        let Some(given) = self.given.get(name) else {
+        let Some(given) = self.given.get_mut(name) else {
             return T::default();
         };
-        let table = given.table.clone().unwrap_or(toml::Value::Boolean(false));
+        let table = match given.table.take() {
+            Some(Tabled::Value(table)) => table,
+            Some(Tabled::Pieces(_)) | None => toml::Value::Boolean(false),
+        };
         let place = given.origin.to_string();
         self.shown
             .insert(name.to_owned(), serde_json::to_value(&table).unwrap_or_default());
@@ -211,6 +222,66 @@ impl Reader {
                 let message = error.to_string().trim_end().replace('\n', " ");
                 self.problems.push(Problem::new(name, &place, message));
                 T::default()
+            }
+        }
+    }
+
+    /// What `read` makes of each table of an array of tables of the file, given its index, the table, and where to put
+    /// what is wrong with it. A table whose text is `known` is what it was then; afterwards those of this file are known.
+    /// How many there are is all that is shown of them.
+    pub fn tables<T: Clone>(
+        &mut self,
+        name: &'static str,
+        known: &mut Tables<T>,
+        mut read: impl FnMut(usize, &toml::Table, &mut Vec<String>) -> T,
+    ) -> Vec<T> {
+        let Some(given) = self.given.get_mut(name).and_then(|given| given.table.take()) else {
+            return Vec::new();
+        };
+        let mut problems = Vec::new();
+        let values = match given {
+            Tabled::Value(value) => self.each_of(name, value, &mut problems, read),
+            Tabled::Pieces(pieces) => {
+                if let Some(values) = pieces.read(name, known, &mut problems, &mut read) {
+                    values
+                } else {
+                    problems.clear();
+                    match pieces.whole(name) {
+                        Ok(value) => self.each_of(name, value, &mut problems, read),
+                        Err(problem) => {
+                            self.problems.push(problem);
+                            Vec::new()
+                        }
+                    }
+                }
+            }
+        };
+        self.shown
+            .insert(name.to_owned(), format!("{} tables", values.len()).into());
+        for problem in problems {
+            self.reject(name, problem);
+        }
+        values
+    }
+
+    fn each_of<T>(
+        &mut self,
+        name: &'static str,
+        value: toml::Value,
+        problems: &mut Vec<String>,
+        mut read: impl FnMut(usize, &toml::Table, &mut Vec<String>) -> T,
+    ) -> Vec<T> {
+        match value.try_into::<Vec<toml::Table>>() {
+            Ok(tables) => {
+                let tables = tables.iter().enumerate();
+                tables
+                    .map(|(index, table)| read(index, table, problems))
+                    .collect()
+            }
+            Err(error) => {
+                let message = error.to_string().trim_end().replace('\n', " ");
+                self.reject(name, message);
+                Vec::new()
             }
         }
     }

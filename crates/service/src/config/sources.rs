@@ -5,9 +5,11 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::{Given, Origin, Problem, Problems, Reader};
+use super::pieces::{self, Pieces};
+use super::reader::{Given, Origin, Problem, Problems, Reader, Tabled};
 use super::{Kind, Setting};
 
 /// What asking for a configuration can come to.
@@ -162,7 +164,7 @@ fn read_flags(
         };
         let setting = known
             .iter()
-            .find(|setting| setting.kind != Kind::Table && setting.flag() == flag);
+            .find(|setting| !setting.kind.is_in_file_only() && setting.flag() == flag);
         let Some(setting) = setting else {
             problems.push(Problem::new(flag, "", "no such flag; --help lists them"));
             continue;
@@ -225,7 +227,7 @@ fn read_environment(
         };
         let setting = known
             .iter()
-            .find(|setting| setting.kind != Kind::Table && setting.name.to_uppercase() == stem);
+            .find(|setting| !setting.kind.is_in_file_only() && setting.name.to_uppercase() == stem);
         match setting {
             Some(setting) => {
                 let values = match setting.kind {
@@ -276,31 +278,65 @@ fn read_file(
             return;
         }
     };
-    let table = match DeTable::parse(&text) {
-        Ok(table) => table,
-        Err(error) => {
-            let line = error.span().map_or(1, |span| line_of(&text, span.start));
-            let place = format!("{shown}:{line}");
-            problems.push(Problem::new(
-                "config",
-                &place,
-                format!("not valid TOML: {}", error.message()),
-            ));
-            return;
-        }
-    };
-    for (key, value) in table.get_ref() {
-        let place = format!("{shown}:{}", line_of(&text, key.span().start));
+    let of_tables = settings.iter().find(|setting| setting.kind == Kind::Tables);
+    let cut = of_tables.and_then(|setting| pieces::cut(&text, setting.name));
+    if let (Some(setting), Some((rest, at))) = (of_tables, cut)
+        && let Ok(table) = DeTable::parse(&rest)
+        && let Some(value) = table.get_ref().get(setting.name)
+        && pieces::fits(value.get_ref(), at.len())
+    {
+        let file = shown.clone();
+        let pieces = Pieces { file, text, at };
+        take_table(
+            &shown,
+            &rest,
+            table.get_ref(),
+            Some(pieces),
+            settings,
+            given,
+            problems,
+        );
+        return;
+    }
+    match parse(&shown, &text) {
+        Ok(table) => take_table(&shown, &text, table.get_ref(), None, settings, given, problems),
+        Err(problem) => problems.push(problem),
+    }
+}
+
+/// The whole of a file.
+pub(super) fn parse<'a>(file: &str, text: &'a str) -> Result<Spanned<DeTable<'a>>, Problem> {
+    DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(text, span.start));
+        let message = format!("not valid TOML: {}", error.message());
+        Problem::new("config", &format!("{file}:{line}"), message)
+    })
+}
+
+/// Takes the settings out of a file's table; the text of those of [`Kind::Tables`] is in `pieces`, if it was cut out.
+fn take_table(
+    file: &str,
+    text: &str,
+    table: &DeTable<'_>,
+    mut pieces: Option<Pieces>,
+    settings: &[Setting],
+    given: &mut BTreeMap<&'static str, Given>,
+    problems: &mut Vec<Problem>,
+) {
+    for (key, value) in table {
+        let place = format!("{file}:{}", line_of(text, key.span().start));
         let name: &str = key.get_ref();
         let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
             problems.push(Problem::new(name, &place, "no such setting"));
             continue;
         };
         let origin = Origin::File(place.clone());
-        let entry = if setting.kind == Kind::Table {
+        let entry = if setting.kind.is_in_file_only() {
+            let cut = pieces.take_if(|_| setting.kind == Kind::Tables);
+            let value = || Tabled::Value(to_value(value.get_ref()));
             Some(Given {
                 values: Vec::new(),
-                table: Some(to_value(value.get_ref())),
+                table: Some(cut.map_or_else(value, Tabled::Pieces)),
                 origin,
             })
         } else {
@@ -351,7 +387,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 }
 
 /// The owned form of a table, for serde.
-fn to_value(value: &DeValue<'_>) -> toml::Value {
+pub(super) fn to_value(value: &DeValue<'_>) -> toml::Value {
     match value {
         DeValue::String(text) => toml::Value::String(text.to_string()),
         DeValue::Integer(number) => {
@@ -380,7 +416,7 @@ fn help(part: &str, prefix: &str, settings: &[Setting]) -> String {
     let mut text =
         format!("plumbline-{part}\n\nSettings, each also as {prefix}<SETTING> and as a key of the file:\n");
     for setting in settings {
-        if setting.kind == Kind::Table {
+        if setting.kind.is_in_file_only() {
             let _ = writeln!(text, "  [{}]  (file only)\n      {}", setting.name, setting.help);
             continue;
         }

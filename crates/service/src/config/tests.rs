@@ -26,7 +26,7 @@ struct Config {
     routes: Vec<Route>,
 }
 
-#[derive(Debug, PartialEq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Route {
     model: String,
@@ -194,4 +194,129 @@ fn a_single_setting_given_twice_is_a_problem() {
     assert!(load_with(&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"], &[]).is_err());
     let (config, _) = started(load_with(&["--model", "a", "--model", "b"], &[]).expect("valid"));
     assert_eq!(config.models, ["a", "b"]);
+}
+
+/// The routes of a file that holds very many, whose tables are read one by one; and how many had to be.
+fn read_tables(text: &str, known: &mut Tables<Route>) -> (Result<Vec<Route>, String>, usize) {
+    const MANY: &[Setting] = &[
+        Setting::tables("route", "Routes."),
+        Setting::table("access", "Access."),
+        Setting::new("text", "TEXT", "A text."),
+    ];
+    let file = file(text);
+    let arguments = ["--config", file.path().to_str().expect("a text path")].map(str::to_owned);
+    let mut read = 0;
+    let loaded = load("gateway", &[MANY], arguments, [], |reader| {
+        let _text: Option<String> = reader.optional("text");
+        let _access: toml::Table = reader.table("access");
+        reader.tables("route", known, |index, table, problems| {
+            read += 1;
+            let route = table.clone().try_into();
+            route.unwrap_or_else(|_| {
+                problems.push(format!("route {}: expected a model and a weight", index + 1));
+                Route {
+                    model: String::new(),
+                    weight: 0,
+                }
+            })
+        })
+    });
+    let routes = match loaded {
+        Ok(Outcome::Start { config, .. }) => Ok(config),
+        Ok(other) => panic!("expected a start, found {other:?}"),
+        Err(problems) => Err(problems
+            .to_string()
+            .replace(file.path().to_str().expect("a text path"), "FILE")),
+    };
+    (routes, read)
+}
+
+fn named(models: &[&str]) -> Vec<Route> {
+    let route = |model: &&str| Route {
+        model: (*model).to_owned(),
+        weight: 1,
+    };
+    models.iter().map(route).collect()
+}
+
+#[test]
+fn only_tables_that_have_changed_are_read_again() {
+    let route = |model: &str| format!("[[route]] # of a team\nmodel = \"{model}\"\nweight = 1\n\n");
+    let mut known = Tables::default();
+    let mut expect = |text: String, models: &[&str], read: usize| {
+        assert_eq!(
+            read_tables(&text, &mut known),
+            (Ok(named(models)), read),
+            "{text}"
+        );
+    };
+    let access = "[access]\nkeys = \"k\"\n[[access.allow]]\nverbs = []\n";
+    expect(route("a") + &route("b"), &["a", "b"], 2);
+    expect(route("a") + &route("b"), &["a", "b"], 0);
+    expect(
+        route("c") + &route("a") + access + &route("b"),
+        &["c", "a", "b"],
+        1,
+    );
+    expect(route("b") + &route("c"), &["b", "c"], 1);
+    expect(
+        format!("text = \"[[route]]\"\n{access}{}{}", route("b"), route("c")),
+        &["b", "c"],
+        0,
+    );
+    expect(route("a"), &["a"], 1);
+    expect(String::new(), &[], 0);
+}
+
+#[test]
+fn a_text_that_cannot_be_cut_at_its_lines_is_read_as_a_whole() {
+    let a = "model = \"a\"\nweight = 1\n";
+    let mut known = Tables::default();
+    let mut expect = |text: String, models: &[&str]| {
+        assert_eq!(read_tables(&text, &mut known).0, Ok(named(models)), "{text}");
+    };
+    let multi_line = |text: &str| format!("text = '''\n{text}'''\n");
+    expect(multi_line("[[route]]\n") + "[[route]]\n" + a, &["a"]);
+    expect(multi_line("[[route]]\nx\n[b]\n"), &[]);
+    expect(format!("  [[route]]\n{a}"), &["a"]);
+    expect(format!("[[route]]\n{a}  [[route]]\n{a}"), &["a", "a"]);
+    expect(format!("[[route]]\n{a} [access]\nmodel = 1\n"), &["a"]);
+    expect(
+        "[[route]]\nweight = 1\nmodel = \"\"\"\n[[route]]\\\n\"\"\"\n".to_owned(),
+        &["[[route]]"],
+    );
+    expect(
+        format!("route = [{{ {} }}]\n", a.trim().replace('\n', ", ")),
+        &["a"],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_one_of_many_tables_has_its_place() {
+    let a = "[[route]]\nmodel = \"a\"\nweight = 1\n";
+    let mut known = Tables::default();
+    let mut problem = |text: String, expected: &str| {
+        let (routes, _) = read_tables(&text, &mut known);
+        let problem = routes.expect_err(&text);
+        assert!(problem.contains(expected), "{text}\n{problem}");
+    };
+    problem(
+        format!("{a}{a}[[route]]\nmodel = = 1\n"),
+        "config (FILE:8): not valid TOML",
+    );
+    problem(
+        format!("{a}[[route]]\nmodel = \"b\"\n"),
+        "route 2: expected a model",
+    );
+    // Told again, as it is still there.
+    problem(
+        format!("{a}[[route]]\nmodel = \"b\"\n"),
+        "route 2: expected a model",
+    );
+    problem(format!("{a}[none]\n"), "none (FILE:4): no such setting");
+    problem(format!("[route]\nx = 1\n{a}"), "not valid TOML");
+    problem(format!("{a}[access]\n[route]\nx = 1\n"), "not valid TOML");
+    problem(format!("text = [\n{a}]\n"), "not valid TOML");
+    problem("[route]\nmodel = \"a\"\n".to_owned(), "route (FILE:1): ");
+    problem(format!("{a}[access]\n[route.more]\n"), "route 1: expected");
 }

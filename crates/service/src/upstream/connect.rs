@@ -140,12 +140,12 @@ async fn transport(
     protocol: Protocol,
 ) -> Result<Transport, UpstreamError> {
     match target.place() {
-        Place::Tcp { host, port } => tcp(target, host, *port).await.map(Transport::Tcp),
+        Place::Tcp { host, port } => tcp(target, host, port).await.map(Transport::Tcp),
         Place::Tls { host, port } => {
             let unset = || std::io::Error::other("TLS to an endpoint is not set up");
             let tls = options.tls.as_ref().ok_or_else(unset);
             let tls = tls.map_err(|error| no_connection(target, error))?;
-            let stream = tcp(target, host, *port).await?;
+            let stream = tcp(target, host, port).await?;
             let stream = tls.connect(host, protocol == Protocol::Http2, stream).await;
             let stream = stream.map_err(|error| no_connection(target, error))?;
             Ok(Transport::Tls(Box::new(stream)))

@@ -19,6 +19,7 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::Instant;
 
+use super::relay::Relay;
 use super::{BoxError, Options};
 
 /// What keeps a connection going; it ends with the connection.
@@ -29,6 +30,9 @@ pub(super) struct Connection<B> {
     sender: SendRequest<Tracked<B>>,
     /// None once it has ended.
     driver: Option<Driver>,
+    relay: Arc<Relay>,
+    /// The relay's; the connection wakes no other.
+    waker: Waker,
     /// Whether the body of the last request has been sent or given up.
     request_ended: Arc<AtomicBool>,
 }
@@ -39,9 +43,12 @@ where
     B::Error: Into<BoxError>,
 {
     pub(super) fn new(sender: SendRequest<Tracked<B>>, driver: Driver) -> Self {
+        let relay = Relay::new();
         Self {
             sender,
             driver: Some(driver),
+            waker: Waker::from(Arc::clone(&relay)),
+            relay,
             request_ended: Arc::default(),
         }
     }
@@ -51,11 +58,18 @@ where
         self.request_ended.store(false, Ordering::Relaxed);
         let ended = Ended(Arc::clone(&self.request_ended));
         let request = request.map(|body| Tracked { body, _ended: ended });
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
+        let Self {
+            sender,
+            driver,
+            relay,
+            waker,
+            ..
+        } = self;
+        let mut answer = pin!(sender.try_send_request(request));
         // Whatever comes, comes while the connection is driven here: nobody has to be woken for it.
         let answered = std::future::poll_fn(|context| {
-            drive(driver, context);
+            relay.lead_to(context);
+            drive(driver, waker);
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
         answered.await.map_err(|mut failure: TrySendError<_>| {
@@ -69,7 +83,8 @@ where
 
     /// Does what can be done now; what comes later wakes `context`.
     fn drive(&mut self, context: &mut Context<'_>) {
-        drive(&mut self.driver, context);
+        self.relay.lead_to(context);
+        drive(&mut self.driver, &self.waker);
     }
 
     /// Whether it can take a request.
@@ -79,9 +94,9 @@ where
     }
 }
 
-fn drive(driver: &mut Option<Driver>, context: &mut Context<'_>) {
+fn drive(driver: &mut Option<Driver>, waker: &Waker) {
     if let Some(driving) = driver
-        && driving.as_mut().poll(context).is_ready()
+        && driving.as_mut().poll(&mut Context::from_waker(waker)).is_ready()
     {
         *driver = None;
     }
@@ -281,12 +296,19 @@ where
         };
         // Asked first, the connection knows that data is wanted; it is driven only when there is none yet.
         let unwoken = &mut Context::from_waker(Waker::noop());
-        let frame = body.as_mut().poll_frame(unwoken);
+        let mut take = |relay: &Arc<Relay>| {
+            relay.without_wake_ups(|| {
+                let frame = body.as_mut().poll_frame(unwoken);
+                let is_last = frame.is_ready() && body.is_end_stream();
+                (frame, is_last)
+            })
+        };
+        let frame = take(&connection.relay);
         if frame.is_ready() {
             return frame;
         }
         connection.drive(context);
-        body.poll_frame(unwoken)
+        take(&connection.relay)
     }
 
     /// The answer has ended.

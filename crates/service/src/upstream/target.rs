@@ -1,10 +1,9 @@
 //! The address of an endpoint.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
-use http::header::HeaderValue;
 use http::uri::{Authority, Uri};
 
 use crate::config::ParseSetting;
@@ -13,49 +12,67 @@ use crate::config::ParseSetting;
 #[derive(Clone, Debug)]
 pub struct Target(Arc<Parts>);
 
+/// There may be tens of thousands: the text, and how it is read.
 #[derive(Debug)]
 struct Parts {
-    place: Place,
-    authority: Authority,
-    host_header: HeaderValue,
+    /// `HOST[:PORT]`, or the path of a socket.
+    text: Box<str>,
+    kind: Kind,
+    /// 0 for a socket.
+    port: u16,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Place {
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16 },
-    Unix(PathBuf),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Tls,
+    Unix,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place<'a> {
+    Tcp { host: &'a str, port: u16 },
+    Tls { host: &'a str, port: u16 },
+    Unix(&'a Path),
 }
 
 const EXPECTED: &str = "expected an endpoint such as http://127.0.0.1:8081 or unix:/run/predictor.sock";
 
 impl Target {
     /// What `host` or `:authority` say when the client says nothing.
-    pub fn authority(&self) -> &Authority {
-        &self.0.authority
+    pub(super) fn authority(&self) -> Authority {
+        match self.0.kind {
+            Kind::Unix => Authority::from_static("localhost"),
+            Kind::Tcp | Kind::Tls => self.0.text.parse().expect("it was one when it was read"),
+        }
     }
 
     /// Whether it is connected to under TLS, which [`super::Options::tls`] has to be there for.
     pub fn is_tls(&self) -> bool {
-        matches!(self.0.place, Place::Tls { .. })
+        self.0.kind == Kind::Tls
     }
 
-    pub(super) fn host_header(&self) -> &HeaderValue {
-        &self.0.host_header
+    pub(super) fn place(&self) -> Place<'_> {
+        let Parts { text, kind, port } = &*self.0;
+        let (host, port) = (host(text), *port);
+        match kind {
+            Kind::Tcp => Place::Tcp { host, port },
+            Kind::Tls => Place::Tls { host, port },
+            Kind::Unix => Place::Unix(Path::new(&**text)),
+        }
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.0.place
+    fn new(kind: Kind, text: &str, port: u16) -> Self {
+        let text = text.into();
+        Self(Arc::new(Parts { text, kind, port }))
     }
+}
 
-    fn new(place: Place, authority: Authority) -> Self {
-        let host_header =
-            HeaderValue::from_str(authority.as_str()).expect("an authority is visible ASCII text");
-        Self(Arc::new(Parts {
-            place,
-            authority,
-            host_header,
-        }))
+/// The host of an authority, an address of IPv6 without its brackets.
+fn host(authority: &str) -> &str {
+    match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
     }
 }
 
@@ -65,10 +82,7 @@ impl ParseSetting for Target {
             if path.is_empty() {
                 return Err(EXPECTED.to_owned());
             }
-            return Ok(Self::new(
-                Place::Unix(path.into()),
-                Authority::from_static("localhost"),
-            ));
+            return Ok(Self::new(Kind::Unix, path, 0));
         }
         let uri: Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
         let tls = match uri.scheme_str() {
@@ -89,29 +103,25 @@ impl ParseSetting for Target {
             None => 80,
             Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(EXPECTED)?,
         };
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let place = if tls {
-            Place::Tls { host, port }
-        } else {
-            Place::Tcp { host, port }
-        };
-        Ok(Self::new(place, authority.clone()))
+        let kind = if tls { Kind::Tls } else { Kind::Tcp };
+        Ok(Self::new(kind, authority.as_str(), port))
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.place {
-            Place::Tcp { .. } => write!(f, "http://{}", self.0.authority),
-            Place::Tls { .. } => write!(f, "https://{}", self.0.authority),
-            Place::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+        let scheme = match self.0.kind {
+            Kind::Tcp => "http://",
+            Kind::Tls => "https://",
+            Kind::Unix => "unix:",
+        };
+        write!(f, "{scheme}{}", self.0.text)
     }
 }
 
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        self.0.place == other.0.place
+        Arc::ptr_eq(&self.0, &other.0) || self.place() == other.place()
     }
 }
 
@@ -119,7 +129,7 @@ impl Eq for Target {}
 
 impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.0.place.hash(state);
+        self.place().hash(state);
     }
 }
 
@@ -141,18 +151,18 @@ mod tests {
                 "https://predictor",
                 "https://predictor",
                 Place::Tls {
-                    host: "predictor".to_owned(),
+                    host: "predictor",
                     port: 443,
                 },
             ),
             (
                 "unix:/run/predictor.sock",
                 "unix:/run/predictor.sock",
-                Place::Unix("/run/predictor.sock".into()),
+                Place::Unix(Path::new("/run/predictor.sock")),
             ),
         ] {
             let target = Target::parse_setting(text).expect(text);
-            assert_eq!((target.to_string().as_str(), target.place()), (shown, &place));
+            assert_eq!((target.to_string().as_str(), target.place()), (shown, place));
         }
     }
 
@@ -177,10 +187,7 @@ mod tests {
         }
     }
 
-    fn tcp(host: &str, port: u16) -> Place {
-        Place::Tcp {
-            host: host.to_owned(),
-            port,
-        }
+    fn tcp(host: &str, port: u16) -> Place<'_> {
+        Place::Tcp { host, port }
     }
 }

@@ -3,6 +3,7 @@
 //! The file is refused for any of it. A source that cannot be refused goes on without the part that cannot be honoured.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Condition, MirrorTo, Reason, RouteSpec};
 use crate::host;
@@ -10,8 +11,8 @@ use crate::host;
 /// A name that is used as a label for requests to models that nobody routes.
 const RESERVED: &str = "unknown";
 
-/// Every problem of these routes.
-pub(crate) fn check(routes: &[RouteSpec]) -> Vec<Condition> {
+/// Models and hosts that two of these routes want.
+pub(super) fn check_names(routes: &[Arc<RouteSpec>]) -> Vec<Condition> {
     let mut conditions = Vec::new();
     let mut models: HashMap<&str, &RouteSpec> = HashMap::new();
     let mut hosts: HashMap<String, &str> = HashMap::new();
@@ -31,7 +32,6 @@ pub(crate) fn check(routes: &[RouteSpec]) -> Vec<Condition> {
                 }
             }
         }
-        conditions.extend(check_route(route));
     }
     conditions
 }
