@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
+use plumbline_service::traces::Tracer;
 use tower::{Service, ServiceBuilder};
 
 use crate::access::Access;
@@ -32,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) head: HeadLimits,
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
+    pub(crate) tracer: Tracer,
 }
 
 /// Built once and cloned for each connection, so that limits are shared.
@@ -54,13 +56,14 @@ pub(crate) fn build(
         head,
         max_in_flight,
         trust_forwarded,
+        tracer,
     } = parts;
     let routes = &server.routes;
     ServiceBuilder::new()
         // Outermost: the layers below see gRPC with its trailers, whatever the client can read.
         .layer(speak_grpc_web::layer())
         // Above all that answers: every answer carries the request's id, also those that the layers below give themselves.
-        .layer(identify::layer(*trust_forwarded))
+        .layer(identify::layer(*trust_forwarded, tracer.clone()))
         // Above the rescue below, so that refusals are counted too.
         .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))
         .layer(respond_to_errors::layer())

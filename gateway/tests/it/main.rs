@@ -16,3 +16,4 @@ mod resilience;
 mod revisions;
 mod routes;
 mod support;
+mod traces;

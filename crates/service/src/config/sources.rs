@@ -162,7 +162,7 @@ fn read_flags(
         };
         let setting = known
             .iter()
-            .find(|setting| setting.kind != Kind::Table && setting.flag() == flag);
+            .find(|setting| setting.has_flag() && setting.flag() == flag);
         let Some(setting) = setting else {
             problems.push(Problem::new(flag, "", "no such flag; --help lists them"));
             continue;
@@ -225,7 +225,7 @@ fn read_environment(
         };
         let setting = known
             .iter()
-            .find(|setting| setting.kind != Kind::Table && setting.name.to_uppercase() == stem);
+            .find(|setting| setting.has_flag() && setting.name.to_uppercase() == stem);
         match setting {
             Some(setting) => {
                 let values = match setting.kind {
@@ -292,7 +292,9 @@ fn read_file(
     for (key, value) in table.get_ref() {
         let place = format!("{shown}:{}", line_of(&text, key.span().start));
         let name: &str = key.get_ref();
-        let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
+        let in_file = |setting: &&Setting| !matches!(setting.kind, Kind::Variable { .. });
+        let mut in_file = settings.iter().filter(in_file);
+        let Some(setting) = in_file.find(|setting| setting.name == name) else {
             problems.push(Problem::new(name, &place, "no such setting"));
             continue;
         };
@@ -382,6 +384,14 @@ fn help(part: &str, prefix: &str, settings: &[Setting]) -> String {
     for setting in settings {
         if setting.kind == Kind::Table {
             let _ = writeln!(text, "  [{}]  (file only)\n      {}", setting.name, setting.help);
+            continue;
+        }
+        if let Kind::Variable { .. } = setting.kind {
+            let _ = writeln!(
+                text,
+                "  {}  (variable only)\n      {}",
+                setting.name, setting.help
+            );
             continue;
         }
         let value = if setting.value.is_empty() {
