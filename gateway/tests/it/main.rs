@@ -17,3 +17,4 @@ mod revisions;
 mod routes;
 mod support;
 mod traces;
+mod write_timeout;

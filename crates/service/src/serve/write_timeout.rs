@@ -141,13 +141,13 @@ mod tests {
         let (mut client, mut server, ended) = timed(1);
         let reading = tokio::spawn(async move {
             for _ in 0..10 {
-                tokio::time::sleep(Duration::from_secs(59)).await;
+                sleep(Duration::from_secs(59)).await;
                 client.read_u8().await.expect("a byte");
             }
         });
         server.write_all(&[0; 10]).await.expect("taken slowly");
         // Between writes nothing is waited for.
-        tokio::time::sleep(Duration::from_hours(1)).await;
+        sleep(Duration::from_hours(1)).await;
         reading.await.expect("all read");
         assert_eq!(ended.get(), 0);
     }
