@@ -151,6 +151,7 @@ impl App {
             max_in_flight: config.max_in_flight,
             trust_forwarded: config.trust_forwarded,
             tracer: process.tracer().clone(),
+            cors: config.cors,
         });
         let shutdown = process.shutdown();
         let reload = reload.map(|reload| tokio::spawn(reload.run(shutdown.clone())));

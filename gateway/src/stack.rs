@@ -14,12 +14,12 @@ use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::body::BoxError;
 use crate::call::Call;
-use crate::config::HeadLimits;
+use crate::config::{CorsSpec, HeadLimits};
 use crate::forward::Forward;
 use crate::layers::answer_server::Server;
 use crate::layers::{
     answer_server, authenticate, authorize, check_head, deadline, identify, limit_concurrency, limit_rate,
-    record, resolve_model, respond_to_errors, speak_grpc_web,
+    record, resolve_model, respond_to_errors, speak_cors, speak_grpc_web,
 };
 use crate::metrics::Metrics;
 
@@ -34,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
     pub(crate) tracer: Tracer,
+    pub(crate) cors: Option<CorsSpec>,
 }
 
 /// Built once and cloned for each connection, so that limits are shared.
@@ -57,6 +58,7 @@ pub(crate) fn build(
         max_in_flight,
         trust_forwarded,
         tracer,
+        cors,
     } = parts;
     let routes = &server.routes;
     ServiceBuilder::new()
@@ -66,6 +68,8 @@ pub(crate) fn build(
         .layer(identify::layer(*trust_forwarded, tracer.clone()))
         // Above the rescue below, so that refusals are counted too.
         .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))
+        // Above the rescue, so that pages can read refusals too, and above authentication, as a preflight has no credential.
+        .layer(speak_cors::layer(cors.as_ref()))
         .layer(respond_to_errors::layer())
         // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
         .layer(check_head::layer(*head))

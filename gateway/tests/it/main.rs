@@ -4,6 +4,7 @@ mod access;
 mod access_log;
 mod bad_input;
 mod certificates;
+mod cors;
 mod grpc_web;
 mod guard;
 mod handover;
