@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -158,7 +159,11 @@ fn collected(span: v1::Span, resource: BTreeMap<String, String>) -> CollectedSpa
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("writing to memory does not fail");
+    }
+    text
 }
 
 fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {

@@ -311,7 +311,12 @@ impl Body for AnswerBody {
             }
         }
         if let Some(span) = &self.attempt.span {
-            spans::frame(span, self.attempt.family, &frame, self.body.is_end_stream());
+            spans::frame(
+                span,
+                self.attempt.family,
+                frame.as_ref(),
+                self.body.is_end_stream(),
+            );
         }
         Poll::Ready(frame)
     }

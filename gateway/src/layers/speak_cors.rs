@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Either;
@@ -42,7 +42,7 @@ struct Allowed {
 
 impl Allowed {
     fn new(spec: &CorsSpec) -> Self {
-        let headers: Vec<&str> = spec.headers.iter().map(|name| name.as_str()).collect();
+        let headers: Vec<&str> = spec.headers.iter().map(HeaderName::as_str).collect();
         Self {
             origins: spec.origins.clone(),
             headers: HeaderValue::try_from(headers.join(", ")).expect("names are visible ASCII text"),

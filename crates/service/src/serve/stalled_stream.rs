@@ -43,7 +43,7 @@ where
 {
     fn execute(&self, stream: F) {
         tokio::spawn(Stream {
-            stream,
+            exchange: stream,
             write_timeout: self.0.clone(),
             state: 0,
             timer: None,
@@ -54,7 +54,7 @@ where
 pin_project! {
     struct Stream<F> {
         #[pin]
-        stream: F,
+        exchange: F,
         write_timeout: WriteTimeout,
         state: u64,
         timer: Option<Pin<Box<Sleep>>>,
@@ -68,7 +68,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         STATE.set(*this.state);
-        let polled = this.stream.poll(context);
+        let polled = this.exchange.poll(context);
         let before = std::mem::replace(this.state, STATE.get());
         if polled.is_ready() || *this.state & WAITS == 0 {
             return polled;

@@ -121,7 +121,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(capacity);
         let ended = IntCounter::new("ended_total", "Ended.").expect("a valid name");
         let write_timeout = WriteTimeout {
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             ended: ended.clone(),
         };
         (client, TimedWrites::new(server, write_timeout), ended)
@@ -133,7 +133,7 @@ mod tests {
         let started = Instant::now();
         let error = server.write_all(&[0; 11]).await.expect_err("one byte too many");
         assert_eq!(error.kind(), ErrorKind::TimedOut);
-        assert_eq!((started.elapsed(), ended.get()), (Duration::from_secs(60), 1));
+        assert_eq!((started.elapsed(), ended.get()), (Duration::from_mins(1), 1));
     }
 
     #[tokio::test(start_paused = true)]

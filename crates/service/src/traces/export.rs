@@ -38,7 +38,7 @@ pub(super) struct Exporter(Arc<Queue>);
 #[derive(Debug)]
 struct Queue {
     spans: mpsc::Sender<Box<Record>>,
-    queue_full: IntCounter,
+    refused: IntCounter,
     finishing: watch::Sender<bool>,
     /// Closed when the thread has ended.
     finished: watch::Receiver<()>,
@@ -84,7 +84,7 @@ impl Exporter {
             })?;
         Ok(Self(Arc::new(Queue {
             spans,
-            queue_full,
+            refused: queue_full,
             finishing,
             finished,
         })))
@@ -95,7 +95,7 @@ impl Exporter {
         match self.0.spans.try_send(record) {
             Ok(()) => {}
             // Closed: the process ends, and has waited for its spans.
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.0.queue_full.inc(),
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.0.refused.inc(),
         }
     }
 

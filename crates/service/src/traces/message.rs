@@ -74,6 +74,7 @@ impl Scope {
     }
 }
 
+#[expect(clippy::struct_field_names, reason = "the names are the protocol's")]
 #[derive(Clone, PartialEq, Message)]
 struct Span {
     #[prost(bytes = "vec", tag = "1")]

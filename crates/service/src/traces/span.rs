@@ -148,6 +148,7 @@ impl Span {
     }
 
     /// One attempt at the same, at somebody else's.
+    #[must_use]
     pub fn attempt(&self) -> Self {
         let told = self.record().as_ref().map(|record| {
             let state = record.trace_state.clone();

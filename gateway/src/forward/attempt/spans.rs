@@ -43,7 +43,7 @@ pub(super) fn answered(span: &Span, family: Family, head: &Parts, is_end: bool) 
 pub(super) fn frame(
     span: &Span,
     family: Family,
-    frame: &Option<Result<Frame<Bytes>, hyper::Error>>,
+    frame: Option<&Result<Frame<Bytes>, hyper::Error>>,
     is_end: bool,
 ) {
     match frame {
