@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plumbline_service::traces::{TraceRequests, Tracer};
 use plumbline_service::{Listener, Process, ServeOptions, Shutdown};
 use tokio::sync::{Notify, broadcast};
 
@@ -24,6 +25,8 @@ pub struct App {
     shared: Arc<Shared>,
     runner: Runner,
     shutdown: Shutdown,
+    tracer: Tracer,
+    serve_options: ServeOptions,
     reports: broadcast::Sender<Arc<FinishedReport>>,
 }
 
@@ -69,6 +72,8 @@ impl App {
             shared: Arc::new(shared),
             runner,
             shutdown: process.shutdown().clone(),
+            tracer: process.tracer().clone(),
+            serve_options: process.serve_options(),
             reports,
         })
     }
@@ -91,8 +96,9 @@ impl App {
         let stop = self.shutdown.token();
         let runner = tokio::spawn(self.runner.run(stop, self.shutdown.drain_timeout()));
         let router = server::router(self.shared);
+        let service = TraceRequests::new(router, self.tracer);
         self.listener
-            .serve(router, ServeOptions::default(), &self.shutdown)
+            .serve(service, self.serve_options, &self.shutdown)
             .await;
         if let Err(error) = runner.await {
             tracing::error!(%error, "the job runner ended early");

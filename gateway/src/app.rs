@@ -150,6 +150,8 @@ impl App {
             head: config.head,
             max_in_flight: config.max_in_flight,
             trust_forwarded: config.trust_forwarded,
+            tracer: process.tracer().clone(),
+            cors: config.cors,
         });
         let shutdown = process.shutdown();
         let reload = reload.map(|reload| tokio::spawn(reload.run(shutdown.clone())));
@@ -163,7 +165,7 @@ impl App {
             // HTTP/2 counts 32 bytes more for a field (RFC 9113 §6.5.2); a few fields too many are still told of by name.
             max_header_bytes: (head.header_bytes + 64 * head.headers) as u32,
             max_headers: head.headers,
-            ..ServeOptions::default()
+            ..process.serve_options()
         };
         if process.take_over().await? {
             let plain = listener.serve_with(service_for.clone(), options.clone(), shutdown);

@@ -10,6 +10,7 @@ use http::{Request, Version};
 use hyper::body::{Body as _, Incoming};
 use plumbline_inference_protocol::grpc;
 use plumbline_service::Peer;
+use plumbline_service::traces::Span;
 use tokio::time::Instant;
 
 use crate::access::{Principal, Verb};
@@ -169,6 +170,8 @@ pub(crate) struct Ledger {
     takes_trailers: AtomicBool,
     /// For its line in the access log, if there is such a log.
     pub(crate) trail: OnceLock<Box<Trail>>,
+    /// If it is recorded.
+    pub(crate) span: OnceLock<Box<Span>>,
 }
 
 const NO_FAULT: u8 = 0;
@@ -190,6 +193,7 @@ impl Ledger {
             whole_after: AtomicU64::new(0),
             takes_trailers: AtomicBool::new(true),
             trail: OnceLock::new(),
+            span: OnceLock::new(),
         }
     }
 

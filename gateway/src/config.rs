@@ -2,6 +2,7 @@
 
 mod access;
 mod access_log;
+mod cors;
 mod fields;
 mod guard;
 mod protection;
@@ -19,6 +20,7 @@ use plumbline_service::{NamedCertificate, TLS_SETTINGS, TlsFiles};
 pub use access::AccessSpec;
 pub(crate) use access::{IssuerSpec, KeySource};
 pub use access_log::{AccessLogSpec, AccessLogTo};
+pub use cors::CorsSpec;
 pub(crate) use fields::Fields;
 pub use guard::GuardSpec;
 pub(crate) use protection::read_texts;
@@ -81,6 +83,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting::table(
         "access",
         "Who may do what, and how often: keys, issuer, allow and limit; docs/gateway/access.md. In the file only.",
+    ),
+    Setting::table(
+        "cors",
+        "Pages of other origins that browsers let ask and read: origins, headers, credentials, max_age; docs/gateway/operations.md. In the file only.",
     ),
     Setting::new(
         "tls_listen",
@@ -200,6 +206,8 @@ pub struct Config {
     pub head: HeadLimits,
     /// Who may do what, and how often.
     pub access: AccessSpec,
+    /// Which browsers' pages may ask; nothing for those of the gateway's own origin alone.
+    pub cors: Option<CorsSpec>,
     /// The data port under TLS.
     pub tls_listen: SocketAddr,
     /// Its certificates; without them there is no such port.
@@ -323,6 +331,7 @@ impl Config {
         let config = Self {
             head: HeadLimits::read(reader),
             access: access::read(reader),
+            cors: cors::read(reader),
             tls_listen: reader.value("tls_listen"),
             tls: TlsFiles::read_with_named(reader, named),
             common: common.clone(),
@@ -355,6 +364,7 @@ impl Config {
         Self {
             head: HeadLimits::default(),
             access: AccessSpec::default(),
+            cors: None,
             tls_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
             common: Common::on_loopback(),

@@ -11,6 +11,7 @@ pub(crate) mod limit_rate;
 pub(crate) mod record;
 pub(crate) mod resolve_model;
 pub(crate) mod respond_to_errors;
+pub(crate) mod speak_cors;
 pub(crate) mod speak_grpc_web;
 
 use std::pin::Pin;

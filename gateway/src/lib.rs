@@ -37,9 +37,9 @@ mod stack;
 
 pub use app::App;
 pub use config::{
-    AccessLogSpec, AccessLogTo, AccessSpec, ConcurrencySpec, Condition, Config, GuardSpec, HeadLimits,
-    HedgeAfter, MatchSpec, MirrorSpec, MirrorTo, ProtectionSpec, Reason, RevisionSpec, RouteSpec, SETTINGS,
-    Share, Sticky,
+    AccessLogSpec, AccessLogTo, AccessSpec, ConcurrencySpec, Condition, Config, CorsSpec, GuardSpec,
+    HeadLimits, HedgeAfter, MatchSpec, MirrorSpec, MirrorTo, ProtectionSpec, Reason, RevisionSpec, RouteSpec,
+    SETTINGS, Share, Sticky,
 };
 pub use kubernetes::Kubernetes;
 

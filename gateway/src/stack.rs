@@ -7,18 +7,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
+use plumbline_service::traces::Tracer;
 use tower::{Service, ServiceBuilder};
 
 use crate::access::Access;
 use crate::access_log::AccessLog;
 use crate::body::BoxError;
 use crate::call::Call;
-use crate::config::HeadLimits;
+use crate::config::{CorsSpec, HeadLimits};
 use crate::forward::Forward;
 use crate::layers::answer_server::Server;
 use crate::layers::{
     answer_server, authenticate, authorize, check_head, deadline, identify, limit_concurrency, limit_rate,
-    record, resolve_model, respond_to_errors, speak_grpc_web,
+    record, resolve_model, respond_to_errors, speak_cors, speak_grpc_web,
 };
 use crate::metrics::Metrics;
 
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) head: HeadLimits,
     pub(crate) max_in_flight: NonZeroUsize,
     pub(crate) trust_forwarded: bool,
+    pub(crate) tracer: Tracer,
+    pub(crate) cors: Option<CorsSpec>,
 }
 
 /// Built once and cloned for each connection, so that limits are shared.
@@ -54,15 +57,19 @@ pub(crate) fn build(
         head,
         max_in_flight,
         trust_forwarded,
+        tracer,
+        cors,
     } = parts;
     let routes = &server.routes;
     ServiceBuilder::new()
         // Outermost: the layers below see gRPC with its trailers, whatever the client can read.
         .layer(speak_grpc_web::layer())
         // Above all that answers: every answer carries the request's id, also those that the layers below give themselves.
-        .layer(identify::layer(*trust_forwarded))
+        .layer(identify::layer(*trust_forwarded, tracer.clone()))
         // Above the rescue below, so that refusals are counted too.
         .layer(record::layer(Arc::clone(&routes.server), access_log.clone(), *server_timing))
+        // Above the rescue, so that pages can read refusals too, and above authentication, as a preflight has no credential.
+        .layer(speak_cors::layer(cors.as_ref()))
         .layer(respond_to_errors::layer())
         // Before anything acts on the head: the layers below may rely on it, and on the client's deadline.
         .layer(check_head::layer(*head))

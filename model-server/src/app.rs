@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use plumbline_service::{Cpus, Listener, Process, ServeOptions, Tls};
+use plumbline_service::traces::TraceRequests;
+use plumbline_service::{Cpus, Listener, Process, Tls};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -113,7 +114,8 @@ impl App {
             server,
             process,
         } = self;
-        let serving = listener.serve(server, ServeOptions::default(), process.shutdown());
+        let service = TraceRequests::new(server, process.tracer().clone());
+        let serving = listener.serve(service, process.serve_options(), process.shutdown());
         tokio::pin!(serving);
         tokio::select! {
             biased;

@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use plumbline_drift::performance::PerformanceReport;
 use plumbline_drift::report::{DriftOverview, Reference, ReferenceSource};
 use plumbline_service::admin::{Page, json, text};
-use plumbline_service::{ClientTls, EventSink, Listener, Process, ReadinessToken, ServeOptions, Tls};
+use plumbline_service::traces::TraceRequests;
+use plumbline_service::{ClientTls, EventSink, Listener, Process, ReadinessToken, Tls};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -164,7 +165,8 @@ impl App {
         let delivering = delivery.map(|delivery| tokio::spawn(delivery.run(observed.clone())));
         let logging = logging.map(|logging| tokio::spawn(logging.run(observed.clone())));
         let service = tower::service_fn(move |request| Arc::clone(&forwarder).answer(request));
-        listener.serve(service, ServeOptions::default(), shutdown).await;
+        let service = TraceRequests::new(service, process.tracer().clone());
+        listener.serve(service, process.serve_options(), shutdown).await;
         observer.finish().await;
         if let Some(keeper) = keeper {
             keeper.finish().await;

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use plumbline_service::TRACEPARENT;
+use plumbline_service::traces::RequestSpan;
 use plumbline_service::upstream::{is_framed_plainly, strip_hop_by_hop};
 
 use crate::feedback;
@@ -43,7 +46,8 @@ impl Forwarder {
             let reply = Box::pin(feedback::answer(&self.observing, request)).await;
             return Ok(own::reply(reply));
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let attempt = self.attempt(&mut head);
         let mut observation = self.observing.begin(&head, started);
         let grpc = own::is_grpc(&head.headers);
         let body = RequestBody::new(
@@ -66,6 +70,9 @@ impl Forwarder {
             Ok(Answer { response, times }) => {
                 let (mut head, body) = response.into_parts();
                 strip_hop_by_hop(&mut head.headers);
+                if let Some(attempt) = attempt {
+                    head.extensions.insert(attempt);
+                }
                 if let Some(observation) = &mut observation {
                     observation.response_head(&head, times);
                 }
@@ -75,6 +82,9 @@ impl Forwarder {
                 ))
             }
             Err(failure) => {
+                if let Some(RequestSpan(attempt)) = attempt {
+                    attempt.fail(failure.word());
+                }
                 let (status, grpc_status) = self.upstream.classify(&failure);
                 if let Some(observation) = observation {
                     observation.failed(status, grpc_status);
@@ -82,6 +92,15 @@ impl Forwarder {
                 Ok(own::failure(&failure, status, grpc.then_some(grpc_status)))
             }
         }
+    }
+
+    /// The span of the exchange with the model server, which is told of it, if the request is recorded.
+    fn attempt(&self, head: &mut Parts) -> Option<RequestSpan> {
+        let RequestSpan(request) = head.extensions.get()?;
+        let attempt = request.attempt();
+        attempt.set("predictor.endpoint", self.upstream.target().to_string());
+        head.headers.insert(TRACEPARENT, attempt.context().header_value());
+        Some(RequestSpan(Arc::new(attempt)))
     }
 }
 

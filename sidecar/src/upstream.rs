@@ -37,6 +37,18 @@ pub(crate) enum Failure {
     Client(#[source] UpstreamError),
 }
 
+impl Failure {
+    /// The kind, for a span.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "unreachable",
+            Self::Timeout { .. } => "timeout",
+            Self::Broken(_) => "closed",
+            Self::Client(_) => "request_body",
+        }
+    }
+}
+
 /// An answer whose head is complete.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -11,6 +11,8 @@ mod reader;
 mod sources;
 mod value;
 
+use crate::traces;
+
 pub use common::Common;
 pub use pieces::Tables;
 pub use reader::{Problem, Problems, Reader};
@@ -49,6 +51,11 @@ pub enum Kind {
     Table,
     /// An array of very many tables; in the file only. One setting of a part may be of this kind.
     Tables,
+    /// A variable that a standard gives its name and meaning: `shared_variable`, and in no other way.
+    Variable {
+        /// It is never printed.
+        secret: bool,
+    },
 }
 
 impl Kind {
@@ -110,6 +117,23 @@ impl Setting {
         }
     }
 
+    /// A variable of a standard, under its own name.
+    pub const fn variable(name: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Variable { secret: false },
+            shared_variable: Some(name),
+            ..Self::new(name, "", help)
+        }
+    }
+
+    /// The same, when its value is never to be printed.
+    pub const fn secret_variable(name: &'static str, help: &'static str) -> Self {
+        Self {
+            kind: Kind::Variable { secret: true },
+            ..Self::variable(name, help)
+        }
+    }
+
     /// With a default.
     #[must_use]
     pub const fn default(self, default: &'static str) -> Self {
@@ -126,6 +150,15 @@ impl Setting {
             shared_variable: Some(variable),
             ..self
         }
+    }
+
+    fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret | Kind::Variable { secret: true })
+    }
+
+    /// Whether a flag and a variable of the part give it.
+    fn has_flag(&self) -> bool {
+        !self.kind.is_in_file_only() && !matches!(self.kind, Kind::Variable { .. })
     }
 
     /// `--drain-timeout`.
@@ -148,7 +181,8 @@ pub fn load<C>(
     environment: impl IntoIterator<Item = (String, String)>,
     build: impl FnOnce(&mut Reader) -> C,
 ) -> Result<Outcome<C>, Problems> {
-    let settings: Vec<Setting> = settings.iter().copied().flatten().copied().collect();
+    let settings = settings.iter().copied().flatten().chain(&traces::SETTINGS);
+    let settings: Vec<Setting> = settings.copied().collect();
     sources::load(part, &settings, arguments, environment, build)
 }
 

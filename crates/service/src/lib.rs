@@ -5,6 +5,7 @@
 //! The part registers what it exports with [`metrics`], holds a [`ReadinessToken`] until it can answer, and gives its
 //! request service to [`Listener::serve`], which accepts HTTP/1.1, h2c and gRPC on one port, plain or
 //! under [`Tls`], and drains on [`Shutdown`].
+//! A request that is traced has a span of [`traces`].
 //! What it forwards goes through the pooled connections of [`upstream`].
 
 pub mod admin;
@@ -25,6 +26,7 @@ mod shutdown;
 pub mod telemetry;
 mod tls;
 mod trace;
+pub mod traces;
 pub mod upstream;
 mod watch;
 mod whole_body;

@@ -8,7 +8,8 @@ use crate::admin::Admin;
 use crate::config::{Common, Outcome, Reader, Setting, load};
 use crate::handover::{Handover, HandoverError};
 use crate::metrics::Metrics;
-use crate::serve::{BindError, Listener};
+use crate::serve::{BindError, Listener, ServeOptions};
+use crate::traces::{TraceError, Tracer};
 use crate::{Cpus, Readiness, Shutdown, error_chain, telemetry};
 
 /// Exit status for a configuration with problems.
@@ -32,6 +33,8 @@ pub struct Process {
     shutdown: Shutdown,
     admin: Admin,
     handover: Handover,
+    tracer: Tracer,
+    serve_options: ServeOptions,
 }
 
 /// Why a process cannot be set up.
@@ -43,6 +46,9 @@ pub enum StartError {
     /// The ports of the process before cannot be had.
     #[error(transparent)]
     Handover(#[from] HandoverError),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
 }
 
 impl Process {
@@ -59,6 +65,17 @@ impl Process {
         let shutdown = Shutdown::new(readiness.clone(), common.drain_delay, common.drain_timeout);
         let admin = Admin::new(part, metrics.clone(), readiness.clone(), shown);
         let handover = Handover::begin(common.handover.as_deref())?;
+        let serve_options = ServeOptions {
+            client_write_timeout: common.client_write_timeout,
+            client_write_timeouts: metrics.counter(
+                "plumbline_client_write_timeouts_total",
+                "Clients that took nothing of an answer for the client write timeout.",
+            ),
+            ..ServeOptions::default()
+        };
+        let traces = common.traces.as_ref();
+        let tracer = traces.map(|traces| Tracer::start(traces, part, &metrics));
+        let tracer = tracer.transpose()?.unwrap_or_default();
         admin.spawn(common.admin_listen, &handover, &shutdown)?;
         Ok(Self {
             part,
@@ -67,6 +84,8 @@ impl Process {
             shutdown,
             admin,
             handover,
+            tracer,
+            serve_options,
         })
     }
 
@@ -113,6 +132,16 @@ impl Process {
     /// The admin port's pages.
     pub fn admin(&self) -> &Admin {
         &self.admin
+    }
+
+    /// How a data port treats its connections, as far as every part has it from its settings.
+    pub fn serve_options(&self) -> ServeOptions {
+        self.serve_options.clone()
+    }
+
+    /// Where spans begin.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
     }
 
     /// Where the admin port listens.
@@ -162,7 +191,9 @@ where
     let outcome = runtime.block_on(async {
         let process = Process::start(part, &common, shown)?;
         let signals = tokio::spawn(watch_signals(process.shutdown.clone()));
+        let tracer = process.tracer.clone();
         let outcome = app(config, process).await;
+        tracer.finish().await;
         signals.abort();
         outcome
     });

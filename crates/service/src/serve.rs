@@ -2,6 +2,8 @@
 
 mod closing;
 mod lazy_timer;
+mod stalled_stream;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -12,16 +14,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use prometheus::IntCounter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service;
 
 use self::closing::Closing;
 use self::lazy_timer::LazyTimer;
+use self::stalled_stream::{InPieces, StreamExecutor};
+use self::write_timeout::{TimedWrites, WriteTimeout};
 use crate::tls::client_name;
 use crate::{Shutdown, Tls};
 
@@ -71,6 +76,11 @@ pub struct ServeOptions {
     pub max_connections: usize,
     /// Time for a client to send a request's head; also how long an idle HTTP/1.1 connection is kept.
     pub header_read_timeout: Duration,
+    /// Time that a client may take nothing of an answer that waits for it: then its HTTP/1.1 connection is closed, or
+    /// its HTTP/2 stream reset (CANCEL). Anything that it takes begins this anew.
+    pub client_write_timeout: Duration,
+    /// Counts how often that has happened.
+    pub client_write_timeouts: IntCounter,
     /// Time for a client to finish its TLS handshake.
     pub tls_handshake_timeout: Duration,
     /// Concurrent HTTP/2 streams per connection.
@@ -87,6 +97,9 @@ impl Default for ServeOptions {
         Self {
             max_connections: 16_384,
             header_read_timeout: Duration::from_mins(1),
+            client_write_timeout: Duration::from_mins(1),
+            client_write_timeouts: IntCounter::new("client_write_timeouts_total", "Not registered.")
+                .expect("a constant name is valid"),
             tls_handshake_timeout: Duration::from_secs(10),
             max_concurrent_streams: 256,
             max_header_bytes: 64 << 10,
@@ -175,8 +188,14 @@ impl Listener {
         let slots = Arc::new(Semaphore::new(options.max_connections));
         let connections = GracefulShutdown::new();
         let token = shutdown.clone();
-        let service_for =
-            move |peer| TowerToHyperService::new(Closing::new(service_for(peer), token.clone()));
+        let service_for = move |peer| {
+            let service = Closing::new(service_for(peer), token.clone());
+            TowerToHyperService::new(InPieces(service))
+        };
+        let write_timeout = WriteTimeout {
+            timeout: options.client_write_timeout,
+            ended: options.client_write_timeouts.clone(),
+        };
         loop {
             let accepted = async {
                 let slot = Arc::clone(&slots).acquire_owned().await;
@@ -198,7 +217,8 @@ impl Listener {
                 }
             };
             prepare(&stream);
-            let http = connection_builder(&options);
+            let stream = TimedWrites::new(stream, write_timeout.clone());
+            let http = connection_builder(&options, &write_timeout);
             if let Some(tls) = &self.tls {
                 let (acceptor, http, watcher) = (tls.acceptor(), http, connections.watcher());
                 let (timeout, closing) = (options.tls_handshake_timeout, shutdown.token());
@@ -266,8 +286,8 @@ fn ended(outcome: Result<(), BoxError>) {
 /// Header fields that hyper has room for without an allocation.
 const HYPER_HEADERS: usize = 100;
 
-fn connection_builder(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
+fn connection_builder(options: &ServeOptions, write_timeout: &WriteTimeout) -> auto::Builder<StreamExecutor> {
+    let mut http = auto::Builder::new(StreamExecutor(write_timeout.clone()));
     http.http1()
         .timer(LazyTimer::default())
         .header_read_timeout(options.header_read_timeout);
@@ -294,6 +314,7 @@ fn prepare(stream: &TcpStream) {
 mod tests {
     use http_body_util::{BodyExt as _, Empty, Full};
     use hyper::client::conn::{http1, http2};
+    use hyper_util::rt::TokioExecutor;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;

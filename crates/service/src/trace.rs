@@ -8,6 +8,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `traceparent` of W3C Trace Context, level 1.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// What vendors keep beside it; passed on as it is.
+pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
 /// The longest id that is taken over from a client; longer ones are replaced.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
@@ -76,16 +79,19 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The caller's context; a new, unsampled one when the header is missing or malformed (as the specification asks).
-    pub fn from_headers(headers: &HeaderMap) -> Self {
-        let parsed = headers
-            .get(&TRACEPARENT)
-            .and_then(|value| Self::parse(value.as_bytes()));
-        parsed.unwrap_or_else(|| Self {
+    /// The caller's context; nothing when the header is missing or malformed, and a new trace is to begin (as the
+    /// specification asks).
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(&TRACEPARENT)?.as_bytes())
+    }
+
+    /// The first of a new trace.
+    pub fn random(sampled: bool) -> Self {
+        Self {
             trace_id: fastrand::u128(1..),
             span_id: fastrand::u64(1..),
-            sampled: false,
-        })
+            sampled,
+        }
     }
 
     /// The same trace with a span of our own as the parent of what is called next.
@@ -158,7 +164,7 @@ mod tests {
     #[test]
     fn a_caller_keeps_its_trace_and_gets_a_new_parent() {
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let context = TraceContext::from_headers(&traceparent(header));
+        let context = TraceContext::of(&traceparent(header)).expect("well-formed");
         assert_eq!(context.header_value(), header);
         let child = context.child();
         assert_eq!((child.trace_id, child.sampled), (context.trace_id, true));
@@ -166,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_contexts_start_a_new_trace() {
+    fn malformed_contexts_are_none() {
         for bad in [
             "",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
@@ -177,12 +183,7 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
             "00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         ] {
-            let context = TraceContext::from_headers(&traceparent(bad));
-            assert_ne!(
-                context.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c,
-                "{bad}"
-            );
-            assert!(!context.sampled, "{bad}");
+            assert_eq!(TraceContext::of(&traceparent(bad)), None, "{bad}");
         }
     }
 

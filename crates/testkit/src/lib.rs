@@ -2,6 +2,7 @@
 //! documentation of the metrics is what the code declares.
 
 pub mod allocations;
+pub mod collector;
 pub mod documentation;
 pub mod event_sink;
 pub mod gemini;

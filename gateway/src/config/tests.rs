@@ -318,3 +318,41 @@ fn limits_of_heads_have_bounds_and_certificates_belong_together() {
     assert_eq!(config.access.limits.len(), 1);
     assert!(config.access.allow.is_none() && config.tls.is_none());
 }
+
+#[test]
+fn the_pages_that_may_ask_are_read_and_checked() {
+    let load = |text: &str| load_file(&format!("[cors]\n{text}"));
+    let cors = load(
+        "origins = [\"https://app.example\", \"http://localhost:3000\"]\nheaders = [\"X-Key\"]\ncredentials = true\nmax_age = \"1h\"\n",
+    );
+    let cors = cors.expect("valid").cors.expect("a table");
+    assert_eq!(cors.origins.map(|origins| origins.len()), Some(2));
+    assert_eq!((cors.headers[0].as_str(), cors.credentials), ("x-key", true));
+    assert_eq!(cors.max_age, Duration::from_hours(1));
+    let all = load("origins = [\"*\"]\n").expect("valid").cors;
+    assert_eq!(all, Some(CorsSpec::default()));
+    assert!(load_file("").expect("valid").cors.is_none());
+    for (text, told) in [
+        ("", "`origins`: expected"),
+        (
+            "origins = [\"*\"]\ncredentials = true\n",
+            "`credentials` needs the origins by name",
+        ),
+        ("origins = [\"*\", \"http://a\"]\n", "`*`: expected an origin"),
+        ("origins = [\"https://App.example\"]\n", "expected an origin"),
+        ("origins = [\"https://app.example/\"]\n", "expected an origin"),
+        ("origins = [\"https://app.example:443\"]\n", "expected an origin"),
+        ("origins = [\"app.example\"]\n", "expected an origin"),
+        (
+            "origins = [\"*\"]\nheaders = [\"a b\"]\n",
+            "`a b` is not the name of a header",
+        ),
+        ("origins = [\"*\"]\nmethods = [\"PUT\"]\n", "methods"),
+    ] {
+        let problems = load(text).expect_err(text).to_string();
+        assert!(
+            problems.contains(told) && problems.contains("cors"),
+            "{text}: {problems}"
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! One attempt at an endpoint, from its choice to the end of its answer, and what is learned from it.
 
+mod spans;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,6 +11,8 @@ use http::response::Parts;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use plumbline_inference_protocol::GrpcCode;
+use plumbline_service::TRACEPARENT;
+use plumbline_service::traces::Span;
 use plumbline_service::upstream::{Protocol, SendError, UpstreamBody, UpstreamError, strip_hop_by_hop};
 use tokio::time::Instant;
 
@@ -48,6 +52,8 @@ pub(crate) struct Attempt {
     answered: bool,
     /// What came of it is known: nothing more is learned.
     decided: bool,
+    /// If its request is recorded.
+    span: Option<Box<Span>>,
 }
 
 impl Attempt {
@@ -61,6 +67,7 @@ impl Attempt {
         if let (Some(trail), Some(revision)) = (ledger.trail.get(), revision) {
             trail.tried(revision, choice.endpoint);
         }
+        let span = revision.and_then(|revision| spans::begin(ledger, revision, choice.endpoint));
         Self {
             revision: revision.map(Arc::clone),
             family,
@@ -74,11 +81,16 @@ impl Attempt {
             },
             answered: false,
             decided: false,
+            span,
         }
     }
 
     /// Sends the request. Dropping the future, or later the answer's body, cancels it.
-    pub(crate) async fn send(mut self, request: Request<RequestBody>) -> Attempted {
+    pub(crate) async fn send(mut self, mut request: Request<RequestBody>) -> Attempted {
+        if let Some(span) = &self.span {
+            let context = span.context().header_value();
+            request.headers_mut().insert(TRACEPARENT, context);
+        }
         let upstream = &self.endpoint().used().upstream;
         let sent = upstream.send(protocol(self.family), request).await;
         match sent {
@@ -86,10 +98,16 @@ impl Attempt {
                 let (mut head, body) = response.into_parts();
                 let outcome = self.answered(&head);
                 strip_hop_by_hop(&mut head.headers);
+                if let Some(span) = &self.span {
+                    spans::answered(span, self.family, &head, body.is_end_stream());
+                }
                 let body = AnswerBody::new(body, self);
                 Ok((Response::from_parts(head, body), outcome))
             }
             Err(failure) => {
+                if let Some(span) = &self.span {
+                    span.fail(spans::failure(&failure.error));
+                }
                 // A fault of the client's is not the endpoint's.
                 if self.ledger.body_fault().is_none() {
                     self.failed(&failure.error);
@@ -291,6 +309,14 @@ impl Body for AnswerBody {
                 attempt.decided = false;
                 attempt.decide(Outcome::Failed, Instant::now());
             }
+        }
+        if let Some(span) = &self.attempt.span {
+            spans::frame(
+                span,
+                self.attempt.family,
+                frame.as_ref(),
+                self.body.is_end_stream(),
+            );
         }
         Poll::Ready(frame)
     }

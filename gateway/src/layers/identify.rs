@@ -9,10 +9,11 @@ use http::header::{CONNECTION, FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Version};
 use http_body::Body as _;
 use pin_project_lite::pin_project;
-use plumbline_service::{REQUEST_ID, RequestId, TRACEPARENT, TraceContext};
+use plumbline_service::traces::{Span, Tracer};
+use plumbline_service::{REQUEST_ID, RequestId};
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::call::{Call, Ledger};
+use crate::call::{Call, Family, Ledger};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -25,12 +26,17 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 pub(crate) struct Identify<S> {
     inner: S,
     trust_forwarded: bool,
+    tracer: Tracer,
 }
 
-pub(crate) fn layer<S>(trust_forwarded: bool) -> impl Layer<S, Service = Identify<S>> + Clone {
+pub(crate) fn layer<S>(
+    trust_forwarded: bool,
+    tracer: Tracer,
+) -> impl Layer<S, Service = Identify<S>> + Clone {
     layer_fn(move |inner| Identify {
         inner,
         trust_forwarded,
+        tracer: tracer.clone(),
     })
 }
 
@@ -49,12 +55,14 @@ where
     fn call(&mut self, mut call: Call) -> Self::Future {
         let headers = call.request.headers_mut();
         let id = RequestId::ensure(headers);
-        let trace = TraceContext::from_headers(headers).child();
-        headers.insert(TRACEPARENT, trace.header_value());
+        let span = self.tracer.begin(headers);
         if self.trust_forwarded
             && let Some(client) = last_hop(headers)
         {
             call.address = client;
+        }
+        if let Some(span) = span {
+            record(span, &call, &id);
         }
         let headers = call.request.headers_mut();
         forwarded(headers, call.peer.clone(), self.trust_forwarded, call.tls);
@@ -66,6 +74,21 @@ where
             id: Some(id),
         }
     }
+}
+
+/// Keeps the span of a request that is recorded, with what is known of the request so far.
+fn record(span: Span, call: &Call, id: &RequestId) {
+    let request = &call.request;
+    span.asks(
+        call.family == Family::Grpc,
+        request.method(),
+        request.uri(),
+        request.version(),
+    );
+    span.set("request.id", id.as_str().to_owned());
+    span.set("client.address", call.address.to_string());
+    span.set("url.scheme", if call.tls { "https" } else { "http" });
+    let _set_once = call.ledger.span.set(Box::new(span));
 }
 
 /// The client of the proxy in front of this one: the last address that it wrote. Those before are hearsay.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use plumbline_inference_protocol::GrpcCode;
+use plumbline_service::traces::{Answered, Span};
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::access_log::{AccessLog, Logged, milliseconds};
@@ -131,6 +132,9 @@ impl Recorder {
         if let Some(logged) = &self.logged {
             logged.end(&self.ledger, &model.model, ending, elapsed);
         }
+        if let Some(span) = self.ledger.span.get() {
+            end(span, &model.model, ending);
+        }
         tracing::debug!(
             model.name = &*model.model,
             protocol = self.family.label(),
@@ -145,6 +149,16 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.record(Ending::Aborted);
     }
+}
+
+fn end(span: &Span, model: &str, ending: Ending) {
+    span.set("model.name", model.to_owned());
+    match ending {
+        Ending::Http(status) => span.answered(Answered::Http(status)),
+        Ending::Grpc(code) => span.answered(Answered::Grpc(code as u8)),
+        Ending::Aborted => return span.fail("aborted"),
+    }
+    span.end();
 }
 
 /// `gateway;dur=…, upstream;dur=…` in milliseconds. Source: <https://www.w3.org/TR/server-timing/>.

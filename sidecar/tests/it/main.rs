@@ -18,3 +18,4 @@ mod seasons;
 mod segments;
 mod state;
 mod tls;
+mod traces;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::pieces::{Pieces, Tables};
-use super::{Kind, ParseSetting, Setting, Source};
+use super::{ParseSetting, Setting, Source};
 
 /// Where a value came from, as a person finds it again.
 #[derive(Clone, Debug)]
@@ -312,16 +312,18 @@ impl Reader {
     }
 
     fn show(&mut self, setting: Setting, text: Option<&str>) {
-        let value = match (setting.kind, text) {
-            (Kind::Secret, Some(_)) => "***".into(),
-            (_, Some(text)) => text.into(),
-            (_, None) => serde_json::Value::Null,
+        let value = match text {
+            Some(_) if setting.is_secret() => "***".into(),
+            Some(text) => text.into(),
+            // Of others' variables, only those are told that somebody has set.
+            None if !setting.has_flag() => return,
+            None => serde_json::Value::Null,
         };
         self.shown.insert(setting.name.to_owned(), value);
     }
 
     fn reject_value(&mut self, setting: Setting, text: &str, expected: &str) {
-        let shown = if setting.kind == Kind::Secret { "***" } else { text };
+        let shown = if setting.is_secret() { "***" } else { text };
         let place = self
             .given
             .get(setting.name)

@@ -164,7 +164,7 @@ fn read_flags(
         };
         let setting = known
             .iter()
-            .find(|setting| !setting.kind.is_in_file_only() && setting.flag() == flag);
+            .find(|setting| setting.has_flag() && setting.flag() == flag);
         let Some(setting) = setting else {
             problems.push(Problem::new(flag, "", "no such flag; --help lists them"));
             continue;
@@ -227,7 +227,7 @@ fn read_environment(
         };
         let setting = known
             .iter()
-            .find(|setting| !setting.kind.is_in_file_only() && setting.name.to_uppercase() == stem);
+            .find(|setting| setting.has_flag() && setting.name.to_uppercase() == stem);
         match setting {
             Some(setting) => {
                 let values = match setting.kind {
@@ -326,7 +326,9 @@ fn take_table(
     for (key, value) in table {
         let place = format!("{file}:{}", line_of(text, key.span().start));
         let name: &str = key.get_ref();
-        let Some(setting) = settings.iter().find(|setting| setting.name == name) else {
+        let in_file = |setting: &&Setting| !matches!(setting.kind, Kind::Variable { .. });
+        let mut in_file = settings.iter().filter(in_file);
+        let Some(setting) = in_file.find(|setting| setting.name == name) else {
             problems.push(Problem::new(name, &place, "no such setting"));
             continue;
         };
@@ -418,6 +420,14 @@ fn help(part: &str, prefix: &str, settings: &[Setting]) -> String {
     for setting in settings {
         if setting.kind.is_in_file_only() {
             let _ = writeln!(text, "  [{}]  (file only)\n      {}", setting.name, setting.help);
+            continue;
+        }
+        if let Kind::Variable { .. } = setting.kind {
+            let _ = writeln!(
+                text,
+                "  {}  (variable only)\n      {}",
+                setting.name, setting.help
+            );
             continue;
         }
         let value = if setting.value.is_empty() {
