@@ -47,7 +47,12 @@ const WAITING: u64 = 1 << 32;
 pub(crate) struct Used {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) metrics: EndpointMetrics,
+    /// When it last ended, as far as is known; 0 for never.
+    ended: AtomicU64,
 }
+
+/// An endpoint is believed to have ended no more often than this: one that breaks every connection has not.
+const BETWEEN_ENDS: Duration = Duration::from_secs(10);
 
 /// What every endpoint is made with.
 #[derive(Debug)]
@@ -93,7 +98,11 @@ impl Endpoint {
             let mut options = self.means.options.clone();
             options.metrics = metrics.connections.clone();
             let upstream = Upstream::new(self.target.clone(), options);
-            Box::new(Used { upstream, metrics })
+            Box::new(Used {
+                upstream,
+                metrics,
+                ended: AtomicU64::new(0),
+            })
         })
     }
 
@@ -206,6 +215,19 @@ impl Endpoint {
     /// A request that began at `began` failed.
     pub(crate) fn failed(&self, began: Instant, now: Instant) -> Suspicion {
         self.health.failed(self.age(began), self.age(now))
+    }
+
+    /// The connection of a request that began at `began` broke. Whether the request was under way when the endpoint ended:
+    /// a process that dies takes all of its requests along, once, which is no sign that others should be spared.
+    pub(crate) fn broke(&self, began: Instant, now: Instant) -> bool {
+        let (began, now) = (self.age(began), self.age(now).max(1));
+        let ends =
+            |last: u64| (last == 0 || now.saturating_sub(last) >= nanoseconds(BETWEEN_ENDS)).then_some(now);
+        let ended = &self.used().ended;
+        match ended.fetch_update(Ordering::Relaxed, Ordering::Relaxed, ends) {
+            Ok(_) => true,
+            Err(last) => began <= last,
+        }
     }
 
     /// Puts it out of use for some time, because of a request that began at `began`.
