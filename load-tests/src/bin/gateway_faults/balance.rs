@@ -87,7 +87,7 @@ pub(crate) fn slow(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<F
             what: format!(
                 "one of {REPLICAS} replicas {TIMES} times slower: p99 of all requests ÷ that with all well"
             ),
-            goal: "≤ 1.3",
+            bound: "≤ 1.3",
             found: ratio.to_string(),
             verdict: ratio.at_most(1.3),
             exact: false,
@@ -108,7 +108,7 @@ pub(crate) fn refusing(cluster: &Cluster, arguments: &Arguments) -> anyhow::Resu
     let mut table = Table::new(&COLUMNS);
     let mut most = 0.0_f64;
     for (what, more) in [("as it is", ""), ("`idempotent`", "idempotent = true")] {
-        cluster.heal(SERVICE)?;
+        cluster.heal(SERVICE);
         let gateway: Gateway = cluster.gateway(more)?;
         let mut plan = gateway.plan(rate(), Duration::try_from_secs_f64(arguments.seconds * 4.0)?)?;
         plan.expect.may_refuse = true;
@@ -123,7 +123,7 @@ pub(crate) fn refusing(cluster: &Cluster, arguments: &Arguments) -> anyhow::Resu
         title: "A replica that answers 429 at once".to_owned(),
         goals: vec![Goal {
             what: "a replica that answers 429 at once: its share of the requests".to_owned(),
-            goal: "< 3 %",
+            bound: "< 3 %",
             found: format!("{:.2} %", most * 100.0),
             verdict: verdict(most < 0.03),
             exact: false,

@@ -28,8 +28,17 @@ use crate::goal::{Found, Goal};
 /// Connections of each of the two background loads.
 const CONNECTIONS: usize = 16;
 
-/// For how long a replica or a gateway that ends says so with its answers: each connection has several requests in that time.
+/// For how long a gateway that ends says so with its answers: each connection has several requests in that time.
 const NOTICE: Duration = Duration::from_millis(500);
+
+/// The same of a replica, whose connections are the gateway's; the servers of this repository take 5 s unless told otherwise.
+const REPLICA_NOTICE: Duration = Duration::from_secs(2);
+
+/// Between two kills: none is of the same replica within the 10 s in which the gateway believes in one death of an endpoint.
+const BETWEEN_KILLS: Duration = Duration::from_millis(2_600);
+
+/// Between two swaps or rotations, so that requests come in between.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Between the end of a replica and its next start.
 const DOWN: Duration = Duration::from_millis(50);
@@ -44,7 +53,7 @@ fn background(gateway: &Gateway, arguments: &Arguments) -> anyhow::Result<Backgr
     Background::start(&gateway.targets(), MODEL, arguments.rate, CONNECTIONS)
 }
 
-fn found(title: &str, what: String, ended: Ended, how: &str) -> Found {
+fn found(title: &str, what: String, ended: &Ended, how: &str) -> Found {
     Found {
         title: title.to_owned(),
         goals: vec![Goal::no_failure(what, ended.requests, ended.failed)],
@@ -80,6 +89,7 @@ pub(crate) fn swaps(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<
             Ok(reloads("replaced")? >= swap as f64)
         })?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
+        std::thread::sleep(PAUSE);
     }
     ensure!(reloads("refused")? == 0.0, "a file was refused");
     let how = format!(
@@ -88,7 +98,7 @@ pub(crate) fn swaps(cluster: &Cluster, arguments: &Arguments) -> anyhow::Result<
         figure(median(&took))
     );
     let what = format!("{} swaps of a route's endpoints", arguments.swaps);
-    Ok(found("Routes are swapped", what, background.end()?, &how))
+    Ok(found("Routes are swapped", what, &background.end()?, &how))
 }
 
 /// Replicas end in turn, in order or by force, and come back at once.
@@ -99,8 +109,8 @@ pub(crate) fn backends(cluster: &mut Cluster, arguments: &Arguments) -> anyhow::
         goals: Vec::new(),
         text: format!(
             "One replica after the other ends, is away for {DOWN:?} and comes back; the next one ends at once, whatever the gateway thinks of the \
-             last. At SIGTERM a replica answers with `connection: close` for {NOTICE:?}, then refuses connections and ends what is open. At SIGKILL \
-             it is gone in the middle of requests: only an idempotent route can have those sent again.\n"
+             last. At SIGTERM a replica answers with `connection: close` for {REPLICA_NOTICE:?}, then refuses connections and ends what is open. At SIGKILL \
+             it is gone in the middle of requests: only an idempotent route can have those sent again; {BETWEEN_KILLS:?} between two.\n"
         ),
     };
     for (how, more) in [("SIGTERM", ""), ("SIGKILL", "idempotent = true")] {
@@ -109,9 +119,9 @@ pub(crate) fn backends(cluster: &mut Cluster, arguments: &Arguments) -> anyhow::
         for restart in 0..restarts {
             let index = restart % REPLICAS;
             if more.is_empty() {
-                cluster.replicas[index].terminate(NOTICE)?;
+                cluster.replicas[index].terminate(REPLICA_NOTICE)?;
             } else {
-                std::thread::sleep(NOTICE);
+                std::thread::sleep(BETWEEN_KILLS);
                 cluster.replicas[index].kill();
             }
             std::thread::sleep(DOWN);
@@ -170,7 +180,7 @@ pub(crate) fn gateways(cluster: &Cluster, arguments: &Arguments) -> anyhow::Resu
         "{} restarts of the gateway by `--handover`",
         arguments.gateway_restarts
     );
-    Ok(found("The gateway is restarted", what, background.end()?, &how))
+    Ok(found("The gateway is restarted", what, &background.end()?, &how))
 }
 
 /// Every request comes over a connection of its own, whose certificate is checked.
@@ -226,6 +236,7 @@ pub(crate) fn certificates(cluster: &Cluster, arguments: &Arguments) -> anyhow::
             Ok(served == *next.cert.der())
         })?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
+        std::thread::sleep(PAUSE);
     }
     let how = format!(
         "Certificate and key are replaced one after the other, by renaming, then SIGHUP; the next rotation comes when a client is shown the new \
@@ -234,7 +245,7 @@ pub(crate) fn certificates(cluster: &Cluster, arguments: &Arguments) -> anyhow::
         figure(median(&took))
     );
     let what = format!("{} rotations of the certificate", arguments.rotations);
-    Ok(found("Certificates are rotated", what, background.end()?, &how))
+    Ok(found("Certificates are rotated", what, &background.end()?, &how))
 }
 
 /// The API server is there until the gateway is ready, and never again.
@@ -263,7 +274,7 @@ pub(crate) fn api_server(cluster: &Cluster, arguments: &Arguments) -> anyhow::Re
     Ok(found(
         "The API server is gone",
         "the API server is gone all the while".to_owned(),
-        ended,
+        &ended,
         &how,
     ))
 }

@@ -18,7 +18,7 @@ pub(crate) struct Found {
 pub(crate) struct Goal {
     pub(crate) what: String,
     /// In words, such as `≤ 1.3`.
-    pub(crate) goal: &'static str,
+    pub(crate) bound: &'static str,
     pub(crate) found: String,
     pub(crate) verdict: Verdict,
     /// It holds on any machine, however busy: a count, not a time.
@@ -30,7 +30,7 @@ impl Goal {
     pub(crate) fn no_failure(what: String, requests: u64, failed: u64) -> Self {
         Self {
             what,
-            goal: "0 failed",
+            bound: "0 failed",
             found: format!("{failed} of {requests} failed"),
             verdict: verdict(failed == 0 && requests > 0),
             exact: true,
@@ -57,7 +57,7 @@ pub(crate) fn report(found: &[Found], told: &str) -> String {
     for goal in found.iter().flat_map(|part| &part.goals) {
         table.row(&[
             goal.what.clone(),
-            goal.goal.to_owned(),
+            goal.bound.to_owned(),
             goal.found.clone(),
             goal.verdict.to_string(),
         ]);

@@ -93,7 +93,7 @@ impl Part {
     ];
 
     fn run(self, cluster: &mut Cluster, arguments: &Arguments) -> anyhow::Result<Found> {
-        cluster.heal(cluster::SERVICE)?;
+        cluster.heal(cluster::SERVICE);
         match self {
             Part::Slow => balance::slow(cluster, arguments),
             Part::Refusing => balance::refusing(cluster, arguments),
