@@ -274,6 +274,13 @@ gateway-peers: ## The gateway beside nginx, haproxy and Envoy over HTTP/1.1, HTT
 	  $(addprefix --bin ,gateway-peers constant-server plumbline-gateway)
 	target/release/gateway-peers --output $(RESULTS)-gateway-peers.md $(GATEWAY_PEERS_FLAGS)
 
+# The default takes about 12 minutes and needs root; GATEWAY_FAULTS_FLAGS='--no-namespaces --only swaps,gateways' does not.
+.PHONY: gateway-faults
+gateway-faults: ## The gateway under faults: slow, refusing, dead replicas, overload; swaps, restarts, rotations in which no request may fail
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-gateway \
+	  $(addprefix --bin ,gateway-faults plumbline-gateway)
+	target/release/gateway-faults --output $(RESULTS)-gateway-faults.md $(GATEWAY_FAULTS_FLAGS)
+
 .PHONY: sink-soak
 sink-soak: ## Ten minutes of drifting rows through a sidecar whose events nobody takes; fails when memory grows or a count is off
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \

@@ -53,9 +53,14 @@ struct State {
     silent_since: AtomicU64,
     latency: PeakEwma,
     health: Health,
+    /// When it last ended, as far as is known; 0 for never.
+    ended: AtomicU64,
 }
 
 static UNUSED: LazyLock<State> = LazyLock::new(State::default);
+
+/// An endpoint is believed to have ended no more often than this: one that breaks every connection has not.
+const BETWEEN_ENDS: Duration = Duration::from_secs(10);
 
 /// What every endpoint is made with.
 #[derive(Debug)]
@@ -228,6 +233,19 @@ impl Endpoint {
     pub(crate) fn failed(&self, began: Instant, now: Instant) -> Suspicion {
         let health = &self.used().state.health;
         health.failed(self.age(began), self.age(now))
+    }
+
+    /// The connection of a request that began at `began` broke. Whether the request was under way when the endpoint ended:
+    /// a process that dies takes all of its requests along, once, which is no sign that others should be spared.
+    pub(crate) fn broke(&self, began: Instant, now: Instant) -> bool {
+        let (began, now) = (self.age(began), self.age(now).max(1));
+        let ends =
+            |last: u64| (last == 0 || now.saturating_sub(last) >= nanoseconds(BETWEEN_ENDS)).then_some(now);
+        let ended = &self.used().state.ended;
+        match ended.fetch_update(Ordering::Relaxed, Ordering::Relaxed, ends) {
+            Ok(_) => true,
+            Err(last) => began <= last,
+        }
     }
 
     /// Puts it out of use for some time, because of a request that began at `began`.

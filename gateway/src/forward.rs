@@ -28,7 +28,7 @@ use crate::outcome::{Outcome, forbids_retry};
 use crate::replay::{Replay, copy_of_head};
 use crate::route::{Revision, Route};
 use crate::snapshot::Routes;
-use attempt::{AnswerBody, Attempted, protocol};
+use attempt::{AnswerBody, Attempted, Failed, protocol};
 
 pub(crate) use attempt::Attempt;
 
@@ -239,7 +239,10 @@ impl Sender {
                     (Some(next), request)
                 }
                 Err(failed) => {
-                    let SendError { error, unsent } = *failed;
+                    let Failed {
+                        sent: SendError { error, unsent },
+                        endpoint_ended,
+                    } = *failed;
                     if let Some(fault) = self.ledger.body_fault() {
                         // The client's doing: the endpoint is not to blame.
                         return Err(fault.into());
@@ -259,7 +262,7 @@ impl Sender {
                     let request = match unsent {
                         Some(unsent) => Some(unsent),
                         None if unprocessed => again(),
-                        None if self.idempotent => again().filter(|_| may_retry(route)),
+                        None if self.idempotent => again().filter(|_| endpoint_ended || may_retry(route)),
                         None => None,
                     };
                     match request {

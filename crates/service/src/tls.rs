@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::IntGauge;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject as _};
@@ -335,11 +336,20 @@ impl Seen {
     }
 }
 
-/// Looks at files every few seconds until listeners close.
+/// Looks at files every few seconds, and at once on SIGHUP, until listeners close.
 async fn look_until_shutdown(shutdown: Shutdown, look: impl Fn() -> Reload + Clone + Send + 'static) {
+    let mut hangup = signal(SignalKind::hangup()).ok();
     loop {
+        // A signal that cannot be waited for never comes.
+        let asked = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
+            _ = asked => {}
             () = shutdown.stop_accepting() => return,
         }
         // A panic would be a mistake of ours; what was loaded before is still used.
@@ -420,7 +430,7 @@ impl Tls {
         }
     }
 
-    /// Looks at the files every few seconds until listeners close.
+    /// Looks at the files every few seconds, and at once on SIGHUP, until listeners close.
     pub async fn watch(self, shutdown: Shutdown) {
         look_until_shutdown(shutdown, move || self.reload()).await;
     }

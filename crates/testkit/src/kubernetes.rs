@@ -326,3 +326,23 @@ pub fn inference_service(name: &str) -> Value {
         },
     })
 }
+
+/// The EndpointSlice of the predictor of [`inference_service`] `name`: its pods, all ready, and their port.
+pub fn endpoint_slice(name: &str, pods: &[String], port: u16) -> Value {
+    let endpoints: Vec<Value> = pods
+        .iter()
+        .map(|address| json!({"addresses": [address], "conditions": {"ready": true}}))
+        .collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "models",
+            "name": format!("{name}-predictor-abcde"),
+            "labels": {"kubernetes.io/service-name": format!("{name}-predictor")},
+        },
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+        "ports": [{"name": "http1", "port": port, "protocol": "TCP"}],
+    })
+}

@@ -35,7 +35,15 @@ pub(super) fn protocol(family: Family) -> Protocol {
 }
 
 /// An answer with what came of it, as far as its head tells, or none.
-pub(crate) type Attempted = Result<(Response<AnswerBody>, Option<Outcome>), Box<SendError<RequestBody>>>;
+pub(crate) type Attempted = Result<(Response<AnswerBody>, Option<Outcome>), Box<Failed>>;
+
+/// An attempt without an answer.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(super) sent: SendError<RequestBody>,
+    /// It was under way when its endpoint ended ([`Endpoint::broke`]).
+    pub(super) endpoint_ended: bool,
+}
 
 /// Dropped before an answer: given up.
 #[derive(Debug)]
@@ -104,15 +112,13 @@ impl Attempt {
                 let body = AnswerBody::new(body, self);
                 Ok((Response::from_parts(head, body), outcome))
             }
-            Err(failure) => {
+            Err(sent) => {
                 if let Some(span) = &self.span {
-                    span.fail(spans::failure(&failure.error));
+                    span.fail(spans::failure(&sent.error));
                 }
                 // A fault of the client's is not the endpoint's.
-                if self.ledger.body_fault().is_none() {
-                    self.failed(&failure.error);
-                }
-                Err(Box::new(failure))
+                let endpoint_ended = self.ledger.body_fault().is_none() && self.failed(&sent.error);
+                Err(Box::new(Failed { sent, endpoint_ended }))
             }
         }
     }
@@ -163,8 +169,8 @@ impl Attempt {
         outcome
     }
 
-    /// There was no answer, and why.
-    fn failed(&mut self, error: &UpstreamError) {
+    /// There was no answer, and why. Whether it was under way when its endpoint ended.
+    fn failed(&mut self, error: &UpstreamError) -> bool {
         self.answered = true;
         let now = Instant::now();
         let endpoint = Arc::clone(self.endpoint());
@@ -185,6 +191,7 @@ impl Attempt {
                 if !reused && !error.is_unprocessed() {
                     self.decide(Outcome::Failed, now);
                 }
+                return endpoint.broke(self.began, now);
             }
             UpstreamError::InvalidAnswer { .. } => {
                 metrics.invalid.inc();
@@ -192,6 +199,7 @@ impl Attempt {
             }
             UpstreamError::RequestBody { .. } => metrics.given_up.inc(),
         }
+        false
     }
 
     fn decide(&mut self, outcome: Outcome, now: Instant) {

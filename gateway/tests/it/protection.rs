@@ -116,7 +116,7 @@ async fn a_body_too_large_to_keep_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn in_a_full_outage_retries_stay_a_fifth_of_the_requests() {
+async fn in_a_full_outage_retries_stay_within_their_budget() {
     let mut predictors = Vec::new();
     for _ in 0..4 {
         predictors.push(FakePredictor::answering(unavailable).await);
@@ -133,7 +133,64 @@ async fn in_a_full_outage_retries_stay_a_fifth_of_the_requests() {
     let attempts: usize = predictors.iter().map(FakePredictor::received_so_far).sum();
     // The reserve of 3 is there once.
     assert!(
-        (590..=603).contains(&attempts),
+        (570..=578).contains(&attempts),
+        "{attempts} attempts for 500 requests"
+    );
+}
+
+/// More than the budget's reserve; each is at an endpoint of its own choice, so that some are at either.
+#[tokio::test]
+async fn requests_that_an_endpoint_takes_along_when_it_dies_are_all_sent_again() {
+    const REQUESTS: usize = 40;
+    let dies = FakePredictor::holding(Reply::grpc_or_echo).await;
+    let lives = FakePredictor::holding(Reply::grpc_or_echo).await;
+    let gateway = TestGateway::start(vec![protected(&[&dies, &lives], idempotent())], |_| {});
+    let (mut requests, mut grpc) = (Vec::new(), Vec::new());
+    for _ in 0..REQUESTS {
+        requests.push(gateway.spawn_infer().await);
+        let mut client = gateway.http2().await;
+        grpc.push(tokio::spawn(async move {
+            Grpc::of(client.send_request(grpc_infer("churn")).await.expect("an answer")).await
+        }));
+    }
+    while dies.received_so_far() + lives.received_so_far() < 2 * REQUESTS {
+        tokio::task::yield_now().await;
+    }
+    let died = dies.received_so_far();
+    assert!(died > 3, "{died} requests at the endpoint that dies");
+    dies.stop().await;
+    lives.release();
+    for request in requests {
+        assert_eq!(request.await.expect("the task ends").0, StatusCode::OK);
+    }
+    for answer in grpc {
+        assert_eq!(answer.await.expect("the task ends").status(), "0");
+    }
+    assert_eq!(lives.received_so_far(), 2 * REQUESTS);
+    let asked = r#"plumbline_gateway_retries_total{model="churn",outcome="no_budget"}"#;
+    assert!(
+        !metrics(&gateway).await.contains(asked),
+        "the budget is not asked"
+    );
+}
+
+/// An endpoint that breaks every connection has not died each time: the budget holds.
+#[tokio::test]
+async fn endpoints_that_break_every_connection_are_within_the_budget() {
+    let cut = |_: &Received| Reply::json("{}").cut(Cut::BeforeHead);
+    let ill = [
+        FakePredictor::answering(cut).await,
+        FakePredictor::answering(cut).await,
+    ];
+    let gateway = TestGateway::start(vec![protected(&[&ill[0], &ill[1]], idempotent())], |_| {});
+    let mut client = gateway.http1().await;
+    for _ in 0..500 {
+        assert_eq!(infer_on(&mut client).await.status(), StatusCode::BAD_GATEWAY);
+    }
+    let attempts = ill[0].received_so_far() + ill[1].received_so_far();
+    // Beside the budget and its reserve of 3, one at each endpoint in 10 s.
+    assert!(
+        (570..=590).contains(&attempts),
         "{attempts} attempts for 500 requests"
     );
 }

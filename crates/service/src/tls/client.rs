@@ -161,7 +161,7 @@ impl ClientTls {
         }
     }
 
-    /// Looks at the files every few seconds until listeners close.
+    /// Looks at the files every few seconds, and at once on SIGHUP, until listeners close.
     pub async fn watch(self, shutdown: Shutdown) {
         look_until_shutdown(shutdown, move || self.reload()).await;
     }

@@ -427,6 +427,29 @@ async fn files_are_looked_at_every_few_seconds_until_the_end() {
     watching.await.expect("it ends");
 }
 
+/// Whoever is never idle keeps the paused clock from moving: only the signal makes anybody look.
+#[tokio::test(start_paused = true)]
+async fn files_are_looked_at_on_sighup() {
+    let authority = Authority::new();
+    let (mounted, files) = Mounted::new(&authority.sign(2031), None);
+    let server = serve(files);
+    // From here on the signal does not end the process.
+    let _handled = signal(SignalKind::hangup()).expect("a signal to wait for");
+    let watching = tokio::spawn(server.tls.clone().watch(server.shutdown.clone()));
+    tokio::task::yield_now().await;
+    let before = expiry(&server.metrics);
+    mounted.put(&authority.sign(2040));
+    let this_process = rustix::process::getpid();
+    rustix::process::kill_process(this_process, rustix::process::Signal::HUP).expect("sent");
+    let began = std::time::Instant::now();
+    while expiry(&server.metrics) == before {
+        assert!(began.elapsed() < Duration::from_mins(1), "nobody looks");
+        tokio::task::yield_now().await;
+    }
+    server.shutdown.begin_now();
+    watching.await.expect("it ends");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_holds_nobody_up_and_is_dropped() {
     let authority = Authority::new();

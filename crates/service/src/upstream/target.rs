@@ -40,7 +40,7 @@ const EXPECTED: &str = "expected an endpoint such as http://127.0.0.1:8081 or un
 
 impl Target {
     /// What `host` or `:authority` say when the client says nothing.
-    pub(super) fn authority(&self) -> Authority {
+    pub fn authority(&self) -> Authority {
         match self.0.kind {
             Kind::Unix => Authority::from_static("localhost"),
             Kind::Tcp | Kind::Tls => self.0.text.parse().expect("it was one when it was read"),

@@ -9,8 +9,8 @@ use plumbline_load_tests::client::{Client, Http, Targets, Transport};
 use plumbline_load_tests::process::{Memory, Server};
 use plumbline_load_tests::proxy::{Settings, Template, progress};
 use plumbline_load_tests::request::Request;
-use plumbline_testkit::kubernetes::{FakeApiServer, inference_service};
-use serde_json::{Value, json};
+use plumbline_testkit::kubernetes::{FakeApiServer, endpoint_slice, inference_service};
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::SETTLE;
@@ -81,7 +81,7 @@ pub(crate) fn of_kubernetes(settings: &Settings, scale: Scale, live: SocketAddr)
             .map(|endpoint| pod(route, endpoint))
             .collect();
         server.apply(inference_service(&name));
-        server.apply(slice(&name, &pods, 8080));
+        server.apply(endpoint_slice(&name, &pods, 8080));
     }
     for change in 0..scale.changes {
         server.apply(inference_service(&added(change)));
@@ -91,7 +91,7 @@ pub(crate) fn of_kubernetes(settings: &Settings, scale: Scale, live: SocketAddr)
     let gateway = start_gateway(settings, &flags)?;
     let change = |name: &str| {
         let began = Instant::now();
-        server.apply(slice(name, &[live.ip().to_string()], live.port()));
+        server.apply(endpoint_slice(name, &[live.ip().to_string()], live.port()));
         Ok(began)
     };
     changes(&runtime, &gateway, "Kubernetes, from the event", scale, change)
@@ -156,23 +156,4 @@ fn added(change: usize) -> String {
 fn pod(route: usize, endpoint: usize) -> String {
     let pod = (route * 16 + endpoint) as u32;
     std::net::Ipv4Addr::from((10 << 24) + pod).to_string()
-}
-
-fn slice(model: &str, pods: &[String], port: u16) -> Value {
-    let endpoints: Vec<Value> = pods
-        .iter()
-        .map(|address| json!({"addresses": [address], "conditions": {"ready": true}}))
-        .collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": "models",
-            "name": format!("{model}-predictor-abcde"),
-            "labels": {"kubernetes.io/service-name": format!("{model}-predictor")},
-        },
-        "addressType": "IPv4",
-        "endpoints": endpoints,
-        "ports": [{"name": "http1", "port": port, "protocol": "TCP"}],
-    })
 }

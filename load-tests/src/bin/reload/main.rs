@@ -1,7 +1,6 @@
 //! Changes of what is served while requests arrive: new versions, broken and half-copied files, roll-backs, restarts.
 //! Not one request may fail.
 
-mod background;
 mod repository;
 mod rolling;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use plumbline_load_tests::background::Background;
 use plumbline_load_tests::client::{Http, Targets, Transport, once_blocking};
 use plumbline_load_tests::inputs::{self, InputSpec};
 use plumbline_load_tests::process::Server;
@@ -15,7 +16,6 @@ use plumbline_load_tests::request::{Encoding, Request};
 use plumbline_load_tests::table::{Table, figure, median};
 use serde_json::{Value, json};
 
-use crate::background::Background;
 use crate::{Arguments, Mode, Outcome};
 
 /// The model that clients ask for.
@@ -109,7 +109,12 @@ pub(crate) fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<Outcome> 
     server.wait_until_ready(&format!("/v2/models/{MODEL}/ready"))?;
     repository.address = Some(server.address());
 
-    let background = Background::start(arguments, &Targets::new(vec![server.address()]), MODEL)?;
+    let background = Background::start(
+        &Targets::new(vec![server.address()]),
+        MODEL,
+        arguments.rate,
+        arguments.connections,
+    )?;
     let mut effects: Vec<(Change, f64)> = Vec::new();
     for index in 0..arguments.reloads {
         let change = Change::ALL[index % Change::ALL.len()];
@@ -118,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<Outcome> 
             .with_context(|| format!("change {index}: {}\n{}", change.label(), server.log()))?;
         effects.push((change, took.as_secs_f64() * 1e3));
     }
-    let (report, good) = background.end()?;
+    let background = background.end()?;
 
     let mut table = Table::new(&["change", "times", "until served, ms: median", "most"]);
     for change in Change::ALL {
@@ -145,16 +150,20 @@ pub(crate) fn run(arguments: &Arguments, mode: Mode) -> anyhow::Result<Outcome> 
     let mut text = String::new();
     let _never = write!(
         text,
-        "## {} changes of the repository, model control {}\n\n{}\n{report}\n",
+        "## {} changes of the repository, model control {}\n\n{}\n{}\n",
         effects.len(),
         if mode == Mode::Poll {
             format!("poll every {POLL:?}")
         } else {
             "explicit".to_owned()
         },
-        table.text()
+        table.text(),
+        background.text
     );
-    Ok(Outcome { text, good })
+    Ok(Outcome {
+        text,
+        good: background.good,
+    })
 }
 
 /// The files, and what the server makes of them.

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use plumbline_load_tests::background::Background;
 use plumbline_load_tests::client::Targets;
 use plumbline_load_tests::process::Server;
 
-use crate::background::Background;
 use crate::{Arguments, Outcome};
 
 /// Beyond the endpoints' lag: the server waits this long before it refuses connections.
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let mut servers = [start()?, start()?];
     let addresses = |servers: &[Server; 2]| servers.iter().map(Server::address).collect();
     let targets = Targets::new(addresses(&servers));
-    let background = Background::start(arguments, &targets, model)?;
+    let background = Background::start(&targets, model, arguments.rate, arguments.connections)?;
 
     let mut text = format!(
         "## {} restarts of two servers in turn, endpoints {lag:?} late\n\n",
@@ -65,10 +65,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         servers[old] = start()?;
         targets.set(addresses(&servers));
     }
-    let (report, nothing_failed) = background.end()?;
-    let _never = writeln!(text, "\n{report}");
+    let background = background.end()?;
+    let _never = writeln!(text, "\n{}", background.text);
     Ok(Outcome {
         text,
-        good: good && nothing_failed,
+        good: good && background.good,
     })
 }
