@@ -81,6 +81,16 @@ struct Ports {
     inherited: Vec<Port>,
     /// Duplicates for the next process.
     offered: Vec<Port>,
+    /// Where the next process finds them.
+    place: Option<Place>,
+}
+
+/// A socket's file.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Tells it from the next process's.
+    inode: u64,
 }
 
 #[derive(Debug)]
@@ -110,7 +120,7 @@ impl Handover {
                 Ports {
                     before: Some(before),
                     inherited,
-                    offered: Vec::new(),
+                    ..Ports::default()
                 }
             }
         };
@@ -170,11 +180,12 @@ impl Handover {
             }
         }
         if let Some(path) = &self.0.path {
-            let offer = Offer::open(path).map_err(|source| HandoverError::Offer {
+            let (offer, place) = Offer::open(path).map_err(|source| HandoverError::Offer {
                 path: path.clone(),
                 source,
             })?;
             let mut ports = self.ports();
+            ports.place = Some(place);
             // Of settings that are gone, or have another address.
             ports.inherited.clear();
             let offered = std::mem::take(&mut ports.offered);
@@ -188,6 +199,16 @@ impl Handover {
             tracing::info!("took over from the process before");
         }
         Ok(true)
+    }
+
+    /// At the end of the process: nobody offers anything there any more, unless it is the next process.
+    pub(crate) fn end(&self) {
+        let place = self.ports().place.take();
+        if let Some(Place { path, inode }) = place
+            && fs::metadata(&path).is_ok_and(|file| file.ino() == inode)
+        {
+            let _gone_already = fs::remove_file(path);
+        }
     }
 
     fn ports(&self) -> MutexGuard<'_, Ports> {
@@ -251,14 +272,11 @@ fn receive(path: &Path) -> io::Result<Option<(UnixStream, Vec<Port>)>> {
 /// Where the next process finds this one.
 struct Offer {
     socket: UnixListener,
-    path: PathBuf,
-    /// Of the file, to tell it from the next process's.
-    inode: u64,
 }
 
 impl Offer {
     /// In the place of the process before, at once.
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path) -> io::Result<(Self, Place)> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", std::process::id()));
         let temporary = PathBuf::from(temporary);
@@ -272,7 +290,7 @@ impl Offer {
         let inode = fs::metadata(&temporary)?.ino();
         fs::rename(&temporary, path)?;
         let path = path.to_owned();
-        Ok(Self { socket, path, inode })
+        Ok((Self { socket }, Place { path, inode }))
     }
 
     /// Offers the ports to one process after another until one of them is ready, or this one leaves.
@@ -296,9 +314,6 @@ impl Offer {
         // As long as one duplicate is open, clients are not refused.
         drop(ports);
         if left {
-            if fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
-                let _gone_already = fs::remove_file(&self.path);
-            }
             return;
         }
         tracing::info!("the next process has taken over; leaving");
@@ -382,7 +397,10 @@ mod tests {
         leaving.handed_over().await;
         leaving.stop_accepting().await;
         second.serving().await;
+        first.end();
         assert!(path.exists(), "the second offers its ports there");
+        second.end();
+        assert!(!path.exists(), "nobody does");
     }
 
     #[test]

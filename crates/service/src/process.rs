@@ -191,9 +191,10 @@ where
     let outcome = runtime.block_on(async {
         let process = Process::start(part, &common, shown)?;
         let signals = tokio::spawn(watch_signals(process.shutdown.clone()));
-        let tracer = process.tracer.clone();
+        let (tracer, handover) = (process.tracer.clone(), process.handover.clone());
         let outcome = app(config, process).await;
         tracer.finish().await;
+        handover.end();
         signals.abort();
         outcome
     });
