@@ -1,4 +1,4 @@
-"""An endpoint on 127.0.0.2 that answers every POST with its name, and prints its port."""
+"""An endpoint at an address that answers every POST with its name, and prints its port."""
 
 import http.server
 import sys
@@ -12,7 +12,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Reads the body and answers."""
         self.rfile.read(int(self.headers.get("content-length", 0)))
-        body = f'{{"name": "{sys.argv[1]}"}}'.encode()
+        body = f'{{"name": "{sys.argv[2]}"}}'.encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
@@ -23,6 +23,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Keeps quiet."""
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.2", 0), Handler)
+server = http.server.ThreadingHTTPServer((sys.argv[1], 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Discovery against a real kube-apiserver: a model appears, is served, moves to another endpoint, and goes.
 # Usage: tests/kubernetes/run.sh GATEWAY K8S_UP
+# Needs the right to add an address to the loopback interface: an API server takes no endpoint at 127.0.0.0/8.
 # GATEWAY: the program. K8S_UP: the script that brings etcd and kube-apiserver up (`api`) and down; it says which variables it needs.
 set -euo pipefail
 
@@ -8,6 +9,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 gateway=$1 k8s_up=$2
 state=$(mktemp -d)
 export K8S_DIR=$state/k8s
+address=192.0.2.1 # of TEST-NET-1, which nothing outside has
 pids=()
 # shellcheck disable=SC2329 # the trap runs it
 leave() {
@@ -16,10 +18,12 @@ leave() {
     wait "$pid" 2>/dev/null || true
   done
   "$k8s_up" down >/dev/null || true
+  ip address delete "$address/32" dev lo || true
   rm -rf "$state"
 }
 trap leave EXIT
 
+ip address add "$address/32" dev lo
 "$k8s_up" api
 export KUBECONFIG=$K8S_DIR/admin.kubeconfig
 kubectl apply -f "$here/crd.yaml"
@@ -29,7 +33,7 @@ kubectl create namespace models
 # predictor NAME: an endpoint on a free port that answers its name; sets `port`.
 predictor() {
   mkfifo "$state/$1"
-  python3 "$here/predictor.py" "$1" >"$state/$1" &
+  python3 "$here/predictor.py" "$address" "$1" >"$state/$1" &
   pids+=($!)
   read -r port <"$state/$1"
 }
@@ -42,7 +46,7 @@ kind: EndpointSlice
 metadata: {name: churn-predictor-1, namespace: models, labels: {kubernetes.io/service-name: churn-predictor}}
 addressType: IPv4
 ports: [{name: http1, port: $1, protocol: TCP}]
-endpoints: [{addresses: [127.0.0.2], conditions: {ready: true}}]
+endpoints: [{addresses: ["$address"], conditions: {ready: true}}]
 YAML
 }
 
@@ -82,4 +86,17 @@ slice "$second"
 until_holds 10 "the change of its slice" answers second
 kubectl -n models delete inferenceservice churn
 until_holds 10 "the model is gone" answers "unknown model"
+
+kubectl apply -f "$here/churn.yaml"
+slice "$first"
+until_holds 10 "a model of the same name is served" answers first
+kill "$(<"$K8S_DIR/pids/kube-apiserver")"
+until_holds 10 "the API server is gone" bash -c '! kubectl get namespaces >/dev/null 2>&1'
+for _ in {1..200}; do
+  answers first || {
+    echo "not answered without an API server: $(ask)" >&2
+    exit 1
+  }
+done
+echo "seen: 200 requests are answered without an API server"
 echo "discovery follows a real API server"
