@@ -95,8 +95,7 @@ SEED ?= 1
 
 .PHONY: smuggling
 smuggling: ## A million damaged HTTP/1.1 requests to the gateway: nothing or exactly one request reaches a strict recorder, nginx, HAProxy
-	@scripts/require-nginx.sh
-	@scripts/require-haproxy.sh
+	@scripts/require-proxies.sh nginx haproxy
 	SMUGGLING_MESSAGES=$(MESSAGES) SMUGGLING_SEED=$(SEED) \
 	  $(CARGO) test --locked $(SMUGGLING_FLAGS) -p plumbline-gateway --test smuggling -- --include-ignored --nocapture
 

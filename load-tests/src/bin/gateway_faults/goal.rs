@@ -21,7 +21,7 @@ pub(crate) struct Goal {
     pub(crate) bound: &'static str,
     pub(crate) found: String,
     pub(crate) verdict: Verdict,
-    /// It holds on any machine, however busy: a count, not a time.
+    /// It holds on any machine, however busy: a count that no race decides, not a time.
     pub(crate) exact: bool,
 }
 
