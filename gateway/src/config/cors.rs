@@ -22,12 +22,13 @@ pub struct CorsSpec {
 }
 
 /// What clients of the protocols set.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "authorization",
     "content-type",
     "grpc-timeout",
     "inference-header-content-length",
     "traceparent",
+    "x-api-key",
     "x-grpc-web",
     "x-request-id",
     "x-request-timeout",

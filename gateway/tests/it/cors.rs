@@ -160,7 +160,7 @@ async fn all_origins_are_one_answer() {
     let (_, told, _) = answered(gateway.send(preflight("null")).await).await;
     let expected = [
         "access-control-allow-headers: authorization, content-type, grpc-timeout, inference-header-content-length, \
-         traceparent, x-grpc-web, x-request-id, x-request-timeout, x-user-agent",
+         traceparent, x-api-key, x-grpc-web, x-request-id, x-request-timeout, x-user-agent",
         "access-control-allow-methods: GET, HEAD, POST",
         "access-control-allow-origin: *",
         "access-control-max-age: 600",
