@@ -205,6 +205,7 @@ where
             };
             match connection.send(request).await {
                 Ok(response) => {
+                    http1.answered(headers::closes(response.headers()));
                     let lease = h1::Lease::new(connection, Arc::clone(http1));
                     return Ok(response.map(|body| UpstreamBody::http1(body, lease)));
                 }

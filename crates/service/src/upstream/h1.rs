@@ -147,6 +147,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Tracked<B> {
 /// Connections that wait for a request.
 pub(super) struct Pool<B> {
     idle: Mutex<Idle<B>>,
+    /// Whether the last answer said that its connection closes.
+    last_closes: AtomicBool,
     max_idle: usize,
     idle_timeout: Duration,
 }
@@ -173,6 +175,7 @@ impl<B> Pool<B> {
                 connections: VecDeque::new(),
                 sweeping: false,
             }),
+            last_closes: AtomicBool::new(false),
             max_idle: options.max_idle,
             idle_timeout: options.idle_timeout,
         }
@@ -206,6 +209,20 @@ where
             if connection.is_ready() {
                 return Some(connection);
             }
+        }
+    }
+
+    /// Whether the connection of the answer that just came closes after it. Two such answers one after the other are those
+    /// of a server that is about to end: the connections that lie idle would be closed as a request is written to them.
+    /// A single one is that of a server which lets each connection have a number of requests.
+    pub(super) fn answered(&self, closes: bool) {
+        if self.last_closes.load(Ordering::Relaxed) == closes {
+            if closes {
+                let idle = std::mem::take(&mut self.lock().connections);
+                drop(idle);
+            }
+        } else {
+            self.last_closes.store(closes, Ordering::Relaxed);
         }
     }
 

@@ -20,6 +20,16 @@ pub fn is_framed_plainly(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether a message says that its connection ends with it.
+pub(super) fn closes(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
 /// Removes what belongs to the connection a message came on (RFC 9110 §7.6.1): the fields that `connection` names and
 /// the well-known ones. `te: trailers` stays, because gRPC needs it and trailers are forwarded; `trailer` stays for
 /// the same reason.

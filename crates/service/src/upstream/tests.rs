@@ -88,6 +88,36 @@ async fn idle_connections_are_bounded_in_number_and_time() {
 }
 
 #[tokio::test]
+async fn two_closes_in_a_row_are_the_end_of_all_idle_connections() {
+    let predictor = FakePredictor::holding(|request| {
+        let reply = Reply::echo(request);
+        if request.body == "last" {
+            reply.header("connection", "close")
+        } else {
+            reply
+        }
+    })
+    .await;
+    let client = client(&predictor);
+    let requests: Vec<_> = (0..4)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { text(&client, Protocol::Http1).await })
+        })
+        .collect();
+    predictor.received(4).await;
+    predictor.release();
+    for request in requests {
+        request.await.expect("answered");
+    }
+    for (body, idle) in [("last", 3), ("row", 3), ("last", 2), ("last", 0), ("row", 1)] {
+        let answer = client.send(Protocol::Http1, post(body)).await.expect("answered");
+        answer.into_body().collect().await.expect("whole");
+        assert_eq!(client.idle_http1(), idle, "after {body}");
+    }
+}
+
+#[tokio::test]
 async fn dropping_a_request_cancels_it() {
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let predictor = FakePredictor::holding(Reply::echo).await;
