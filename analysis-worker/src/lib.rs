@@ -7,6 +7,8 @@
 
 mod analysis;
 mod app;
+mod ask;
+mod capacity;
 mod collect;
 mod command;
 mod config;
@@ -15,6 +17,7 @@ mod evidence;
 mod http;
 mod intake;
 mod metrics;
+mod prometheus;
 mod provider;
 mod redact;
 mod report;

@@ -1,19 +1,25 @@
 //! Takes secrets and personal data out of text before it is stored, sent or logged.
 //!
 //! A value becomes `[REDACTED:kind:n]`; the same value gets the same `n` within one [`Redaction`], and the table of
-//! values is dropped with it. The engine is linear in the text: an input cannot make it slow.
+//! values is dropped with it. Values are found in clear, base64, hex, percent-encoded, as escapes, and wrapped over two
+//! lines. The engine is linear in the text: an input cannot make it slow.
 
+mod encoded;
+mod finder;
 mod rules;
+mod shapes;
+mod wrapped;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use regex::{Captures, Regex};
+use regex::Regex;
 
-use rules::{Rule, rules};
+use finder::{Finder, Hit};
 
 /// Shortest configured secret that is looked for by value: shorter ones would hit ordinary words.
 const MIN_CONFIGURED: usize = 6;
@@ -25,7 +31,7 @@ const MAX_KEY_LINES: usize = 200;
 pub(crate) struct Redactor(Arc<Compiled>);
 
 struct Compiled {
-    rules: Vec<Rule>,
+    finder: Finder,
     key_begin: Regex,
     key_end: Regex,
     placeholder: Regex,
@@ -37,7 +43,7 @@ struct Compiled {
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redactor")
-            .field("rules", &self.0.rules.len())
+            .field("rules", &self.0.finder.rules())
             .finish_non_exhaustive()
     }
 }
@@ -54,11 +60,11 @@ impl Redactor {
         forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
         forms.dedup();
         Self(Arc::new(Compiled {
-            rules: rules(addresses),
-            key_begin: pattern(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
-            key_end: pattern(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
-            placeholder: pattern(r"\[REDACTED:([a-z0-9_]+):([0-9]{1,9})\]"),
-            secret_name: pattern(&format!("(?i)^{}$", rules::SECRET_NAME)),
+            finder: Finder::new(addresses),
+            key_begin: finder::pattern(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
+            key_end: finder::pattern(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"),
+            placeholder: finder::pattern(r"\[REDACTED:([a-z0-9_]+):([0-9]{1,9})\]"),
+            secret_name: finder::pattern(&format!("(?i)^{}$", rules::SECRET_NAME)),
             configured: forms,
         }))
     }
@@ -99,24 +105,17 @@ impl Redaction {
                 text = Cow::Owned(text.replace(secret.as_str(), &placeholder));
             }
         }
-        let mut text = self.private_keys(&compiled, &text);
-        for rule in &compiled.rules {
-            let replaced = rule.pattern.replace_all(&text, |found: &Captures<'_>| {
-                let whole = &found[0];
-                let value = found.name("value").expect("every rule has this group");
-                if in_placeholder(&text, value.start()) || !(rule.accept)(value.as_str()) {
-                    return whole.to_owned();
-                }
-                let start = value.start() - found.get_match().start();
-                let placeholder = self.placeholder(rule.kind, value.as_str());
-                let (before, after) = (&whole[..start], &whole[start + value.len()..]);
-                format!("{before}{placeholder}{after}")
-            });
-            if let Cow::Owned(replaced) = replaced {
-                text = replaced;
-            }
+        let text = self.private_keys(&compiled, text);
+        let text = self.wrapped(&compiled, text);
+        let mut kept = String::with_capacity(text.len());
+        let mut hits = Vec::new();
+        for line in text.split_inclusive('\n') {
+            hits.clear();
+            compiled.finder.find(line, &mut hits);
+            encoded::find(line, &compiled.finder, &mut hits);
+            self.replace(line, &hits, &mut kept);
         }
-        text
+        kept
     }
 
     /// The value of a field, taken out whole when the field's name says that it is a secret.
@@ -165,13 +164,46 @@ impl Redaction {
         format!("[REDACTED:{kind}:{number}]")
     }
 
-    /// Private keys over several lines, whatever stands before each line.
-    fn private_keys(&mut self, compiled: &Compiled, text: &str) -> String {
-        if !text.contains("-----BEGIN ") {
-            return text.to_owned();
+    /// Appends `line` with a placeholder for each hit.
+    fn replace(&mut self, line: &str, hits: &[Hit], kept: &mut String) {
+        let mut end = 0;
+        for hit in hits {
+            let Range { start, end: after } = hit.range;
+            kept.push_str(&line[end..start]);
+            kept.push_str(&self.placeholder(hit.kind, &line[start..after]));
+            end = after;
+        }
+        kept.push_str(&line[end..]);
+    }
+
+    /// Values that begin on one line and end on the next.
+    fn wrapped<'a>(&mut self, compiled: &Compiled, text: Cow<'a, str>) -> Cow<'a, str> {
+        let found = wrapped::find(&text, &compiled.finder);
+        if found.is_empty() {
+            return text;
         }
         let mut kept = String::with_capacity(text.len());
-        let mut rest = text;
+        let mut end = 0;
+        for value in found {
+            let (tail, head) = (&text[value.tail.clone()], &text[value.head.clone()]);
+            let placeholder = self.placeholder(value.kind, &format!("{tail}{head}"));
+            kept.push_str(&text[end..value.tail.start]);
+            kept.push_str(&placeholder);
+            // What is between them stays: the line break, and what the next line begins with.
+            kept.push_str(&text[value.tail.end..value.head.start]);
+            end = value.head.end;
+        }
+        kept.push_str(&text[end..]);
+        Cow::Owned(kept)
+    }
+
+    /// Private keys over several lines, whatever stands before each line.
+    fn private_keys<'a>(&mut self, compiled: &Compiled, text: Cow<'a, str>) -> Cow<'a, str> {
+        if !text.contains("-----BEGIN ") {
+            return text;
+        }
+        let mut kept = String::with_capacity(text.len());
+        let mut rest = &text[..];
         while let Some(begin) = compiled.key_begin.find(rest) {
             let body = &rest[begin.end()..];
             let length = compiled.key_end.find(body).map_or_else(
@@ -183,18 +215,8 @@ impl Redaction {
             rest = &body[length..];
         }
         kept.push_str(rest);
-        kept
+        Cow::Owned(kept)
     }
-}
-
-/// Whether `at` lies in a placeholder of an earlier rule, whose kind may look like the name of a secret.
-fn in_placeholder(text: &str, at: usize) -> bool {
-    let longest = "[REDACTED:".len() + 48;
-    let before = &text[text.floor_char_boundary(at.saturating_sub(longest))..at];
-    text[at..].starts_with("[REDACTED:")
-        || before
-            .rfind("[REDACTED:")
-            .is_some_and(|from| !before[from..].contains(']'))
 }
 
 /// Clear, reversed, base64 with and without padding in both alphabets, hex in both cases, and percent-encoded.
@@ -217,10 +239,6 @@ fn forms(secret: &str) -> Vec<String> {
         hex,
         encoded,
     ]
-}
-
-fn pattern(text: &str) -> Regex {
-    Regex::new(text).expect("a pattern of the program compiles; the tests build them all")
 }
 
 #[cfg(test)]

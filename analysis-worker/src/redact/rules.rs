@@ -1,182 +1,187 @@
-//! What secrets and personal data look like.
+//! What secrets and personal data look like: the values that are known by what stands in front of them, and those of
+//! persons. Those that are known by their own shape are in `shapes`.
 //!
-//! The shapes follow the vendors' documentation as collected by gitleaks (MIT). A rule marks the secret part with a
-//! group called `value`; what is around it (scheme, user, host, field name) stays, because it helps to find the cause.
+//! A rule marks the secret part with a group called `value`; what is around it (scheme, user, host, field name) stays,
+//! because it helps to find the cause.
 
-use regex::Regex;
+use std::borrow::Cow;
 
-use super::pattern;
+use super::shapes::SHAPES;
 
 /// Names of fields that hold a secret; the name ends with the word, so that `token_count` is not one.
 pub(super) const SECRET_NAME: &str = concat!(
     r"[a-z0-9_.\-]*(?:secret|token|password|passwd|pwd|passphrase|api[_\-]?key|access[_\-]?key|secret[_\-]?key",
-    r"|private[_\-]?key|account[_\-]?key|signing[_\-]?key|credentials?|authorization|auth)",
+    r"|private[_\-]?key|account[_\-]?key|signing[_\-]?key|encryption[_\-]?key|license[_\-]?key|app[_\-]?key",
+    r"|client[_\-]?key[_\-]?data|credentials?|authorization|auth)",
 );
 
-/// One shape of secret.
+/// One kind of value to take out.
 pub(super) struct Rule {
     pub(super) kind: &'static str,
-    pub(super) pattern: Regex,
+    /// Words of which one is in every line that the pattern matches, in lower case; `0-9` stands for digits, none for all lines.
+    pub(super) words: &'static [&'static str],
+    pub(super) pattern: Cow<'static, str>,
     /// Whether the value is one after all: a checksum, or enough randomness.
-    pub(super) accept: fn(&str) -> bool,
+    pub(super) accept: Accept,
+    /// Whether the value is known by itself, without a name in front of it.
+    pub(super) is_shape: bool,
+}
+
+impl Rule {
+    /// Whether it is of a person, not of an account.
+    pub(super) fn is_personal(&self) -> bool {
+        matches!(self.kind, "email" | "iban" | "card_number" | "ip_address")
+    }
 }
 
 /// In the order in which they are tried: shapes that name their owner come before the general ones.
-#[expect(clippy::too_many_lines, reason = "a table, one rule after another")]
 pub(super) fn rules(addresses: bool) -> Vec<Rule> {
-    let any: fn(&str) -> bool = |_| true;
-    let mut rules = Vec::new();
-    let mut add = |kind, text: &str, accept| {
-        rules.push(Rule {
-            kind,
-            pattern: pattern(text),
-            accept,
+    let shapes = SHAPES.iter().map(|(kind, words, pattern)| Rule {
+        kind,
+        words,
+        pattern: Cow::Borrowed(pattern),
+        accept: any,
+        is_shape: true,
+    });
+    let general = GENERAL.iter().map(|(kind, words, pattern, accept)| Rule {
+        kind,
+        words,
+        pattern: Cow::Owned(pattern.replace("SECRET_NAME", SECRET_NAME)),
+        accept: *accept,
+        is_shape: false,
+    });
+    let addresses = ADDRESSES
+        .iter()
+        .filter(|_| addresses)
+        .map(|(pattern, accept)| Rule {
+            kind: "ip_address",
+            words: &[],
+            pattern: Cow::Borrowed(pattern),
+            accept: *accept,
+            is_shape: false,
         });
-    };
-    add(
-        "jwt",
-        r"(?<value>\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*)",
-        any,
-    );
-    add(
-        "aws_access_key_id",
-        r"\b(?<value>(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})\b",
-        any,
-    );
-    add(
-        "github_token",
-        r"(?<value>\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{22,}))",
-        any,
-    );
-    add(
-        "gitlab_token",
-        r"(?<value>\bgl(?:pat|ptt|dt|rt|oas|soat|cbt|ft|imt|agent)-[A-Za-z0-9_\-]{20,})",
-        any,
-    );
-    add(
-        "slack_token",
-        r"(?<value>\bxox[abeoprs]-[A-Za-z0-9\-]{10,}|\bxapp-[A-Za-z0-9\-]{10,})",
-        any,
-    );
-    add(
-        "slack_webhook",
-        r"hooks\.slack\.com/(?:services|workflows|triggers)/(?<value>[A-Za-z0-9/_\-]{20,})",
-        any,
-    );
-    add("google_api_key", r"(?<value>\bAIza[0-9A-Za-z_\-]{35})", any);
-    add(
-        "google_oauth_token",
-        r"(?<value>\bya29\.[0-9A-Za-z_\-]{20,})",
-        any,
-    );
-    add(
-        "ai_api_key",
-        r"(?<value>\b(?:sk-(?:ant-|proj-|svcacct-)?[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{40,}))",
-        any,
-    );
-    add(
-        "registry_token",
-        r"(?<value>\b(?:npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{50,}|rubygems_[a-f0-9]{48}|dckr_pat_[A-Za-z0-9_\-]{20,}))",
-        any,
-    );
-    add(
-        "payment_key",
-        r"(?<value>\b(?:[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{24,}))",
-        any,
-    );
-    add(
-        "mail_key",
-        r"(?<value>\bSG\.[A-Za-z0-9_\-]{16,}\.[A-Za-z0-9_\-]{16,}|\bkey-[0-9a-f]{32}\b)",
-        any,
-    );
-    add(
-        "platform_token",
-        r"(?<value>\b(?:hv[sbr]\.[A-Za-z0-9_\-]{24,}|do[opr]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|gl(?:sa|c)_[A-Za-z0-9_]{32,}|NRAK-[A-Z0-9]{27}|sntry[su]_[A-Za-z0-9_=\-]{30,}|dp\.(?:pt|st)\.[A-Za-z0-9._\-]{40,}|AGE-SECRET-KEY-1[A-Z0-9]{58}|pul-[a-f0-9]{40}|ops_eyJ[A-Za-z0-9_\-]{40,}))",
-        any,
-    );
-    add(
+    shapes.chain(general).chain(addresses).collect()
+}
+
+type Accept = fn(&str) -> bool;
+type General = (&'static str, &'static [&'static str], &'static str, Accept);
+
+const GENERAL: [General; 15] = [
+    (
+        "aws_secret_access_key",
+        &["aws", "amazon"],
+        r"(?i)\b(?:aws|amazon)[a-z0-9_.\-]{0,30}(?:key|secret|token)[a-z0-9_.\-]{0,20}[\x22']?\s*(?:=>|[:=])\s*[\x22']?(?<value>[A-Za-z0-9/+]{40,})",
+        random,
+    ),
+    (
         "url_password",
+        &["://"],
         r"\b[A-Za-z][A-Za-z0-9+.\-]*://[^\s:/@]*:(?<value>[^\s/@]+)@",
         any,
-    );
-    add(
+    ),
+    (
         "url_token",
+        &["://"],
         r"\b[A-Za-z][A-Za-z0-9+.\-]*://(?<value>[^\s:/@\[\]]{16,})@",
         any,
-    );
-    add(
+    ),
+    (
         "signature",
+        &["sig=", "signature=", "credential=", "token=", "code=", "key="],
         r"(?i)[?&](?:sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token|x-goog-signature|code|key)=(?<value>[^\s&#\x22']{8,})",
         any,
-    );
-    add(
+    ),
+    (
         "authorization",
+        &["authorization"],
         r"(?i)\b(?:proxy-)?authorization\b[\x22']?\s*[:=]\s*[\x22']?(?:[a-z]+\s+)?(?<value>[^\s\x22',]{6,})",
         any,
-    );
-    add(
+    ),
+    (
         "authorization",
+        &["bearer", "basic"],
         r"(?i)\b(?:bearer|basic)\s+(?<value>[a-z0-9+/_.~\-]{12,}=*)",
         random,
-    );
-    add(
+    ),
+    (
         "cookie",
+        &["cookie"],
         r"(?i)\b(?:set-)?cookie\b[\x22']?\s*[:=]\s*[\x22']?(?<value>[^\r\n\x22']{6,})",
         any,
-    );
-    add(
+    ),
+    (
         "basic_login",
+        &["-u", "--user"],
         r"(?:^|\s)(?:-u|--user)[ =](?<value>[^\s:]+:[^\s]+)",
         any,
-    );
-    add(
+    ),
+    (
         "netrc_password",
+        &["login"],
         r"(?i)\blogin\s+\S+\s+password\s+(?<value>\S+)",
         any,
-    );
-    add(
+    ),
+    (
         "password",
+        &["password", "passwd", "pwd", "passphrase"],
         r"(?i)\b[a-z0-9_.\-]*(?:password|passwd|pwd|passphrase)[\x22']?\s*[:=]\s*[\x22']?(?<value>[^\s\x22',;&]{4,})",
-        |value| {
-            !matches!(
-                value.to_ascii_lowercase().as_str(),
-                "null" | "none" | "true" | "false"
-            )
-        },
-    );
-    add(
+        is_password,
+    ),
+    (
         "secret",
-        &format!(r"(?i)\b{SECRET_NAME}[\x22']?\s*[:=]\s*[\x22']?(?<value>[^\s\x22',;&]{{12,}})"),
+        &["secret", "token", "pass", "pwd", "key", "credential", "auth"],
+        r"(?i)\bSECRET_NAME[\x22']?\s*[:=]\s*[\x22']?(?<value>[^\s\x22',;&]{12,})",
         random,
-    );
-    add(
+    ),
+    (
         "iban",
+        &["0-9"],
         r"\b(?<value>[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?)\b",
         iban,
-    );
-    add(
+    ),
+    (
         "card_number",
+        &["0-9"],
         r"\b(?<value>(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|35[0-9]{2}|6[0-9]{3})[ \-]?[0-9]{4}[ \-]?[0-9]{4}[ \-]?[0-9]{4}|3[47][0-9]{2}[ \-]?[0-9]{6}[ \-]?[0-9]{5})\b",
         luhn,
-    );
-    add(
+    ),
+    (
         "email",
+        &["@"],
         r"(?<value>\b[A-Za-z0-9._%+\-]+@[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*\.[A-Za-z]{2,})\b",
+        is_mail,
+    ),
+    (
+        "kubernetes_secret",
+        &["client-key-data", "dockerconfigjson", "dockercfg", "tls.key"],
+        r"(?i)(?:client-key-data|\.?dockerconfigjson|\.?dockercfg|tls\.key)[\x22']?\s*[:=]\s*[\x22']?(?<value>[A-Za-z0-9+/]{16,}=*)",
         any,
-    );
-    if addresses {
-        add(
-            "ip_address",
-            r"\b(?<value>(?:[0-9]{1,3}\.){3}[0-9]{1,3})\b",
-            |value| value.parse::<std::net::Ipv4Addr>().is_ok(),
-        );
-        add(
-            "ip_address",
-            r"(?<value>[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*)",
-            |value| value.parse::<std::net::Ipv6Addr>().is_ok(),
-        );
-    }
-    rules
+    ),
+];
+
+const ADDRESSES: [(&str, Accept); 2] = [
+    (r"\b(?<value>(?:[0-9]{1,3}\.){3}[0-9]{1,3})\b", |value| {
+        value.parse::<std::net::Ipv4Addr>().is_ok()
+    }),
+    (r"(?<value>[0-9a-fA-F:]*:[0-9a-fA-F:]*:[0-9a-fA-F:.]*)", |value| {
+        value.parse::<std::net::Ipv6Addr>().is_ok()
+    }),
+];
+
+fn any(_: &str) -> bool {
+    true
+}
+
+/// `git@host` is how repositories are named, not a person.
+fn is_mail(value: &str) -> bool {
+    !value.starts_with("git@")
+}
+
+fn is_password(value: &str) -> bool {
+    !matches!(
+        value.to_ascii_lowercase().as_str(),
+        "null" | "none" | "true" | "false"
+    )
 }
 
 /// Whether a value looks made by a machine: three bits of entropy a character, and not a plain number or word.

@@ -1,0 +1,106 @@
+//! Questions about what is measured, such as "What's the p95 latency of model churn?".
+//!
+//! An answer is always one of a fixed set of queries (`catalog`) with checked values in its places: neither a person's text
+//! nor a model's ever becomes part of an expression. Code reads the question; where it cannot, a language model may pick
+//! from the same set, and its pick is checked in the same way. The answer shows the query.
+
+mod answer;
+mod catalog;
+mod read;
+
+use std::time::Duration;
+
+use crate::prometheus::Prometheus;
+use crate::signal::now;
+
+pub(crate) use answer::Answer;
+use catalog::Query;
+
+/// Longest question, in characters.
+const MAX_QUESTION: usize = 500;
+
+/// What a question can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Models that have been measured.
+    pub(crate) models: Vec<String>,
+    /// Their versions.
+    pub(crate) versions: Vec<String>,
+}
+
+/// A question as it was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) query: Query,
+    /// One of [`Known::models`]; all of them without.
+    pub(crate) model: Option<String>,
+    /// One of [`Known::versions`].
+    pub(crate) version: Option<String>,
+    /// In `(0, 1)`, for latencies.
+    pub(crate) quantile: f64,
+    /// Over which time rates and shares are.
+    pub(crate) window: Duration,
+    /// How long ago that time ended.
+    pub(crate) ago: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("the question is empty; for example: What is the p95 latency of model churn?")]
+    Empty,
+    #[error("the question is longer than {MAX_QUESTION} characters")]
+    TooLong,
+    #[error("no measurement matches the question; what can be asked for: {0}")]
+    NotUnderstood(String),
+    #[error("the question could mean {0}; name one of them")]
+    Ambiguous(String),
+    #[error("there is no {what} `{name}` in Prometheus; there are: {known}")]
+    Unknown {
+        what: &'static str,
+        name: String,
+        known: String,
+    },
+    #[error("Prometheus: {0}")]
+    Prometheus(String),
+}
+
+/// What can be named, as Prometheus has it now.
+///
+/// # Errors
+/// [`AskError::Prometheus`].
+pub(crate) async fn known(prometheus: &Prometheus) -> Result<Known, AskError> {
+    let values = async |label| {
+        prometheus
+            .label_values(label, "plumbline_request_duration_seconds_count")
+            .await
+            .map_err(|error| AskError::Prometheus(error.to_string()))
+    };
+    Ok(Known {
+        models: values("model").await?,
+        versions: values("version").await?,
+    })
+}
+
+/// Reads `question` and answers it.
+///
+/// # Errors
+/// [`AskError`]; each says what to do instead.
+pub(crate) async fn answer(prometheus: &Prometheus, question: &str) -> Result<Answer, AskError> {
+    let known = known(prometheus).await?;
+    let choice = read::read(question, &known)?;
+    run(prometheus, &choice).await
+}
+
+/// Asks Prometheus what was understood.
+///
+/// # Errors
+/// [`AskError::Prometheus`].
+pub(crate) async fn run(prometheus: &Prometheus, choice: &Choice) -> Result<Answer, AskError> {
+    let (expression, at) = (choice.expression(), now() - choice.ago.as_millis() as i64);
+    let series = prometheus
+        .instant(&expression, at)
+        .await
+        .map_err(|error| AskError::Prometheus(error.to_string()))?;
+    Ok(Answer::new(choice, expression, at, &series))
+}

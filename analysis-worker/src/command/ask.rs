@@ -1,0 +1,92 @@
+//! `ask` and `capacity`: answers from Prometheus.
+
+use std::process::ExitCode;
+
+use plumbline_service::config::{Reader, Setting};
+
+use super::{FORMAT, Format, once};
+use crate::config::Config;
+use crate::http::HttpClient;
+use crate::prometheus::Prometheus;
+use crate::{ask, capacity};
+
+const QUESTION: [Setting; 2] = [
+    Setting::new(
+        "question",
+        "TEXT",
+        "What is asked, such as \"What's the p95 latency of model churn?\"; the first argument is one, too.",
+    ),
+    FORMAT,
+];
+const CAPACITY: [Setting; 3] = [
+    Setting::new("of", "MODEL", "Name of the model."),
+    Setting::new("days", "N", "Days of history that are looked at, 1 to 365.").default("28"),
+    FORMAT,
+];
+
+/// `ask "QUESTION"`
+pub(super) fn question(mut arguments: Vec<String>) -> ExitCode {
+    if arguments.first().is_some_and(|first| !first.starts_with('-')) {
+        arguments[0].insert_str(0, "--question=");
+    }
+    once(
+        arguments,
+        &QUESTION,
+        |reader, config| {
+            needs_prometheus(reader, config);
+            let question: String = reader.required("question", String::new());
+            (question, reader.value("format"))
+        },
+        async |config, (question, format)| {
+            let answer = ask::answer(&prometheus(&config)?, &question)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(match format {
+                Format::Markdown => answer.markdown(),
+                Format::Json => json(&answer),
+            })
+        },
+    )
+}
+
+/// `capacity --of MODEL`
+pub(super) fn capacity(arguments: Vec<String>) -> ExitCode {
+    once(
+        arguments,
+        &CAPACITY,
+        |reader, config| {
+            needs_prometheus(reader, config);
+            let days: u32 = reader.value("days");
+            reader.check("days", (1..=365).contains(&days), "must be 1 to 365");
+            let model: String = reader.required("of", String::new());
+            (model, days, reader.value("format"))
+        },
+        async |config, (model, days, format)| {
+            let advice = capacity::advise(&prometheus(&config)?, &model, days)
+                .await
+                .map_err(|error| error.to_string())?;
+            Ok(match format {
+                Format::Markdown => advice.markdown(),
+                Format::Json => json(&advice),
+            })
+        },
+    )
+}
+
+fn needs_prometheus(reader: &mut Reader, config: &Config) {
+    if config.sources.prometheus.is_none() {
+        reader.reject("prometheus", "is required: --prometheus URL");
+    }
+}
+
+fn prometheus(config: &Config) -> Result<Prometheus, String> {
+    let sources = &config.sources;
+    let base = sources.prometheus.clone().ok_or("no Prometheus is configured")?;
+    Ok(Prometheus::new(HttpClient::new(), base, sources.timeout))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
