@@ -29,8 +29,8 @@ pub(crate) enum Reason {
 /// request that probes. An endpoint that is new or back is passed over as often as its share is still to grow, while
 /// the other of the two is further on.
 ///
-/// Nothing is returned only when every endpoint has been tried. Two endpoints are looked at, however many there are;
-/// more only when both are out.
+/// Nothing is returned only when every endpoint has been tried. Two endpoints are looked at, however many there are; a
+/// third when one of them is so slow that there was no choice, more only when both are out.
 pub(crate) fn choose<'a>(
     endpoints: &'a [Arc<Endpoint>],
     tried: &[Arc<Endpoint>],
@@ -70,7 +70,14 @@ pub(crate) fn choose<'a>(
         }
     }
     match in_use {
-        [Some(a), Some(b)] => choice(better(a, b, slow_start, now), Reason::Cheaper),
+        [Some(a), Some(b)] => {
+            let (better, is_alone) = better(a, b, slow_start, now);
+            let third = (is_alone && endpoints.len() > 2)
+                .then(|| &endpoints[third(endpoints.len(), first, second)])
+                .filter(|third| untried(third) && matches!(third.standing(now), Standing::InUse));
+            let best = third.map_or(better, |third| self::better(better, third, slow_start, now).0);
+            choice(best, Reason::Cheaper)
+        }
         [Some(one), None] | [None, Some(one)] => choice(one, Reason::Cheaper),
         // Rare: look at all of them, from a random place so that their load stays even.
         [None, None] => {
@@ -102,19 +109,32 @@ fn two_of(count: usize) -> (usize, usize) {
     (first, second + usize::from(second >= first))
 }
 
+/// A random place below `count` that is neither `first` nor `second`.
+fn third(count: usize, first: usize, second: usize) -> usize {
+    let (low, high) = (first.min(second), first.max(second));
+    let place = fastrand::usize(..count - 2);
+    let place = place + usize::from(place >= low);
+    place + usize::from(place >= high)
+}
+
+/// The better one of two, and whether the other is so slow that there was no choice.
 fn better<'a>(
     a: &'a Arc<Endpoint>,
     b: &'a Arc<Endpoint>,
     slow_start: Duration,
     now: Instant,
-) -> &'a Arc<Endpoint> {
-    let (cost_a, share_a) = a.cost_and_share(now, slow_start);
-    let (cost_b, share_b) = b.cost_and_share(now, slow_start);
+) -> (&'a Arc<Endpoint>, bool) {
+    let (bid_a, bid_b) = (a.bid(now, slow_start), b.bid(now, slow_start));
+    let (share_a, share_b) = (bid_a.share, bid_b.share);
     // Relative to the other: when all are new, all are equal.
     if share_a != share_b && fastrand::f64() >= share_a.min(share_b) / share_a.max(share_b) {
-        return if share_a > share_b { a } else { b };
+        return (if share_a > share_b { a } else { b }, false);
     }
-    if cost_b < cost_a { b } else { a }
+    if bid_b.cost(&bid_a) < bid_a.cost(&bid_b) {
+        (b, bid_a.is_far_slower_than(&bid_b))
+    } else {
+        (a, bid_b.is_far_slower_than(&bid_a))
+    }
 }
 
 #[cfg(test)]
@@ -149,17 +169,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_of_four_is_never_chosen_and_the_fastest_gets_half() {
+    async fn the_slowest_of_four_is_never_chosen_and_the_fastest_gets_most() {
         let endpoints = endpoints(4);
         let now = Instant::now();
-        for (endpoint, milliseconds) in endpoints.iter().zip([1, 2, 3, 40]) {
+        for (endpoint, milliseconds) in endpoints.iter().zip([2, 3, 4, 40]) {
             endpoint.answered(Duration::from_millis(milliseconds), now);
         }
         let shares = shares(&endpoints, &[], now);
-        // Of the 6 pairs the fastest is in 3, the next wins 2, the third 1: 5,000, 3,333, 1,667; ±5 standard errors.
-        assert!(shares[0].abs_diff(5_000) < 250, "{shares:?}");
+        // Of the 6 pairs the fastest wins 3 and the next 1; the two without a choice beside the slowest get a third, which is the
+        // fastest or the next: 6,667 and 3,333; ±5 standard errors.
+        assert!(shares[0].abs_diff(6_667) < 250, "{shares:?}");
         assert!(shares[1].abs_diff(3_333) < 250, "{shares:?}");
         assert_eq!(shares[3], 0, "{shares:?}");
+    }
+
+    #[test]
+    fn a_third_is_any_of_the_others() {
+        for (first, second) in [(0, 1), (3, 0), (2, 3), (1, 2)] {
+            let mut seen = [0; 4];
+            for _ in 0..1_000 {
+                seen[third(4, first, second)] += 1;
+            }
+            assert_eq!((seen[first], seen[second]), (0, 0));
+            let others = seen.iter().filter(|count| **count > 400).count();
+            assert_eq!(others, 2, "{seen:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_well_ones_share_evenly_beside_a_slow_one() {
+        let endpoints = endpoints(4);
+        let now = Instant::now();
+        for (endpoint, milliseconds) in endpoints.iter().zip([5, 5, 5, 50]) {
+            endpoint.answered(Duration::from_millis(milliseconds), now);
+        }
+        // One is busier: with two to choose from it is the only well one in a sixth of all pairs.
+        let _busy: Vec<_> = (0..3).map(|_| endpoints[0].begin(now)).collect();
+        let shares = shares(&endpoints, &[], now);
+        assert_eq!(shares[3], 0, "{shares:?}");
+        assert_eq!(shares[0], 0, "there is always another choice: {shares:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -249,6 +297,37 @@ mod tests {
             }
         }
         assert!(refused > 0 && refused < 300, "{refused} of 10,000");
+    }
+
+    /// Half of what four endpoints can do, for 20 s: one request in 0.625 ms, which takes 7 ms, and 50 ms at the fourth.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_slow_replica_is_not_preferred_to_busy_ones() {
+        let endpoints = endpoints(4);
+        let mut under_way: Vec<(Instant, Instant, usize, crate::endpoint::Pending)> = Vec::new();
+        let (mut slow, mut all) = (0, 0);
+        let mut random = fastrand::Rng::with_seed(11);
+        for turn in 0..32_000 {
+            // Exponential gaps: bursts at one replica are what makes an idle one look cheap.
+            let gap = -0.625e-3 * (1.0 - random.f64()).ln();
+            tokio::time::advance(Duration::from_secs_f64(gap)).await;
+            let now = Instant::now();
+            under_way.retain(|(begun, until, place, _)| {
+                if *until <= now {
+                    endpoints[*place].answered(*until - *begun, now);
+                }
+                *until > now
+            });
+            let chosen = choose(&endpoints, &[], Duration::ZERO, now).expect("one");
+            let place = index(&endpoints, chosen.endpoint);
+            // The first seconds are those in which it is found out.
+            if turn > 4_800 {
+                all += 1;
+                slow += usize::from(place == 3);
+            }
+            let took = Duration::from_millis(if place == 3 { 50 } else { 7 });
+            under_way.push((now, now + took, place, endpoints[place].begin(now)));
+        }
+        assert!(slow * 200 < all, "less than one of 200: {slow} of {all}");
     }
 
     /// As above; the fourth endpoint is ten times slower, for 30 s.

@@ -57,6 +57,41 @@ struct State {
     ended: AtomicU64,
 }
 
+/// What an endpoint offers to a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bid {
+    /// Peak-EWMA latency in nanoseconds; none before the first answer.
+    latency: Option<f64>,
+    /// Requests at it.
+    pending: f64,
+    /// The part of its share that it gets ([`Endpoint::ramp`]).
+    pub(crate) share: f64,
+}
+
+impl Bid {
+    /// What it costs to go there instead of to `other`: latency × (1 + 3/2 × own requests + 1/2 × those of the other).
+    ///
+    /// Between equals that is the one with fewer requests. With the own requests alone, as in Finagle's metric, an idle endpoint
+    /// whose answers take ten times as long is the cheaper one as soon as ten requests are at the other, which are the usual
+    /// number there and a part of the latency already; with those of the other counted, the latency of an idle endpoint
+    /// has to be less than three times that of a busy one.
+    ///
+    /// An endpoint that has not answered yet costs nothing for its first request, so that it is tried, and a second for each that
+    /// waits, so that it is not flooded before its first answer.
+    pub(crate) fn cost(&self, other: &Self) -> f64 {
+        match self.latency {
+            Some(latency) => latency * (1.0 + 1.5 * self.pending + 0.5 * other.pending),
+            None => self.pending * 1e9,
+        }
+    }
+
+    /// Whether it is not a choice beside `other`, idle as it may be.
+    pub(crate) fn is_far_slower_than(&self, other: &Self) -> bool {
+        let latencies = self.latency.zip(other.latency);
+        latencies.is_some_and(|(latency, other)| latency >= 3.0 * other)
+    }
+}
+
 static UNUSED: LazyLock<State> = LazyLock::new(State::default);
 
 /// An endpoint is believed to have ended no more often than this: one that breaks every connection has not.
@@ -138,32 +173,24 @@ impl Endpoint {
         (self.state().load.load(Ordering::Relaxed) % WAITING) as usize
     }
 
-    /// Expected wait, in nanoseconds, of a request that goes here now: peak-EWMA latency × (requests at it + 1).
-    ///
-    /// While requests wait, the latency is no less than the time since the last answer, and does not decay: an endpoint
-    /// that hangs becomes dearer with every moment, before a single deadline has passed. An endpoint that has not
-    /// answered yet costs nothing for its first request, so that it is tried, and a second for each that waits, so that
-    /// it is not flooded before its first answer.
-    fn cost_at(&self, now: u64) -> f64 {
+    /// What it offers to a request that comes now; `window`: see [`Self::ramp`].
+    pub(crate) fn bid(&self, now: Instant, window: Duration) -> Bid {
+        let now = self.age(now);
         let state = self.state();
         let load = state.load.load(Ordering::Relaxed);
-        let pending = (load % WAITING) as f64;
+        // While requests wait, the latency is no less than the time since the last answer, and does not decay: an endpoint
+        // that hangs becomes dearer with every moment, before a single deadline has passed.
         let latency = if load < WAITING {
             state.latency.decayed(now)
         } else {
             let silent = now.saturating_sub(state.silent_since.load(Ordering::Relaxed));
             state.latency.last().map(|latency| latency.max(silent as f64))
         };
-        latency.map_or(pending * 1e9, |latency| latency * (pending + 1.0))
-    }
-
-    /// What it costs to go here, and the part of its share that it gets ([`Self::ramp`]).
-    pub(crate) fn cost_and_share(&self, now: Instant, window: Duration) -> (f64, f64) {
-        let now = self.age(now);
-        (
-            self.cost_at(now),
-            self.state().health.ramp(now, nanoseconds(window)),
-        )
+        Bid {
+            latency,
+            pending: (load % WAITING) as f64,
+            share: state.health.ramp(now, nanoseconds(window)),
+        }
     }
 
     /// The smoothed latency, when it has answered before.

@@ -9,8 +9,12 @@ pub(crate) fn endpoint(url: &str) -> Arc<Endpoint> {
     Arc::new(Endpoint::new(target, Arc::new(means)))
 }
 
+/// Instead of one that is idle.
 fn cost(endpoint: &Endpoint, now: Instant) -> f64 {
-    endpoint.cost_and_share(now, Duration::ZERO).0
+    let idle = self::endpoint("http://127.0.0.1:2");
+    endpoint
+        .bid(now, Duration::ZERO)
+        .cost(&idle.bid(now, Duration::ZERO))
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -130,7 +134,7 @@ async fn cost_grows_with_latency_and_with_requests_that_wait() {
     assert_eq!(cost(&endpoint, now), 1e9);
     first.waits_no_more();
     endpoint.answered(2 * MS, now);
-    assert_eq!(cost(&endpoint, now), 4e6);
+    assert_eq!(cost(&endpoint, now), 5e6);
     drop(first);
     assert_eq!(cost(&endpoint, now), 2e6);
     assert_eq!(
@@ -140,13 +144,33 @@ async fn cost_grows_with_latency_and_with_requests_that_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_equals_the_one_with_fewer_requests_is_cheaper_and_an_idle_slow_one_is_not() {
+    let now = Instant::now();
+    let with = |latency: Duration, pending: usize| {
+        let endpoint = endpoint("http://127.0.0.1:1");
+        endpoint.answered(latency, now);
+        let requests: Vec<Pending> = (0..pending).map(|_| endpoint.begin(now)).collect();
+        let bid = endpoint.bid(now, Duration::ZERO);
+        drop(requests);
+        bid
+    };
+    let cheaper = |a: &Bid, b: &Bid| a.cost(b) < b.cost(a);
+    assert!(cheaper(&with(2 * MS, 3), &with(2 * MS, 4)));
+    assert!(cheaper(&with(2 * MS, 50), &with(20 * MS, 0)), "ten times slower");
+    assert!(
+        cheaper(&with(5 * MS, 0), &with(2 * MS, 50)),
+        "less than three times slower, and idle"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endpoint_that_hangs_becomes_dearer_with_time() {
     let endpoint = endpoint("http://127.0.0.1:1");
     let now = Instant::now();
     endpoint.answered(2 * MS, now);
     let hanging = endpoint.begin(now + SECOND);
-    assert_eq!(cost(&endpoint, now + SECOND), 4e6, "no decay while it is asked");
-    assert_eq!(cost(&endpoint, now + 4 * SECOND), 6e9);
+    assert_eq!(cost(&endpoint, now + SECOND), 5e6, "no decay while it is asked");
+    assert_eq!(cost(&endpoint, now + 4 * SECOND), 7.5e9);
     drop(hanging);
     assert!(endpoint.kept_waiting(3 * SECOND, now + 4 * SECOND));
     assert_eq!(cost(&endpoint, now + 4 * SECOND), 3e9);
