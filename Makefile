@@ -273,7 +273,7 @@ gateway-peers: ## The gateway beside nginx, haproxy and Envoy over HTTP/1.1, HTT
 	  $(addprefix --bin ,gateway-peers constant-server plumbline-gateway)
 	target/release/gateway-peers --output $(RESULTS)-gateway-peers.md $(GATEWAY_PEERS_FLAGS)
 
-# The default takes about 12 minutes and needs root; GATEWAY_FAULTS_FLAGS='--no-namespaces --only swaps,gateways' does not.
+# The default takes about 20 minutes and needs root; GATEWAY_FAULTS_FLAGS='--no-namespaces --only swaps,gateways' does not.
 .PHONY: gateway-faults
 gateway-faults: ## The gateway under faults: slow, refusing, dead replicas, overload; swaps, restarts, rotations in which no request may fail
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-gateway \
@@ -285,6 +285,12 @@ sink-soak: ## Ten minutes of drifting rows through a sidecar whose events nobody
 	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-sidecar \
 	  $(addprefix --bin ,sink-soak constant-server plumbline-sidecar)
 	target/release/sink-soak --output $(RESULTS)-sink-soak.md $(SINK_SOAK_FLAGS)
+
+.PHONY: worker-burst
+worker-burst: ## 10,000 alerts of 50 incidents, each three times, at once: one report each, memory, time
+	$(CARGO) build --release --locked -p plumbline-load-tests -p plumbline-analysis-worker \
+	  $(addprefix --bin ,worker-burst plumbline-analysis-worker)
+	target/release/worker-burst --output $(RESULTS)-worker-burst.md $(WORKER_BURST_FLAGS)
 
 .PHONY: soak
 soak: setup load-models ## A million mixed requests; fails when one fails or memory grows by more than 2 %
