@@ -12,6 +12,8 @@ mod command;
 mod config;
 mod drift;
 mod evidence;
+#[allow(unused, reason = "its first caller comes with the triage of pipelines")]
+mod github;
 mod http;
 mod intake;
 mod metrics;
@@ -28,9 +30,10 @@ use plumbline_log_fitting::text;
 
 pub use app::App;
 pub use command::{PART, main};
-pub use config::{Config, GeminiConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, Sources};
+pub use config::{Config, GeminiConfig, GitHubConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, Sources};
 pub use drift::{Bin, Drift, DriftSubject, Role, State};
 pub use evidence::{Evidence, Missing, Source};
+pub use github::{Error as GitHubError, Repository};
 pub use report::{
     Affected, Analysis, Cause, Citation, Confidence, DriftFindings, DriftKind, Findings, IncidentFindings,
     Outcome, Remediation, Remedy, RemedyAction, Report, Risk, RootCause, SCHEMA, Subject, Urgency,
