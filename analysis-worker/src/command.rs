@@ -1,5 +1,7 @@
 //! The command line: `serve`, and analyses of one file for terminals and workflows.
 
+mod triage;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -31,6 +33,10 @@ plumbline-analysis-worker drift --event FILE [...]    analyse one drift event
   --format markdown|json   how `analyze` and `drift` print
 plumbline-analysis-worker fit --file FILE [...]       print what of a log a model would be shown
   --log-budget TOKENS      how much that is; --good-log FILE is a log in which all went well
+plumbline-analysis-worker triage --run OWNER/REPO/ID  say why a workflow run failed, what it means and what to do
+  --attempt N, --comment   which attempt; comment on the run's pull request or commit
+plumbline-analysis-worker triage --job-log FILE [...] the same for the log of one job, without asking anybody
+  --job NAME, --step NAME  what it is the log of; --good-log FILE, --report FILE a scanner's report in SARIF
 FILE may be - for standard input.
   --help after a command lists its settings
 ";
@@ -62,6 +68,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         "fit" => once(arguments, &LOG, |reader| What::Fit {
             good_log: reader.optional("good_log"),
         }),
+        "triage" => triage::run(arguments),
         "help" => {
             print(USAGE);
             ExitCode::SUCCESS
@@ -142,31 +149,9 @@ fn once(arguments: Vec<String>, own: &[Setting; 2], what: impl Fn(&mut Reader) -
             what: what(reader),
         }
     };
-    let once = match load(
-        PART.name,
-        &[own, &common, SETTINGS],
-        arguments,
-        std::env::vars(),
-        read,
-    ) {
-        Ok(Outcome::Start { config, .. }) => config,
-        Ok(Outcome::Valid) => return ExitCode::SUCCESS,
-        Ok(Outcome::Help(text)) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Outcome::Version) => {
-            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
-            return ExitCode::SUCCESS;
-        }
-        Err(problems) => return fail(2, &problems.to_string()),
-    };
-    if let Err(problem) = telemetry::init(&once.config.common.log, once.config.common.log_format) {
-        return fail(2, &problem);
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(1, &format!("cannot start threads: {error}")),
+    let (once, runtime) = match begin(&[own, &common, SETTINGS], arguments, read, |once| &once.config) {
+        Ok(begun) => begun,
+        Err(status) => return status,
     };
     let done = match &once.what {
         What::Analyse(input, format) => runtime.block_on(analyse(&once, *input, *format)),
@@ -178,6 +163,37 @@ fn once(arguments: Vec<String>, own: &[Setting; 2], what: impl Fn(&mut Reader) -
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &format!("{}: {error}", once.file)),
+    }
+}
+
+/// Reads the configuration of a command and starts what it needs, or ends with a status.
+fn begin<T>(
+    settings: &[&[Setting]],
+    arguments: Vec<String>,
+    read: impl FnOnce(&mut Reader) -> T,
+    config: impl Fn(&T) -> &Config,
+) -> Result<(T, tokio::runtime::Runtime), ExitCode> {
+    let begun = match load(PART.name, settings, arguments, std::env::vars(), read) {
+        Ok(Outcome::Start { config, .. }) => config,
+        Ok(Outcome::Valid) => return Err(ExitCode::SUCCESS),
+        Ok(Outcome::Help(text)) => {
+            print(&text);
+            return Err(ExitCode::SUCCESS);
+        }
+        Ok(Outcome::Version) => {
+            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
+            return Err(ExitCode::SUCCESS);
+        }
+        Err(problems) => return Err(fail(2, &problems.to_string())),
+    };
+    let common = &config(&begun).common;
+    if let Err(problem) = telemetry::init(&common.log, common.log_format) {
+        return Err(fail(2, &problem));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => Ok((begun, runtime)),
+        Err(error) => Err(fail(1, &format!("cannot start threads: {error}"))),
     }
 }
 

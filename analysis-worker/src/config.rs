@@ -1,10 +1,14 @@
 //! Settings of the worker.
 
+mod triage;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
+
+pub use triage::TriageConfig;
 
 /// Settings beyond the common ones.
 pub const SETTINGS: &[Setting] = &[
@@ -72,6 +76,8 @@ pub const SETTINGS: &[Setting] = &[
         "SECRET",
         "Secret of the webhook, with which GitHub signs what it sends to /api/v1/github; nothing is taken there without it.",
     ),
+    triage::LABEL,
+    triage::MENTION,
     Setting::switch(
         "redact_addresses",
         "Also takes IP addresses out of everything stored and sent.",
@@ -125,6 +131,8 @@ pub struct Config {
     pub sources: Sources,
     /// How GitHub is asked, and what its webhooks are checked with.
     pub github: GitHubConfig,
+    /// Whom a kind of failed pipeline concerns.
+    pub triage: TriageConfig,
     /// Also redacts IP addresses.
     pub redact_addresses: bool,
     /// Who analyses.
@@ -294,6 +302,7 @@ impl Config {
             analyses: analyses.get(),
             sources,
             github: GitHubConfig::read(reader),
+            triage: TriageConfig::read(reader),
             redact_addresses: reader.switch("redact_addresses"),
             provider: read_provider(reader),
             print_reports: reader.switch("print_reports"),
@@ -323,6 +332,7 @@ impl Config {
                 base_url: Uri::from_static("https://api.github.com"),
                 webhook_secret: None,
             },
+            triage: TriageConfig::default(),
             redact_addresses: false,
             provider: ProviderConfig::Offline,
             print_reports: false,

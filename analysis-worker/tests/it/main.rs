@@ -9,4 +9,5 @@ mod provider;
 mod seeds;
 mod sources;
 mod support;
+mod triage;
 mod wire;
