@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::collect::pipeline::{PipelineCollector, RunToTriage};
 use crate::collect::{About, Collector};
 use crate::config::{Config, ProviderConfig};
 use crate::evidence::Context;
+use crate::github::GitHub;
 use crate::http::HttpClient;
 use crate::metrics::{Author, Metrics};
 use crate::provider::gemini::Gemini;
@@ -72,6 +74,7 @@ impl Analysed {
 #[derive(Clone, Debug)]
 pub(crate) struct Analyst {
     collector: Arc<Collector>,
+    pipelines: PipelineCollector,
     gemini: Option<Gemini>,
     redactor: Redactor,
 }
@@ -79,6 +82,12 @@ pub(crate) struct Analyst {
 impl Analyst {
     pub(crate) fn new(config: &Config, redactor: Redactor, metrics: &Metrics) -> Self {
         let http = HttpClient::new();
+        let pipelines = PipelineCollector {
+            github: GitHub::new(&config.github, http.clone()),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+            log_budget: config.sources.log_budget,
+        };
         let collector = Collector::new(
             config.sources.clone(),
             http.clone(),
@@ -91,13 +100,26 @@ impl Analyst {
         };
         Self {
             collector: Arc::new(collector),
+            pipelines,
             gemini,
             redactor,
         }
     }
 
+    /// Who gathers what is known about failed pipelines.
+    pub(crate) fn pipelines(&self) -> &PipelineCollector {
+        &self.pipelines
+    }
+
     /// Gathers the context. `careful` asks nobody: earlier tries did not come to an end.
     pub(crate) async fn collect(&self, task: &Task, careful: bool) -> Context {
+        if let Some(run) = RunToTriage::of(&task.signals) {
+            return if careful {
+                self.pipelines.told_only(&run)
+            } else {
+                self.pipelines.run(&run).await
+            };
+        }
         if careful {
             return self.collector.stored_only(&task.signals);
         }
@@ -111,9 +133,10 @@ impl Analyst {
 
     /// Makes the report. Always: when the provider has no usable answer, code writes it and says so.
     pub(crate) async fn conclude(&self, task: &Task, context: Context, careful: bool) -> Analysed {
+        let of_pipeline = context.pipeline.as_ref().map(crate::triage::Pipeline::urgency);
         let case = Case {
             subject: task.subject.clone(),
-            urgency: task.urgency,
+            urgency: of_pipeline.map_or(task.urgency, |urgency| urgency.min(task.urgency)),
             context,
         };
         let gemini = self.gemini.as_ref().filter(|_| !case.context.evidence.is_empty());
@@ -131,6 +154,7 @@ impl Analyst {
         let schema = match case.expected() {
             Expected::Incident => schema::incident(),
             Expected::Drift => schema::drift(),
+            Expected::Triage => schema::triage(),
         };
         let deadline = gemini.deadline();
         let mut refused: Option<Refused> = None;

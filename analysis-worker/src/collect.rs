@@ -3,6 +3,7 @@
 //! Each source gives facts or says why it has none; a late or broken one never holds up the others.
 
 pub(crate) mod logs;
+pub(crate) mod pipeline;
 mod prometheus;
 mod sidecar;
 mod stored;

@@ -3,6 +3,7 @@
 mod analyse;
 mod ask;
 mod fit;
+mod triage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,6 +26,10 @@ plumbline-analysis-worker analyze --alert FILE [...]  analyse one Alertmanager n
 plumbline-analysis-worker drift --event FILE [...]    analyse one drift event
 plumbline-analysis-worker fit --file FILE [...]       print what of a log a model would be shown
   --log-budget TOKENS      how much that is; --good-log FILE is a log in which all went well
+plumbline-analysis-worker triage --run OWNER/REPO/ID  say why a workflow run failed, what it means and what to do
+  --attempt N, --comment   which attempt; comment on the run's pull request or commit
+plumbline-analysis-worker triage --job-log FILE [...] the same for the log of one job, without asking anybody
+  --job NAME, --step NAME  what it is the log of; --good-log FILE, --report FILE a scanner's report in SARIF
 plumbline-analysis-worker ask \"QUESTION\" [...]        answer from --prometheus URL, with the query
 plumbline-analysis-worker capacity --of MODEL [...]   how long its replicas will do, from --prometheus URL
   --days N                 how much history is looked at
@@ -53,6 +58,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         "analyze" => analyse::alert(arguments),
         "drift" => analyse::event(arguments),
         "fit" => fit::main(arguments),
+        "triage" => triage::main(arguments),
         "ask" => ask::question(arguments),
         "capacity" => ask::capacity(arguments),
         "help" => {

@@ -1,10 +1,14 @@
 //! Settings of the worker.
 
+mod triage;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
+
+pub use triage::TriageConfig;
 
 /// Settings beyond the common ones.
 pub const SETTINGS: &[Setting] = &[
@@ -54,6 +58,26 @@ pub const SETTINGS: &[Setting] = &[
         "Log lines older than this before the incident are left out.",
     )
     .default("30m"),
+    Setting::secret(
+        "github_token",
+        "TOKEN",
+        "Token for GitHub's API: reads runs, and writes comments, issues and dispatches where it may. GITHUB_TOKEN is read too.",
+    )
+    .shared_variable("GITHUB_TOKEN"),
+    Setting::new(
+        "github_url",
+        "URL",
+        "Base of GitHub's API; https://HOST/api/v3 for GitHub Enterprise Server. GITHUB_API_URL is read too.",
+    )
+    .default("https://api.github.com")
+    .shared_variable("GITHUB_API_URL"),
+    Setting::secret(
+        "github_webhook_secret",
+        "SECRET",
+        "Secret of the webhook, with which GitHub signs what it sends to /api/v1/github; nothing is taken there without it.",
+    ),
+    triage::LABEL,
+    triage::MENTION,
     Setting::switch(
         "redact_addresses",
         "Also takes IP addresses out of everything stored and sent.",
@@ -105,6 +129,10 @@ pub struct Config {
     pub analyses: usize,
     /// What may be asked for context.
     pub sources: Sources,
+    /// How GitHub is asked, and what its webhooks are checked with.
+    pub github: GitHubConfig,
+    /// Whom a kind of failed pipeline concerns.
+    pub triage: TriageConfig,
     /// Also redacts IP addresses.
     pub redact_addresses: bool,
     /// Who analyses.
@@ -151,6 +179,47 @@ impl ParseSetting for Sidecar {
             model: model.to_owned(),
             url,
         })
+    }
+}
+
+/// How GitHub is asked, and what its webhooks are checked with.
+#[derive(Clone)]
+pub struct GitHubConfig {
+    /// Sent as a bearer token, never logged. Without one, public repositories can be read, 60 times an hour.
+    pub token: Option<String>,
+    /// Scheme, host, port, and the path below which the API is.
+    pub base_url: Uri,
+    /// What webhooks are signed with.
+    pub webhook_secret: Option<String>,
+}
+
+impl GitHubConfig {
+    fn read(reader: &mut Reader) -> Self {
+        let token: Option<String> = reader.optional("github_token");
+        let printable = token
+            .as_ref()
+            .is_none_or(|token| token.chars().all(|c| c.is_ascii_graphic()));
+        reader.check(
+            "github_token",
+            printable,
+            "must be printable ASCII without blanks",
+        );
+        Self {
+            token,
+            base_url: reader.value("github_url"),
+            webhook_secret: reader.optional("github_webhook_secret"),
+        }
+    }
+}
+
+impl std::fmt::Debug for GitHubConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "***");
+        f.debug_struct("GitHubConfig")
+            .field("token", &hidden(&self.token))
+            .field("base_url", &self.base_url)
+            .field("webhook_secret", &hidden(&self.webhook_secret))
+            .finish()
     }
 }
 
@@ -232,6 +301,8 @@ impl Config {
             max_body_bytes: body.as_usize(),
             analyses: analyses.get(),
             sources,
+            github: GitHubConfig::read(reader),
+            triage: TriageConfig::read(reader),
             redact_addresses: reader.switch("redact_addresses"),
             provider: read_provider(reader),
             print_reports: reader.switch("print_reports"),
@@ -256,6 +327,12 @@ impl Config {
                 log_budget: 8_000,
                 log_lookback: Duration::from_mins(30),
             },
+            github: GitHubConfig {
+                token: None,
+                base_url: Uri::from_static("https://api.github.com"),
+                webhook_secret: None,
+            },
+            triage: TriageConfig::default(),
             redact_addresses: false,
             provider: ProviderConfig::Offline,
             print_reports: false,
@@ -268,7 +345,13 @@ impl Config {
             ProviderConfig::Gemini(gemini) => Some(gemini.api_key.as_str()),
             ProviderConfig::Offline => None,
         };
-        self.webhook_token.as_deref().into_iter().chain(key).collect()
+        let github = [&self.github.token, &self.github.webhook_secret];
+        self.webhook_token
+            .as_deref()
+            .into_iter()
+            .chain(key)
+            .chain(github.into_iter().filter_map(|secret| secret.as_deref()))
+            .collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::drift::Drift;
+use crate::triage::Pipeline;
 
 /// Where a fact comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,17 +21,38 @@ pub enum Source {
     Prometheus,
     /// Log files of the parts.
     Logs,
+    /// A workflow run: its jobs and steps.
+    WorkflowRun,
+    /// What the tools of a job say, found by code.
+    Detections,
+    /// The log of a job.
+    JobLog,
+    /// Annotations of a job.
+    Annotations,
+    /// What changed since the last green run.
+    Changes,
+    /// Lines of the code that a tool names.
+    SourceCode,
+    /// A scanner's report.
+    ScanReport,
 }
 
 impl Source {
     /// Every source, for metrics that show zero.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 13] = [
         Self::Alert,
         Self::DriftEvent,
         Self::CanaryEvent,
         Self::DriftState,
         Self::Prometheus,
         Self::Logs,
+        Self::WorkflowRun,
+        Self::Detections,
+        Self::JobLog,
+        Self::Annotations,
+        Self::Changes,
+        Self::SourceCode,
+        Self::ScanReport,
     ];
 
     /// As JSON and metrics spell it.
@@ -42,6 +64,13 @@ impl Source {
             Self::DriftState => "drift_state",
             Self::Prometheus => "prometheus",
             Self::Logs => "logs",
+            Self::WorkflowRun => "workflow_run",
+            Self::Detections => "detections",
+            Self::JobLog => "job_log",
+            Self::Annotations => "annotations",
+            Self::Changes => "changes",
+            Self::SourceCode => "source_code",
+            Self::ScanReport => "scan_report",
         }
     }
 
@@ -54,6 +83,13 @@ impl Source {
             Self::DriftState => "sidecar's /drift",
             Self::Prometheus => "Prometheus",
             Self::Logs => "logs",
+            Self::WorkflowRun => "workflow run",
+            Self::Detections => "what the tools say",
+            Self::JobLog => "job log",
+            Self::Annotations => "annotations",
+            Self::Changes => "changes since the last green run",
+            Self::SourceCode => "source code",
+            Self::ScanReport => "scanner's report",
         }
     }
 }
@@ -87,6 +123,8 @@ pub(crate) struct Context {
     pub(crate) missing: Vec<Missing>,
     /// The newest comparison with the reference, with the evidence id of each of its subjects.
     pub(crate) drift: Option<Drift>,
+    /// What a failed pipeline says about itself.
+    pub(crate) pipeline: Option<Pipeline>,
 }
 
 impl Context {

@@ -1,5 +1,6 @@
 //! A small HTTP client with a deadline and a bound on what it reads.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,6 +69,49 @@ impl HttpClient {
                 headers: head.headers,
                 body: body.to_bytes(),
             })
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or(Err(HttpError::Timeout(timeout)))
+    }
+
+    /// Sends `request` and keeps the last `keep` bytes of its answer, with the number of bytes before them. More than
+    /// `max_bytes` are not read.
+    ///
+    /// # Errors
+    /// [`HttpError`]; any status is an answer.
+    pub(crate) async fn send_for_tail(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+        keep: usize,
+        max_bytes: usize,
+    ) -> Result<(Answer, u64), HttpError> {
+        let exchange = async {
+            let response = self.0.request(request).await.map_err(|error| transport(&error))?;
+            let (head, mut body) = response.into_parts();
+            let (mut kept, mut held, mut skipped) = (VecDeque::new(), 0, 0);
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|error| transport(&error))?.into_data() else {
+                    continue;
+                };
+                held += data.len();
+                kept.push_back(data);
+                while held - kept[0].len() >= keep {
+                    let first: Bytes = kept.pop_front().expect("it holds at least `keep` bytes more");
+                    held -= first.len();
+                    skipped += first.len();
+                }
+                if held + skipped > max_bytes {
+                    return Err(HttpError::TooLarge(max_bytes));
+                }
+            }
+            let answer = Answer {
+                status: head.status,
+                headers: head.headers,
+                body: Vec::from(kept).concat().into(),
+            };
+            Ok((answer, skipped as u64))
         };
         tokio::time::timeout(timeout, exchange)
             .await

@@ -2,6 +2,7 @@
 
 pub(crate) mod alertmanager;
 pub(crate) mod cloudevents;
+pub(crate) mod github;
 
 use crate::redact::Redactor;
 use crate::signal::Signal;

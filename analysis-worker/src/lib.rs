@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod drift;
 mod evidence;
+mod github;
 mod http;
 mod intake;
 mod metrics;
@@ -25,18 +26,23 @@ mod runner;
 mod server;
 mod signal;
 mod store;
+mod triage;
 mod urgency;
 
 use plumbline_log_fitting::text;
 
 pub use app::App;
 pub use command::{PART, main};
-pub use config::{Config, GeminiConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, Sources};
+pub use config::{
+    Config, GeminiConfig, GitHubConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, Sources, TriageConfig,
+};
 pub use drift::{Bin, Drift, DriftSubject, Role, State};
 pub use evidence::{Evidence, Missing, Source};
+pub use github::{Error as GitHubError, Repository};
 pub use report::{
-    Affected, Analysis, Cause, Citation, Confidence, DriftFindings, DriftKind, Findings, IncidentFindings,
-    Outcome, Remediation, Remedy, RemedyAction, Report, Risk, RootCause, SCHEMA, Subject, Urgency,
+    Affected, Analysis, Cause, Citation, Confidence, DriftFindings, DriftKind, FailureType, FalsePositive,
+    Findings, Fix, IncidentFindings, Outcome, Remediation, Remedy, RemedyAction, Report, Risk, RootCause,
+    SCHEMA, Subject, TriageFinding, TriageFindings, Urgency, Verdict,
 };
 pub use runner::FinishedReport;
 pub use store::OpenError;

@@ -31,7 +31,21 @@ macro_rules! label {
 
 label! {
     /// Where a signal came in.
-    Intake { Alerts = "alerts", Events = "events" }
+    Intake { Alerts = "alerts", Events = "events", GitHub = "github" }
+}
+
+label! {
+    /// What a webhook of GitHub told.
+    Delivered {
+        /// A run that failed.
+        Failed = "failed",
+        /// A run that succeeded.
+        Green = "green",
+        /// GitHub tried the address.
+        Ping = "ping",
+        /// Something else.
+        Other = "other",
+    }
 }
 
 label! {
@@ -99,6 +113,7 @@ type Counters<K> = BTreeMap<K, IntCounter>;
 pub(crate) struct Metrics {
     received: Counters<(Intake, Received)>,
     rejected: Counters<(Intake, Rejection)>,
+    deliveries: Counters<Delivered>,
     jobs: BTreeMap<JobState, IntGauge>,
     reports: Counters<Author>,
     report_seconds: Histogram,
@@ -119,6 +134,11 @@ impl Metrics {
             "plumbline_worker_rejected_total",
             "Requests with alerts or events that were refused.",
             &["intake", "reason"],
+        );
+        let deliveries = registry.counter_vec(
+            "plumbline_worker_github_deliveries_total",
+            "Webhooks of GitHub with a right signature, by what they told.",
+            &["told"],
         );
         let jobs = registry.int_gauge_vec(
             "plumbline_worker_jobs",
@@ -143,6 +163,7 @@ impl Metrics {
         Self {
             received: pairs(|a: Intake, b: Received| received.with_label_values(&[a.label(), b.label()])),
             rejected: pairs(|a: Intake, b: Rejection| rejected.with_label_values(&[a.label(), b.label()])),
+            deliveries: singles(|told: Delivered| deliveries.with_label_values(&[told.label()])),
             jobs: singles(|state: JobState| jobs.with_label_values(&[state.label()])),
             reports: singles(|author: Author| reports.with_label_values(&[author.label()])),
             report_seconds: registry.histogram(
@@ -187,6 +208,10 @@ impl Metrics {
 
     pub(crate) fn rejected(&self, intake: Intake, reason: Rejection) {
         self.rejected[&(intake, reason)].inc();
+    }
+
+    pub(crate) fn delivered(&self, told: Delivered) {
+        self.deliveries[&told].inc();
     }
 
     pub(crate) fn jobs(&self, state: JobState, count: i64) {

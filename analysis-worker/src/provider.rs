@@ -19,10 +19,12 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Drift has findings of its own; everything else is an incident.
+    /// Drift and pipelines have findings of their own; everything else is an incident.
     pub(crate) fn expected(&self) -> Expected {
         if self.subject.kind == crate::signal::DRIFT {
             Expected::Drift
+        } else if self.subject.kind == crate::signal::PIPELINE {
+            Expected::Triage
         } else {
             Expected::Incident
         }

@@ -3,6 +3,7 @@
 mod findings;
 pub(crate) mod markdown;
 pub(crate) mod schema;
+mod triage;
 pub(crate) mod validate;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ pub use findings::{
     Affected, Cause, Citation, Confidence, DriftFindings, DriftKind, Findings, IncidentFindings, Remediation,
     Remedy, RemedyAction, Risk, RootCause, Urgency,
 };
+pub use triage::{FailureType, FalsePositive, Fix, TriageFinding, TriageFindings, Verdict};
 pub use validate::Outcome;
 
 use crate::drift::Drift;
@@ -49,7 +51,7 @@ pub struct Report {
 pub struct Subject {
     /// Id of the incident.
     pub id: String,
-    /// `drift`, or the name of the alert.
+    /// `drift`, `pipeline`, or the name of the alert.
     pub kind: String,
     /// Name of the model, where the signals tell it.
     pub model: Option<String>,

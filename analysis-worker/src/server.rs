@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     max_body_bytes: usize,
     /// Digest of the webhook token, so that comparing takes the same time for every guess.
     token: Option<[u8; 32]>,
+    /// What GitHub's webhooks are signed with; without it none is taken.
+    github_key: Option<ring::hmac::Key>,
     /// Shown in the pages' foot.
     provider: String,
 }
@@ -55,6 +57,11 @@ impl Shared {
                 .webhook_token
                 .as_deref()
                 .map(|token| Sha256::digest(token).into()),
+            github_key: config
+                .github
+                .webhook_secret
+                .as_deref()
+                .map(|secret| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes())),
             provider: match &config.provider {
                 crate::config::ProviderConfig::Offline => "offline".to_owned(),
                 crate::config::ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
@@ -71,6 +78,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/style.css", get(layout::style))
         .route("/api/v1/alerts", post(webhooks::alerts))
         .route("/api/v1/events", post(webhooks::events))
+        .route("/api/v1/github", post(webhooks::github))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/incidents/{id}", get(api::incident))
         .route("/api/v1/incidents/{id}/report", get(api::report_json))

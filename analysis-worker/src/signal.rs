@@ -39,6 +39,7 @@ pub(crate) enum Origin {
     Alertmanager,
     DriftEvent,
     CanaryEvent,
+    WorkflowRun,
 }
 
 impl Origin {
@@ -47,6 +48,7 @@ impl Origin {
             Self::Alertmanager => "alertmanager",
             Self::DriftEvent => "drift_event",
             Self::CanaryEvent => "canary_event",
+            Self::WorkflowRun => "workflow_run",
         }
     }
 
@@ -54,6 +56,7 @@ impl Origin {
         match text {
             "drift_event" => Self::DriftEvent,
             "canary_event" => Self::CanaryEvent,
+            "workflow_run" => Self::WorkflowRun,
             _ => Self::Alertmanager,
         }
     }
@@ -77,6 +80,8 @@ impl Status {
 
 /// Kind of every incident about drift.
 pub(crate) const DRIFT: &str = "drift";
+/// Kind of every incident about a workflow that is red.
+pub(crate) const PIPELINE: &str = "pipeline";
 /// Kind of every incident about a canary that lost its traffic.
 pub(crate) const CANARY: &str = "CanaryStopped";
 
@@ -85,7 +90,7 @@ pub(crate) const CANARY: &str = "CanaryStopped";
 /// Alertmanager's `groupKey` is not used: it changes when somebody edits the routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IncidentKey {
-    /// [`DRIFT`], [`CANARY`], or the name of the alert.
+    /// [`DRIFT`], [`CANARY`], [`PIPELINE`], or the name of the alert.
     pub(crate) kind: String,
     /// Name of the model, where the signal tells it.
     pub(crate) model: Option<String>,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use accept::Accepted;
 pub(crate) use jobs::{Finished, Job, MAX_ATTEMPTS};
 pub(crate) use read::{IncidentRow, SignalRow};
 

@@ -33,6 +33,8 @@ pub(super) fn facts(signals: &[SignalRow]) -> Stored {
             Origin::Alertmanager if stored.alerts.len() < MAX_ALERTS => stored.alerts.push(alert(signal)),
             Origin::Alertmanager => more += 1,
             Origin::CanaryEvent => stored.canaries.extend(canary(signal)),
+            // Its collector reads it itself.
+            Origin::WorkflowRun => {}
             Origin::DriftEvent => {
                 let Ok(event) = serde_json::from_value::<DriftEvent>(signal.body["data"].clone()) else {
                     continue;

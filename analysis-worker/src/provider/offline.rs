@@ -5,8 +5,12 @@
 
 mod alert;
 mod drift;
+mod triage;
+
+use plumbline_log_fitting::{Line, Mark};
 
 use super::Case;
+use crate::evidence::{Evidence, Source};
 use crate::report::validate::Expected;
 use crate::report::{Citation, Findings};
 
@@ -15,7 +19,25 @@ pub(crate) fn analyse(case: &Case) -> Findings {
     match case.expected() {
         Expected::Drift => Findings::Drift(drift::analyse(case)),
         Expected::Incident => Findings::Incident(alert::analyse(case)),
+        Expected::Triage => Findings::Triage(triage::analyse(case)),
     }
+}
+
+/// The line that stands out most among the numbered lines of a source's facts; the last one of equals, since what came
+/// before may have been survived.
+fn worst_line(case: &Case, source: Source) -> Option<(&Evidence, &str)> {
+    let facts = case.context.evidence.iter().filter(|fact| fact.source == source);
+    let worst = facts
+        .flat_map(|fact| fact.content.lines().map(move |line| (fact, line)))
+        .filter_map(|(fact, line)| {
+            let (_, text) = line
+                .split_once(": ")
+                .filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
+            let mark = Line::parse(1, text, text.len()).mark;
+            (mark >= Mark::Suspect).then_some((mark, fact, text))
+        })
+        .max_by_key(|(mark, ..)| *mark);
+    worst.map(|(_, fact, text)| (fact, text))
 }
 
 /// Cites a fact with the first of its lines that `wanted` accepts, or without a quote.

@@ -4,13 +4,17 @@
 //! that is new for every request, each line of it numbered, so that no line of data can end the section or pass for
 //! one of ours.
 
+mod triage;
+
 use std::fmt::Write as _;
 
 use super::Case;
+use crate::report::FailureType;
 use crate::report::markdown::numbered;
 use crate::report::validate::{Expected, Refused};
 use crate::signal::digest;
 use crate::text::{prefix, tokens};
+use crate::triage::Pipeline;
 
 /// Tokens that the evidence of one request may have. Logs have a smaller budget of their own.
 const MAX_TOKENS: usize = 60_000;
@@ -42,9 +46,16 @@ pub(crate) struct Prompt {
 pub(crate) fn build(case: &Case, refused: Option<&Refused>) -> Prompt {
     let nonce = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let task = match case.expected() {
-        Expected::Incident => "Find the root causes of this alert: at most three, most likely first.",
+        Expected::Incident => {
+            "Find the root causes of this alert: at most three, most likely first.".to_owned()
+        }
         Expected::Drift => {
             "Judge this drift: its kind, what is affected most, possible causes most likely first, and what to do."
+                .to_owned()
+        }
+        Expected::Triage => {
+            let pipeline = case.context.pipeline.as_ref();
+            triage::task(pipeline.map_or(FailureType::Unknown, Pipeline::kind))
         }
     };
     let ids: Vec<&str> = case
@@ -106,12 +117,12 @@ fn section(text: &mut String, name: &str, content: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::evidence::{Context, Source};
     use crate::report::{Subject, Urgency};
 
-    fn case(content: &str) -> Case {
+    pub(super) fn case(content: &str) -> Case {
         let mut context = Context::default();
         context.add(Source::Logs, "log server.log", content);
         Case {

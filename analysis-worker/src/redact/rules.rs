@@ -185,7 +185,7 @@ fn is_password(value: &str) -> bool {
 }
 
 /// Whether a value looks made by a machine: three bits of entropy a character, and not a plain number or word.
-fn random(value: &str) -> bool {
+pub(super) fn random(value: &str) -> bool {
     let plain = |c: char| c.is_ascii_digit() || matches!(c, '.' | ':' | '-' | 'T' | 'Z' | '/');
     if value.chars().all(plain) {
         return false;

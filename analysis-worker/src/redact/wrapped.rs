@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::finder::{Finder, Hit};
+use super::rules::random;
 
 /// Most bytes of either line that are looked at.
 const REACH: usize = 300;
@@ -52,7 +53,9 @@ pub(super) fn find(text: &str, finder: &Finder) -> Vec<Wrapped> {
                 finder.find_shapes(&joined, &mut hits);
             }
             let crosses = |hit: &&Hit| hit.range.start < tail.len() && hit.range.end > tail.len();
-            if let Some(hit) = hits.iter().find(crosses) {
+            // Many shapes have no end: one that is complete with its line goes on only in what can be nothing else.
+            let goes_on = |hit: &&Hit| is_made(head) || !is_whole(&tail[hit.range.start..], finder);
+            if let Some(hit) = hits.iter().find(crosses).filter(goes_on) {
                 let (tail_end, head_start) =
                     (start + line.len() - usize::from(continued), end + 1 + indented);
                 let tail_start = tail_end - (tail.len() - hit.range.start);
@@ -81,6 +84,21 @@ fn last_word(line: &str) -> &str {
     let end = reach(line);
     end.rfind(char::is_whitespace)
         .map_or(end, |place| end[place..].trim_start())
+}
+
+/// Whether a value is one without what comes next.
+fn is_whole(tail: &str, finder: &Finder) -> bool {
+    let mut hits = Vec::new();
+    finder.find_shapes(tail, &mut hits);
+    hits.iter().any(|hit| hit.range.end == tail.len())
+}
+
+/// Whether it can be nothing but a part of a token.
+fn is_made(text: &str) -> bool {
+    let of_a_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '/' | '=' | '.');
+    is_no_word(text)
+        && text.chars().all(of_a_token)
+        && (text.contains(|c: char| c.is_ascii_digit()) || (text.len() >= 12 && random(text)))
 }
 
 /// Whether it looks made: digits and letters, or capitals after small letters, and not a time.
@@ -141,6 +159,19 @@ mod tests {
             "a line\n\nanother line",
         ] {
             assert!(parts(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_ends_with_its_line_takes_nothing_of_the_next() {
+        let token = token();
+        for next in [
+            "RuleID: github-pat",
+            "failed",
+            "2026-11-29T10:14:03Z retry",
+            "Line: 3",
+        ] {
+            assert!(parts(&format!("token {token}\n{next}")).is_empty(), "{next}");
         }
     }
 

@@ -1,6 +1,8 @@
-//! The two shapes of findings: of an incident and of drift.
+//! The shapes of findings: of an incident, of drift, and of a failed pipeline.
 
 use serde::{Deserialize, Serialize};
+
+use super::triage::TriageFindings;
 
 /// What an analysis found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -10,6 +12,8 @@ pub enum Findings {
     Incident(IncidentFindings),
     /// Of drift.
     Drift(DriftFindings),
+    /// Of a failed pipeline.
+    Triage(TriageFindings),
 }
 
 impl Findings {
@@ -18,6 +22,7 @@ impl Findings {
         match self {
             Self::Incident(findings) => &findings.summary,
             Self::Drift(findings) => &findings.summary,
+            Self::Triage(findings) => &findings.summary,
         }
     }
 }

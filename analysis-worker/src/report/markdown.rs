@@ -6,11 +6,29 @@
 
 use std::fmt::Write as _;
 
-use super::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk};
+use super::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk, TriageFindings};
 use crate::drift::whole_percent;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
+    let mut page = brief(report);
+    let _ = writeln!(page, "## Evidence\n");
+    for fact in &report.evidence {
+        let _ = writeln!(page, "### {} {}\n", fact.id, inline(&fact.title));
+        let _ = writeln!(page, "{}\n", fenced(&fact.content));
+    }
+    if !report.analysis.notes.is_empty() {
+        let _ = writeln!(page, "## What validation changed\n");
+        for note in &report.analysis.notes {
+            let _ = writeln!(page, "- {}", inline(note));
+        }
+        page.push('\n');
+    }
+    page
+}
+
+/// The report without the facts themselves, for places where people read other things, too.
+pub(crate) fn brief(report: &Report) -> String {
     let mut page = String::with_capacity(8 * 1024);
     let subject = &report.incident;
     let _ = writeln!(page, "# {} {}\n", report.urgency.as_str(), inline(&subject.title));
@@ -32,23 +50,12 @@ pub(crate) fn render(report: &Report) -> String {
     match &report.findings {
         Findings::Incident(findings) => incident(&mut page, findings),
         Findings::Drift(findings) => drift(&mut page, findings),
+        Findings::Triage(findings) => triage(&mut page, findings),
     }
     if !report.missing.is_empty() {
         let _ = writeln!(page, "## What could not be had\n");
         for missing in &report.missing {
             let _ = writeln!(page, "- {}: {}", missing.source.title(), inline(&missing.reason));
-        }
-        page.push('\n');
-    }
-    let _ = writeln!(page, "## Evidence\n");
-    for fact in &report.evidence {
-        let _ = writeln!(page, "### {} {}\n", fact.id, inline(&fact.title));
-        let _ = writeln!(page, "{}\n", fenced(&fact.content));
-    }
-    if !report.analysis.notes.is_empty() {
-        let _ = writeln!(page, "## What validation changed\n");
-        for note in &report.analysis.notes {
-            let _ = writeln!(page, "- {}", inline(note));
         }
         page.push('\n');
     }
@@ -152,6 +159,58 @@ fn drift(page: &mut String, findings: &DriftFindings) {
         }
     }
     page.push('\n');
+}
+
+fn triage(page: &mut String, findings: &TriageFindings) {
+    let _ = writeln!(
+        page,
+        "Failure: **{}** (confidence {})\n",
+        findings.failure_type.title(),
+        whole_percent(findings.confidence)
+    );
+    let _ = writeln!(page, "## Findings\n");
+    for (rank, finding) in findings.findings.iter().enumerate() {
+        let _ = writeln!(
+            page,
+            "{}. **{}** ({}, confidence {}){}",
+            rank + 1,
+            inline(&finding.title),
+            finding.priority.as_str(),
+            whole_percent(finding.confidence),
+            citations(&finding.evidence)
+        );
+        let _ = writeln!(page, "   - What: {}", inline(&finding.explanation));
+        let _ = writeln!(page, "   - Risk: {}", inline(&finding.risk));
+        let _ = writeln!(
+            page,
+            "   - Fix: {}{}",
+            inline(&finding.fix.action),
+            place(finding.fix.file.as_deref(), finding.fix.line)
+        );
+        let _ = writeln!(
+            page,
+            "   - {}: {}",
+            capital(finding.false_positive.verdict.title()),
+            inline(&finding.false_positive.reason)
+        );
+    }
+    page.push('\n');
+}
+
+/// ` (in FILE:LINE)`.
+fn place(file: Option<&str>, line: Option<u32>) -> String {
+    match (file, line) {
+        (None, _) => String::new(),
+        (Some(file), None) => format!(" (in {})", code(file)),
+        (Some(file), Some(line)) => format!(" (in {})", code(&format!("{file}:{line}"))),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| {
+        format!("{}{}", first.to_uppercase(), rest.as_str())
+    })
 }
 
 fn citations(citations: &[Citation]) -> String {

@@ -3,6 +3,8 @@
 
 use serde_json::{Value, json};
 
+use super::FailureType;
+
 /// Of [`super::IncidentFindings`].
 pub(crate) fn incident() -> Value {
     object(
@@ -72,6 +74,42 @@ pub(crate) fn drift() -> Value {
             "urgency",
             "action_items",
         ],
+    )
+}
+
+/// Of [`super::TriageFindings`].
+pub(crate) fn triage() -> Value {
+    let types: Vec<&str> = FailureType::ALL.iter().map(|kind| kind.as_str()).collect();
+    let priority = json!({"type": "string", "enum": ["P0", "P1", "P2"]});
+    object(
+        &json!({
+            "summary": text("What failed, where, and whose turn it is; at most four sentences."),
+            "failure_type": {"type": "string", "enum": types},
+            "confidence": confidence(),
+            "findings": {
+                "type": "array", "minItems": 1, "maxItems": 10,
+                "description": "Most urgent first.",
+                "items": object(&json!({
+                    "title": text("The test, rule, package or step."),
+                    "explanation": text("What it means, from the facts."),
+                    "risk": text("What may happen in this repository if nobody acts."),
+                    "fix": object(&json!({
+                        "action": text("What to change."),
+                        "file": text("Optional: path of the file to change, as a fact names it."),
+                        "line": {"type": "integer", "minimum": 1, "description": "Optional: line of that file, as a fact names it."},
+                    }), &["action"]),
+                    "false_positive": object(&json!({
+                        "verdict": {"type": "string", "enum": ["likely", "unlikely", "unclear"]},
+                        "reason": text("Why."),
+                    }), &["verdict", "reason"]),
+                    "priority": priority,
+                    "confidence": confidence(),
+                    "evidence": citations(),
+                }), &["title", "explanation", "risk", "fix", "false_positive", "priority", "confidence", "evidence"]),
+            },
+            "priority": priority,
+        }),
+        &["summary", "failure_type", "confidence", "findings", "priority"],
     )
 }
 

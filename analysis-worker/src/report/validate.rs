@@ -5,10 +5,13 @@
 //! capped by what the evidence carries. A model's wording cannot raise what code has decided.
 
 mod command;
+mod triage;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Affected, Cause, Citation, DriftFindings, DriftKind, Findings, IncidentFindings, Urgency};
+use super::{
+    Affected, Cause, Citation, DriftFindings, DriftKind, Findings, IncidentFindings, TriageFindings, Urgency,
+};
 use crate::drift::State;
 use crate::evidence::Context;
 use crate::text::{one_line, sanitise};
@@ -69,6 +72,7 @@ pub(crate) enum Refused {
 pub(crate) enum Expected {
     Incident,
     Drift,
+    Triage,
 }
 
 /// Reads an answer and checks its shape and ranges.
@@ -97,6 +101,15 @@ pub(crate) fn parse(expected: Expected, text: &str) -> Result<Findings, Refused>
                 range("causes.confidence", cause.confidence)?;
             }
             Ok(Findings::Drift(findings))
+        }
+        Expected::Triage => {
+            let findings: TriageFindings = typed(text)?;
+            range("confidence", findings.confidence)?;
+            count("findings", findings.findings.len(), 1, 10)?;
+            for finding in &findings.findings {
+                range("findings.confidence", finding.confidence)?;
+            }
+            Ok(Findings::Triage(findings))
         }
     }
 }
@@ -161,6 +174,7 @@ pub(crate) fn check(
     match findings {
         Findings::Incident(findings) => checker.incident(findings)?,
         Findings::Drift(findings) => checker.drift(findings, urgency)?,
+        Findings::Triage(findings) => checker.triage(findings, urgency)?,
     }
     Ok(checker.notes)
 }

@@ -11,7 +11,7 @@ use super::api::{LIST, SIGNALS};
 use super::layout::{page, state, time, urgency};
 use super::{Shared, plot};
 use crate::drift::{Drift, whole_percent};
-use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk};
+use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk, TriageFindings};
 use crate::store::{IncidentRow, SignalRow, StoreError};
 
 /// `GET /`
@@ -176,6 +176,7 @@ fn body(report: &Report) -> Markup {
         @match &report.findings {
             Findings::Incident(findings) => (causes_of_incident(findings)),
             Findings::Drift(findings) => (drift_findings(findings, report.drift.as_ref())),
+            Findings::Triage(findings) => (triage(findings)),
         }
         @if let (Findings::Incident(_), Some(drift)) = (&report.findings, &report.drift) { (plots(drift)) }
         (evidence(report))
@@ -241,6 +242,35 @@ fn drift_findings(findings: &DriftFindings, drift: Option<&Drift>) -> Markup {
         ol.causes {
             @for cause in &findings.causes {
                 li.card { p { (cause.hypothesis) } (meter(cause.confidence)) (citations(&cause.evidence)) }
+            }
+        }
+    }
+}
+
+fn triage(findings: &TriageFindings) -> Markup {
+    html! {
+        h2 { "Judgement" }
+        div.card {
+            h3 { "Failure: " (findings.failure_type.title()) }
+            (meter(findings.confidence))
+        }
+        h2 { "Findings" }
+        ol.causes {
+            @for finding in &findings.findings {
+                li.card {
+                    h3 { (finding.priority.as_str()) " " (finding.title) }
+                    (meter(finding.confidence))
+                    p { (finding.explanation) }
+                    p { b { "Risk: " } (finding.risk) }
+                    p {
+                        b { "Fix: " } (finding.fix.action)
+                        @if let Some(file) = &finding.fix.file {
+                            " " code { (file) @if let Some(line) = finding.fix.line { ":" (line) } }
+                        }
+                    }
+                    p { b { "False positive? " } (finding.false_positive.verdict.title()) ": " (finding.false_positive.reason) }
+                    (citations(&finding.evidence))
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Takes alerts and events: 2xx only after the commit.
+//! Takes alerts, events and GitHub's webhooks: 2xx only after the commit.
 //!
 //! Alertmanager comes again after 5xx and never after 4xx, so whatever may pass is a 503.
 
@@ -16,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::Shared;
 use super::api::json;
-use crate::intake::{Malformed, Taken, alertmanager, cloudevents};
-use crate::metrics::{Intake, Received, Rejection};
+use crate::intake::{Malformed, Taken, alertmanager, cloudevents, github};
+use crate::metrics::{Delivered, Intake, Received, Rejection};
+use crate::store::{Accepted, StoreError};
 
 /// `POST /api/v1/alerts`
 pub(super) async fn alerts(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -33,6 +34,60 @@ pub(super) async fn events(State(shared): State<Arc<Shared>>, request: Request) 
         cloudevents::read(headers, body, &shared.redactor)
     })
     .await
+}
+
+/// `POST /api/v1/github`
+///
+/// GitHub does not come again by itself; its page lists what was refused, and sends it again when asked.
+pub(super) async fn github(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let rejected = |reason, status, message: &str| {
+        shared.metrics.rejected(Intake::GitHub, reason);
+        problem(status, message)
+    };
+    let (head, body) = request.into_parts();
+    let body = match whole(body, shared.max_body_bytes).await {
+        Ok(body) => body,
+        Err(Unread::TooLarge) => {
+            let message = format!("the body is larger than {} bytes", shared.max_body_bytes);
+            return rejected(Rejection::TooLarge, StatusCode::PAYLOAD_TOO_LARGE, &message);
+        }
+        Err(Unread::Broken(error)) => return rejected(Rejection::Malformed, StatusCode::BAD_REQUEST, &error),
+    };
+    let Some(key) = &shared.github_key else {
+        let message = "no webhook of GitHub is taken: github_webhook_secret is not set";
+        return rejected(Rejection::Unauthorized, StatusCode::UNAUTHORIZED, message);
+    };
+    if !github::is_signed(key, &head.headers, &body) {
+        let message = format!("{} is missing or wrong", github::SIGNATURE);
+        return rejected(Rejection::Unauthorized, StatusCode::UNAUTHORIZED, &message);
+    }
+    let delivery = match github::read(&head.headers, &body, &shared.redactor) {
+        Ok(delivery) => delivery,
+        Err(error) => return rejected(Rejection::Malformed, StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match delivery {
+        github::Delivery::Ping => {
+            shared.metrics.delivered(Delivered::Ping);
+            json(StatusCode::OK, &json!({"pong": true}))
+        }
+        github::Delivery::Other => {
+            shared.metrics.delivered(Delivered::Other);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        github::Delivery::Failed(taken) => {
+            shared.metrics.delivered(Delivered::Failed);
+            shared.metrics.redacted(taken.redactions);
+            answer(&shared, Intake::GitHub, shared.store.accept(taken.signals).await)
+        }
+        github::Delivery::Green { incident, at } => {
+            shared.metrics.delivered(Delivered::Green);
+            answer(
+                &shared,
+                Intake::GitHub,
+                shared.store.recover(incident.digest, at).await,
+            )
+        }
+    }
 }
 
 async fn take(
@@ -69,13 +124,19 @@ async fn take(
         Ok(taken) => taken,
         Err(error) => return rejected(Rejection::Malformed, StatusCode::BAD_REQUEST, &error.to_string()),
     };
-    match shared.store.accept(taken.signals).await {
+    shared.metrics.redacted(taken.redactions);
+    let accepted = shared.store.accept(taken.signals).await;
+    answer(shared, intake, accepted)
+}
+
+/// The answer after the commit, or that the sender has to come again.
+fn answer(shared: &Shared, intake: Intake, accepted: Result<Accepted, StoreError>) -> Response {
+    match accepted {
         Ok(accepted) => {
             shared.metrics.received(intake, Received::New, accepted.new);
             shared
                 .metrics
                 .received(intake, Received::Duplicate, accepted.duplicates);
-            shared.metrics.redacted(taken.redactions);
             if accepted.jobs > 0 {
                 shared.wake.notify_one();
             }
@@ -94,8 +155,8 @@ async fn take(
         }
         Err(error) => {
             tracing::error!(error = %plumbline_service::error_chain(&error), "signals cannot be committed; the sender has to come again");
-            let mut response = rejected(
-                Rejection::Store,
+            shared.metrics.rejected(intake, Rejection::Store);
+            let mut response = problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the store cannot commit at the moment; send again",
             );

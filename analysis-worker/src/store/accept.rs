@@ -40,6 +40,33 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ends what still fires of the open incident of `key`, as far as it began at `at` or before. Without such an
+    /// incident nothing happens.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the sender has to come again.
+    pub(crate) async fn recover(&self, key: String, at: i64) -> Result<Accepted, StoreError> {
+        self.write(move |transaction| {
+            let mut accepted = Accepted::default();
+            let firing: Vec<(i64, String)> = transaction
+                .prepare_cached(
+                    "SELECT signal.id, incident.id FROM signal JOIN incident ON incident.id = signal.incident_id
+                     WHERE incident.key = ?1 AND incident.resolved_at IS NULL
+                         AND signal.status = 'firing' AND signal.starts_at <= ?2",
+                )?
+                .query_map(params![key, at], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            for (signal, incident) in firing {
+                end_signal(transaction, signal, at)?;
+                close_if_over(transaction, &incident, now(), &mut accepted)?;
+            }
+            Ok(accepted)
+        })
+        .await
+    }
+}
+
 fn accept(
     transaction: &Transaction<'_>,
     signal: &Signal,

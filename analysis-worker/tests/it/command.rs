@@ -7,10 +7,24 @@ use tokio::process::Command;
 
 use crate::support::alert;
 
-async fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+pub(crate) async fn run(arguments: &[&str]) -> Output {
+    run_with(arguments, &[]).await
+}
+
+/// With these variables, and none of those that a workflow or a person may have set.
+pub(crate) async fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"));
+    for name in [
+        "GEMINI_API_KEY",
+        "GITHUB_TOKEN",
+        "GITHUB_API_URL",
+        "GITHUB_STEP_SUMMARY",
+    ] {
+        command.env_remove(name);
+    }
+    command
         .args(arguments)
-        .env_remove("GEMINI_API_KEY")
+        .envs(environment.iter().copied())
         .output()
         .await
         .expect("it ends")
@@ -109,9 +123,9 @@ async fn a_log_is_fitted_without_its_secrets_and_beside_a_good_one() {
 async fn what_cannot_be_used_is_a_failure_with_a_reason() {
     for (arguments, status, expected) in [
         (
-            &["triage", "--run", "a/b/1"][..],
+            &["divine", "--run", "a/b/1"][..],
             2,
-            "there is no command `triage`",
+            "there is no command `divine`",
         ),
         (&["analyze"], 2, "alert: is required"),
         (

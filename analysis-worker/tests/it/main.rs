@@ -11,4 +11,5 @@ mod secrets;
 mod seeds;
 mod sources;
 mod support;
+mod triage;
 mod wire;

@@ -6,6 +6,7 @@ pub mod collector;
 pub mod documentation;
 pub mod event_sink;
 pub mod gemini;
+pub mod github;
 pub mod kubernetes;
 pub mod malformed;
 pub mod predictor;

@@ -1,8 +1,6 @@
 //! Alerts, by code: what their name, labels, logs and series usually mean.
 
-use plumbline_log_fitting::{Line, Mark};
-
-use super::{Case, cite};
+use super::{Case, cite, worst_line};
 use crate::evidence::{Evidence, Source};
 use crate::report::{Citation, IncidentFindings, Remediation, Risk, RootCause};
 use crate::text::{clip_line, one_line};
@@ -197,17 +195,7 @@ fn of(case: &Case, source: Source) -> Vec<&Evidence> {
 
 /// The line of the logs that stands out most.
 fn from_logs(case: &Case, alerts: &[&Evidence]) -> Option<RootCause> {
-    let worst = of(case, Source::Logs)
-        .into_iter()
-        .flat_map(|fact| fact.content.lines().map(move |line| (fact, line)))
-        .filter_map(|(fact, line)| {
-            let (_, text) = line.split_once(": ").filter(|(number, _)| number.bytes().all(|b| b.is_ascii_digit()))?;
-            let mark = Line::parse(1, text, text.len()).mark;
-            (mark >= Mark::Suspect).then_some((mark, fact, text))
-        })
-        // The last of the worst: what came before may have been survived.
-        .max_by_key(|(mark, ..)| *mark)?;
-    let (_, fact, text) = worst;
+    let (fact, text) = worst_line(case, Source::Logs)?;
     let quote = crate::text::prefix(text, 240).trim().to_owned();
     Some(RootCause {
         hypothesis: format!("What the log says: {}", clip_line(text, text.len(), 240)),

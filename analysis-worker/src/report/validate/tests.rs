@@ -35,7 +35,7 @@ fn checked(mut findings: Findings) -> (IncidentFindings, Vec<String>) {
     let notes = check(&mut findings, &context(), Urgency::P1).expect("supported");
     match findings {
         Findings::Incident(findings) => (findings, notes),
-        Findings::Drift(_) => panic!("an incident"),
+        Findings::Drift(_) | Findings::Triage(_) => panic!("an incident"),
     }
 }
 

@@ -1,0 +1,1 @@
+"""Whether the offline triage finds what kind of failure a log shows."""
