@@ -146,12 +146,13 @@ test-grpcurl: setup-conformance ## grpcurl: reflection, health, calls found by r
 	$(CONFORMANCE) -m oip.stock --server $(MODEL_SERVER) --grpcurl ../.setup/grpcurl
 
 .PHONY: test-rules
-test-rules: setup ## The recording and alert rules: promtool, their runbooks, and the PSI on a real Prometheus (Debian's package)
+test-rules: setup ## The recording and alert rules: promtool, their runbooks, the queries behind questions, and the PSI on a real Prometheus (Debian's package)
 	@scripts/require-prometheus.sh
 	promtool check rules charts/plumbline/rules/*.yaml
 	promtool test rules tests/prometheus/rules/*.test.yaml
 	$(PYTHON_ENV) tests/prometheus/check.py
-	@$(CARGO) build --locked -p plumbline -p plumbline-sidecar
+	@$(CARGO) build --locked -p plumbline -p plumbline-sidecar -p plumbline-analysis-worker
+	$(PYTHON_ENV) tests/prometheus/questions.py --worker target/debug/plumbline-analysis-worker
 	$(PYTHON_ENV) tests/prometheus/live.py --plumbline target/debug/plumbline --sidecar target/debug/plumbline-sidecar \
 	  --rules charts/plumbline/rules/psi.yaml
 

@@ -14,7 +14,7 @@ use crate::prometheus::Prometheus;
 use crate::signal::now;
 
 pub(crate) use answer::Answer;
-use catalog::Query;
+pub(crate) use catalog::Query;
 
 /// Longest question, in characters.
 const MAX_QUESTION: usize = 500;
@@ -42,6 +42,20 @@ pub(crate) struct Choice {
     pub(crate) window: Duration,
     /// How long ago that time ended.
     pub(crate) ago: Duration,
+}
+
+impl Choice {
+    /// Over the last five minutes, of every version.
+    pub(crate) fn now(query: Query, model: Option<&str>, quantile: f64) -> Self {
+        Self {
+            query,
+            model: model.map(str::to_owned),
+            version: None,
+            quantile,
+            window: read::WINDOW,
+            ago: Duration::ZERO,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -80,6 +94,25 @@ pub(crate) async fn known(prometheus: &Prometheus) -> Result<Known, AskError> {
         models: values("model").await?,
         versions: values("version").await?,
     })
+}
+
+/// A measurement that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// Of all models over five minutes; of latencies the 95th percentile.
+    pub(crate) query: String,
+}
+
+/// Everything that can be asked for.
+pub(crate) fn measurements() -> Vec<Measurement> {
+    let each = Query::ALL.iter().map(|query| Measurement {
+        name: query.name(),
+        title: query.title(),
+        query: Choice::now(*query, None, read::QUANTILE).expression(),
+    });
+    each.collect()
 }
 
 /// Reads `question` and answers it.

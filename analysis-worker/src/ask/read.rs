@@ -6,9 +6,9 @@ use super::catalog::Query;
 use super::{AskError, Choice, Known, MAX_QUESTION};
 
 /// Over which time rates are when the question does not say.
-const WINDOW: Duration = Duration::from_mins(5);
+pub(super) const WINDOW: Duration = Duration::from_mins(5);
 /// Which latency is meant when the question does not say.
-const QUANTILE: f64 = 0.95;
+pub(super) const QUANTILE: f64 = 0.95;
 /// Longest window, and the furthest that one may be in the past.
 const LONGEST: Duration = Duration::from_hours(24 * 90);
 

@@ -10,12 +10,13 @@ use crate::http::HttpClient;
 use crate::prometheus::Prometheus;
 use crate::{ask, capacity};
 
-const QUESTION: [Setting; 2] = [
+const QUESTION: [Setting; 3] = [
     Setting::new(
         "question",
         "TEXT",
         "What is asked, such as \"What's the p95 latency of model churn?\"; the first argument is one, too.",
     ),
+    Setting::switch("list", "Lists what can be asked for, with the queries, instead."),
     FORMAT,
 ];
 const CAPACITY: [Setting; 3] = [
@@ -33,11 +34,19 @@ pub(super) fn question(mut arguments: Vec<String>) -> ExitCode {
         arguments,
         &QUESTION,
         |reader, config| {
-            needs_prometheus(reader, config);
-            let question: String = reader.required("question", String::new());
-            (question, reader.value("format"))
+            let list = reader.switch("list");
+            let question: String = if list {
+                String::new()
+            } else {
+                needs_prometheus(reader, config);
+                reader.required("question", String::new())
+            };
+            (list, question, reader.value("format"))
         },
-        async |config, (question, format)| {
+        async |config, (list, question, format)| {
+            if list {
+                return Ok(measurements(format));
+            }
             let answer = ask::answer(&prometheus(&config)?, &question)
                 .await
                 .map_err(|error| error.to_string())?;
@@ -47,6 +56,17 @@ pub(super) fn question(mut arguments: Vec<String>) -> ExitCode {
             })
         },
     )
+}
+
+fn measurements(format: Format) -> String {
+    let all = ask::measurements();
+    match format {
+        Format::Json => json(&all),
+        Format::Markdown => all
+            .iter()
+            .map(|each| format!("- {}\n  `{}`\n", each.title, each.query))
+            .collect(),
+    }
 }
 
 /// `capacity --of MODEL`

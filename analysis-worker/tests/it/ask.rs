@@ -114,6 +114,22 @@ async fn a_question_that_cannot_be_answered_ends_with_1_and_the_reason() {
 }
 
 #[tokio::test]
+async fn what_can_be_asked_for_is_listed_without_a_prometheus() {
+    let output = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+        .args(["ask", "--list", "--format=json"])
+        .output()
+        .await
+        .expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let list = list.as_array().expect("a list");
+    assert!(
+        list.len() > 20 && list.iter().all(|each| each["query"].is_string()),
+        "{list:?}"
+    );
+}
+
+#[tokio::test]
 async fn capacity_is_told_from_history() {
     // Peaks of 100 + 5 a day at noon; a request takes 10 core-milliseconds; 2 replicas with 2 cores each.
     let prometheus = FakePredictor::answering(|request| {
