@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use plumbline_log_fitting::Fitter;
-use plumbline_service::config::{Common, Outcome, ParseSetting, Reader, Setting, load};
+use plumbline_service::config::{Common, Outcome, ParseSetting, Problems, Reader, Setting, load};
 use plumbline_service::{Part, telemetry};
 
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::app::App;
+use crate::audit;
 use crate::collect::logs;
 use crate::config::{Config, PORTS, SETTINGS};
 use crate::intake::{Taken, alertmanager, cloudevents};
@@ -31,6 +32,8 @@ plumbline-analysis-worker drift --event FILE [...]    analyse one drift event
   --format markdown|json   how `analyze` and `drift` print
 plumbline-analysis-worker fit --file FILE [...]       print what of a log a model would be shown
   --log-budget TOKENS      how much that is; --good-log FILE is a log in which all went well
+plumbline-analysis-worker audit verify --store FILE   follow the audit log of a store; --head HASH has to be in it
+plumbline-analysis-worker audit export --store FILE   print it, one entry a line
 FILE may be - for standard input.
   --help after a command lists its settings
 ";
@@ -62,6 +65,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         "fit" => once(arguments, &LOG, |reader| What::Fit {
             good_log: reader.optional("good_log"),
         }),
+        "audit" => audit(arguments),
         "help" => {
             print(USAGE);
             ExitCode::SUCCESS
@@ -150,16 +154,7 @@ fn once(arguments: Vec<String>, own: &[Setting; 2], what: impl Fn(&mut Reader) -
         read,
     ) {
         Ok(Outcome::Start { config, .. }) => config,
-        Ok(Outcome::Valid) => return ExitCode::SUCCESS,
-        Ok(Outcome::Help(text)) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Outcome::Version) => {
-            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
-            return ExitCode::SUCCESS;
-        }
-        Err(problems) => return fail(2, &problems.to_string()),
+        other => return not_started(other),
     };
     if let Err(problem) = telemetry::init(&once.config.common.log, once.config.common.log_format) {
         return fail(2, &problem);
@@ -178,6 +173,62 @@ fn once(arguments: Vec<String>, own: &[Setting; 2], what: impl Fn(&mut Reader) -
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &format!("{}: {error}", once.file)),
+    }
+}
+
+/// Ends a command that only was to say something, or whose configuration has problems.
+fn not_started<C>(outcome: Result<Outcome<C>, Problems>) -> ExitCode {
+    match outcome {
+        Ok(Outcome::Start { .. } | Outcome::Valid) => ExitCode::SUCCESS,
+        Ok(Outcome::Help(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Outcome::Version) => {
+            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => fail(2, &problems.to_string()),
+    }
+}
+
+const HEAD: [Setting; 1] = [Setting::new(
+    "head",
+    "HASH",
+    "Hash of an entry, as an earlier `audit verify` printed it: the log has to have it still.",
+)];
+
+/// `audit verify` and `audit export`: exit status 0, 1 when the log does not hold or cannot be read, 2 for problems of
+/// the configuration.
+fn audit(mut arguments: Vec<String>) -> ExitCode {
+    let task = match arguments.first().map(String::as_str) {
+        Some(task @ ("verify" | "export")) => task.to_owned(),
+        _ => return fail(2, &format!("audit needs verify or export\n\n{USAGE}")),
+    };
+    arguments.remove(0);
+    let common = Common::settings(PORTS.0, PORTS.1);
+    let read = |reader: &mut Reader| {
+        let (_, config) = Config::read(reader);
+        (config.store, reader.optional("head"))
+    };
+    let outcome = load(
+        PART.name,
+        &[&HEAD, &common, SETTINGS],
+        arguments,
+        std::env::vars(),
+        read,
+    );
+    let (store, head) = match outcome {
+        Ok(Outcome::Start { config, .. }) => config,
+        other => return not_started(other),
+    };
+    let task = match task.as_str() {
+        "verify" => audit::Task::Verify { head },
+        _ => audit::Task::Export,
+    };
+    match audit::run(&store, &task, &mut std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("{}: {error}", store.display())),
     }
 }
 

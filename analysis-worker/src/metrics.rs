@@ -1,10 +1,14 @@
 //! Every series that the worker exports. A name, label or bucket is written here or nowhere.
 
+mod actions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plumbline_service::metrics::Metrics as Registry;
 use prometheus::{Histogram, IntCounter, IntGauge};
+
+pub(crate) use actions::{ActionMetrics, ApprovalOutcome, EffectOutcome, VerdictKind};
 
 use crate::evidence::Source;
 
@@ -29,9 +33,11 @@ macro_rules! label {
     };
 }
 
+pub(crate) use label;
+
 label! {
     /// Where a signal came in.
-    Intake { Alerts = "alerts", Events = "events" }
+    Intake { Alerts = "alerts", Events = "events", Slack = "slack" }
 }
 
 label! {
@@ -106,6 +112,8 @@ pub(crate) struct Metrics {
     provider_seconds: Histogram,
     collected: BTreeMap<(&'static str, Collected), IntCounter>,
     redactions: IntCounter,
+    /// Of what is done outside.
+    pub(crate) actions: ActionMetrics,
 }
 
 impl Metrics {
@@ -178,6 +186,7 @@ impl Metrics {
                 "plumbline_worker_redactions_total",
                 "Secrets and personal data taken out of texts.",
             ),
+            actions: ActionMetrics::declare(registry),
         }
     }
 

@@ -1,12 +1,15 @@
 //! The worker from outside: real sockets, a real database file, a fake Gemini, and kill -9.
 
+mod actions;
 mod adversarial;
 mod command;
 mod durability;
 mod intake;
+mod kills;
 mod pages;
 mod provider;
 mod seeds;
 mod sources;
+mod spawned;
 mod support;
 mod wire;
