@@ -69,6 +69,12 @@ test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_D
 	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
 	@$(MAKE) --no-print-directory log-evaluation
 
+KILLS ?= 1000
+
+.PHONY: kill-tests
+kill-tests: ## The worker killed KILLS times at random points: nothing lost, nothing done twice
+	PLUMBLINE_KILLS=$(KILLS) $(CARGO) test --locked -p plumbline-analysis-worker --test it -- --nocapture kills::
+
 .PHONY: test-clients
 test-clients: train setup-clients ## Stock tritonclient and kserve clients through the running stack
 	@$(CARGO) build --release --locked -p plumbline

@@ -43,16 +43,10 @@ pub(crate) struct Analysed {
 impl Analysed {
     /// As the store keeps it.
     pub(crate) fn to_store(&self) -> Finished {
-        let analysis = &self.report.analysis;
         Finished {
-            urgency: self.report.urgency.as_str(),
-            provider: analysis.provider.clone(),
-            model: analysis.model.clone(),
-            outcome: analysis.outcome.as_str(),
-            prompt_digest: analysis.prompt_digest.clone(),
+            report: self.report.clone(),
             prompt: self.prompt.clone(),
             answer: self.answer.clone(),
-            json: serde_json::to_string(&self.report).unwrap_or_default(),
             markdown: self.markdown.clone(),
         }
     }

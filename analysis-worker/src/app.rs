@@ -10,10 +10,15 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::analysis::Analyst;
 use crate::config::{Config, ProviderConfig};
+use crate::github::GitHub;
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
+use crate::outbox::{self, Outbox};
 use crate::redact::Redactor;
 use crate::runner::{FinishedReport, Runner};
 use crate::server::{self, Shared};
+use crate::slack::Slack;
+use crate::slack::message::Links;
 use crate::store::Store;
 
 /// Reports that a slow listener may be behind before it misses some.
@@ -24,6 +29,7 @@ pub struct App {
     listener: Listener,
     shared: Arc<Shared>,
     runner: Runner,
+    outbox: Outbox,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -47,16 +53,40 @@ impl App {
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let metrics = Metrics::declare(process.metrics());
         let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
-        let store = Store::open(&config.store, config.store_busy_timeout)?;
+        let actions = &config.actions;
+        let store = Store::open(&config.store, config.store_busy_timeout, actions.policy.clone())?;
         let listener = Listener::bind(config.common.listen)?;
         let (reports, _) = broadcast::channel(REPORTS);
         let wake = Arc::new(Notify::new());
+        let http = HttpClient::new();
+        let outbox = Outbox {
+            store: store.clone(),
+            metrics: metrics.clone(),
+            wake: outbox::Wake::default(),
+            slack: actions
+                .slack
+                .as_ref()
+                .map(|slack| Slack::new(slack, http.clone())),
+            github: config
+                .github
+                .token
+                .is_some()
+                .then(|| GitHub::new(&config.github, http)),
+            links: Links {
+                console: actions.public_url.clone(),
+                buttons: actions
+                    .slack
+                    .as_ref()
+                    .is_some_and(|slack| slack.signing_secret.is_some()),
+            },
+        };
         let runner = Runner {
             store: store.clone(),
             analyst: Analyst::new(&config, redactor.clone(), &metrics),
             metrics: metrics.clone(),
             reports: reports.clone(),
             wake: Arc::clone(&wake),
+            outbox: outbox.wake.clone(),
             at_once: config.analyses,
             lease: lease(&config),
             print: config.print_reports,
@@ -66,11 +96,12 @@ impl App {
             ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
         };
         tracing::info!(store = %config.store.display(), provider, "worker configured");
-        let shared = Shared::new(&config, store, redactor, metrics, wake);
+        let shared = Shared::new(&config, &outbox, redactor, wake);
         Ok(Self {
             listener,
             shared: Arc::new(shared),
             runner,
+            outbox,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -88,20 +119,24 @@ impl App {
         self.reports.subscribe()
     }
 
-    /// Serves until shutdown and ends the running analyses.
+    /// Serves until shutdown and ends the running analyses and effects.
     ///
     /// # Errors
     /// None today; the signature is that of every part.
     pub async fn serve(self) -> anyhow::Result<()> {
         let stop = self.shutdown.token();
-        let runner = tokio::spawn(self.runner.run(stop, self.shutdown.drain_timeout()));
+        let grace = self.shutdown.drain_timeout();
+        let outbox = tokio::spawn(self.outbox.run(stop.clone(), grace));
+        let runner = tokio::spawn(self.runner.run(stop, grace));
         let router = server::router(self.shared);
         let service = TraceRequests::new(router, self.tracer);
         self.listener
             .serve(service, self.serve_options, &self.shutdown)
             .await;
-        if let Err(error) = runner.await {
-            tracing::error!(%error, "the job runner ended early");
+        for (task, ended) in [("jobs", runner.await), ("outbox", outbox.await)] {
+            if let Err(error) = ended {
+                tracing::error!(%error, task, "a task ended early");
+            }
         }
         Ok(())
     }

@@ -2,13 +2,14 @@
 
 mod analyse;
 mod ask;
+mod audit;
 mod fit;
 mod triage;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use plumbline_service::config::{Common, Outcome, ParseSetting, Reader, Setting, load};
+use plumbline_service::config::{Common, Outcome, ParseSetting, Problems, Reader, Setting, load};
 use plumbline_service::{Part, telemetry};
 
 use crate::app::App;
@@ -33,6 +34,8 @@ plumbline-analysis-worker triage --job-log FILE [...] the same for the log of on
 plumbline-analysis-worker ask \"QUESTION\" [...]        answer from --prometheus URL, with the query
 plumbline-analysis-worker capacity --of MODEL [...]   how long its replicas will do, from --prometheus URL
   --days N                 how much history is looked at
+plumbline-analysis-worker audit verify --store FILE   follow the audit log of a store; --head HASH has to be in it
+plumbline-analysis-worker audit export --store FILE   print it, one entry a line
 FILE may be - for standard input; --format markdown|json is how it is printed.
   --help after a command lists its settings
 ";
@@ -61,6 +64,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         "triage" => triage::main(arguments),
         "ask" => ask::question(arguments),
         "capacity" => ask::capacity(arguments),
+        "audit" => audit::main(arguments),
         "help" => {
             print(USAGE);
             ExitCode::SUCCESS
@@ -110,16 +114,7 @@ fn once<T>(
         read,
     ) {
         Ok(Outcome::Start { config, .. }) => config,
-        Ok(Outcome::Valid) => return ExitCode::SUCCESS,
-        Ok(Outcome::Help(text)) => {
-            print(&text);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Outcome::Version) => {
-            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
-            return ExitCode::SUCCESS;
-        }
-        Err(problems) => return fail(2, &problems.to_string()),
+        other => return not_started(other),
     };
     if let Err(problem) = telemetry::init(&config.common.log, config.common.log_format) {
         return fail(2, &problem);
@@ -134,6 +129,22 @@ fn once<T>(
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &error),
+    }
+}
+
+/// Ends a command that only was to say something, or whose configuration has problems.
+fn not_started<C>(outcome: Result<Outcome<C>, Problems>) -> ExitCode {
+    match outcome {
+        Ok(Outcome::Start { .. } | Outcome::Valid) => ExitCode::SUCCESS,
+        Ok(Outcome::Help(text)) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Ok(Outcome::Version) => {
+            print(&format!("plumbline-{} {}\n", PART.name, PART.version));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => fail(2, &problems.to_string()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Settings of the worker.
 
+mod actions;
 mod triage;
 
 use std::path::PathBuf;
@@ -8,10 +9,25 @@ use std::time::Duration;
 use http::Uri;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
 
+pub use actions::{Actions, SlackConfig};
 pub use triage::TriageConfig;
 
 /// Settings beyond the common ones.
-pub const SETTINGS: &[Setting] = &[
+pub const SETTINGS: &[Setting] = &{
+    let mut all = [OWN[0]; OWN.len() + actions::SETTINGS.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = if at < OWN.len() {
+            OWN[at]
+        } else {
+            actions::SETTINGS[at - OWN.len()]
+        };
+        at += 1;
+    }
+    all
+};
+
+const OWN: &[Setting] = &[
     Setting::new(
         "store",
         "FILE",
@@ -137,6 +153,8 @@ pub struct Config {
     pub redact_addresses: bool,
     /// Who analyses.
     pub provider: ProviderConfig,
+    /// What is done outside, and who may decide.
+    pub actions: Actions,
     /// Prints every finished report to standard output.
     pub print_reports: bool,
 }
@@ -293,6 +311,7 @@ impl Config {
             log_budget,
             log_lookback: reader.value("log_lookback"),
         };
+        let github = GitHubConfig::read(reader);
         let config = Self {
             common: common.clone(),
             store: reader.value("store"),
@@ -301,7 +320,8 @@ impl Config {
             max_body_bytes: body.as_usize(),
             analyses: analyses.get(),
             sources,
-            github: GitHubConfig::read(reader),
+            actions: Actions::read(reader, github.token.is_some()),
+            github,
             triage: TriageConfig::read(reader),
             redact_addresses: reader.switch("redact_addresses"),
             provider: read_provider(reader),
@@ -335,6 +355,7 @@ impl Config {
             triage: TriageConfig::default(),
             redact_addresses: false,
             provider: ProviderConfig::Offline,
+            actions: Actions::nothing(),
             print_reports: false,
         }
     }
@@ -351,6 +372,7 @@ impl Config {
             .into_iter()
             .chain(key)
             .chain(github.into_iter().filter_map(|secret| secret.as_deref()))
+            .chain(self.actions.secrets())
             .collect()
     }
 }

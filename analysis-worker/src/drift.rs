@@ -88,11 +88,25 @@ pub struct DriftSubject {
     pub missing: f64,
     /// Share of rows with a value that the reference never had: a new category, or out of its range.
     pub unseen: f64,
+    /// The sequential test of the change; none where nobody made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// Bins or categories.
     pub bins: Vec<Bin>,
     /// Id of the fact that tells all this.
     #[serde(default)]
     pub evidence: String,
+}
+
+/// What the sequential test of a subject says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// Decimal logarithm of the e-value: the evidence of a change.
+    pub log10: f64,
+    /// Whether it passes the gate of the false-alarm budget.
+    pub sufficient: bool,
+    /// False when successive values depend on each other: then windows in a row decide.
+    pub calibrated: bool,
 }
 
 /// Whether a subject goes into the model or comes out.
@@ -306,6 +320,7 @@ pub(crate) mod tests {
             reference_missing: 0.0,
             missing: 0.0,
             unseen: 0.0,
+            test: None,
             bins: Vec::new(),
             evidence: String::new(),
         };

@@ -25,6 +25,7 @@ use serde_json::Value;
 
 pub(crate) use comments::marker;
 pub use error::Error;
+pub(crate) use issues::NewIssue;
 pub(crate) use model::{Annotation, Comparison, Job, Run};
 pub use repository::Repository;
 

@@ -1,10 +1,14 @@
 //! Every series that the worker exports. A name, label or bucket is written here or nowhere.
 
+mod actions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use plumbline_service::metrics::Metrics as Registry;
 use prometheus::{Histogram, IntCounter, IntGauge};
+
+pub(crate) use actions::{ActionMetrics, ApprovalOutcome, EffectOutcome, VerdictKind};
 
 use crate::evidence::Source;
 
@@ -29,9 +33,11 @@ macro_rules! label {
     };
 }
 
+pub(crate) use label;
+
 label! {
     /// Where a signal came in.
-    Intake { Alerts = "alerts", Events = "events", GitHub = "github" }
+    Intake { Alerts = "alerts", Events = "events", GitHub = "github", Slack = "slack" }
 }
 
 label! {
@@ -121,6 +127,8 @@ pub(crate) struct Metrics {
     provider_seconds: Histogram,
     collected: BTreeMap<(&'static str, Collected), IntCounter>,
     redactions: IntCounter,
+    /// Of what is done outside.
+    pub(crate) actions: ActionMetrics,
 }
 
 impl Metrics {
@@ -199,6 +207,7 @@ impl Metrics {
                 "plumbline_worker_redactions_total",
                 "Secrets and personal data taken out of texts.",
             ),
+            actions: ActionMetrics::declare(registry),
         }
     }
 

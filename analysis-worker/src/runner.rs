@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::metrics::{JobState, Metrics};
+use crate::outbox;
 use crate::report::{Report, Subject, Urgency};
 use crate::signal::now;
 use crate::store::{Job, MAX_ATTEMPTS, Store, StoreError};
@@ -36,6 +37,8 @@ pub(crate) struct Runner {
     pub(crate) metrics: Metrics,
     pub(crate) reports: broadcast::Sender<Arc<FinishedReport>>,
     pub(crate) wake: Arc<Notify>,
+    /// Told of every report: it may lead to effects.
+    pub(crate) outbox: outbox::Wake,
     pub(crate) at_once: usize,
     pub(crate) lease: Duration,
     pub(crate) print: bool,
@@ -136,6 +139,7 @@ impl Runner {
 
     /// Tells everybody about a report that is committed.
     async fn told(&self, job: &Job, analysed: Analysed) {
+        self.outbox.all();
         let age = u64::try_from(now() - job.created_at).unwrap_or(0);
         self.metrics.report(analysed.author(), Duration::from_millis(age));
         let report = &analysed.report;

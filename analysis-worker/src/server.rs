@@ -1,9 +1,14 @@
 //! Webhooks, API and pages on one port.
 
 mod api;
+mod approvals;
+mod audit;
+mod forms;
 mod layout;
+mod outbox;
 mod pages;
 mod plot;
+mod slack;
 mod webhooks;
 
 use std::sync::Arc;
@@ -19,9 +24,11 @@ use plumbline_service::{REQUEST_ID, RequestId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, SlackConfig};
 use crate::metrics::Metrics;
+use crate::outbox::{Outbox, Wake};
 use crate::redact::Redactor;
+use crate::slack::Slack;
 use crate::store::Store;
 
 /// What every handler needs.
@@ -35,28 +42,29 @@ pub(crate) struct Shared {
     token: Option<[u8; 32]>,
     /// What GitHub's webhooks are signed with; without it none is taken.
     github_key: Option<ring::hmac::Key>,
+    /// The same of what a person enters on the pages.
+    console_token: Option<[u8; 32]>,
+    /// Woken by what leads to effects.
+    outbox: Wake,
+    /// Slack, where it is used, with what its requests are checked with.
+    slack: Option<(Slack, SlackConfig)>,
     /// Shown in the pages' foot.
     provider: String,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        config: &Config,
-        store: Store,
-        redactor: Redactor,
-        metrics: Metrics,
-        wake: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, outbox: &Outbox, redactor: Redactor, wake: Arc<Notify>) -> Self {
+        let digest = |token: &String| Sha256::digest(token).into();
         Self {
-            store,
+            store: outbox.store.clone(),
             redactor,
-            metrics,
+            metrics: outbox.metrics.clone(),
             wake,
+            outbox: outbox.wake.clone(),
+            slack: outbox.slack.clone().zip(config.actions.slack.clone()),
+            console_token: config.actions.console_token.as_ref().map(digest),
             max_body_bytes: config.max_body_bytes,
-            token: config
-                .webhook_token
-                .as_deref()
-                .map(|token| Sha256::digest(token).into()),
+            token: config.webhook_token.as_ref().map(digest),
             github_key: config
                 .github
                 .webhook_secret
@@ -75,10 +83,19 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(pages::incidents))
         .route("/incidents/{id}", get(pages::incident))
+        .route("/incidents/{id}/plots/{revision}/{plot}", get(plot::file))
+        .route("/incidents/{id}/verdict", post(approvals::judge))
+        .route("/approvals", get(approvals::page))
+        .route("/approvals/{effect}", post(approvals::decide))
+        .route("/outbox", get(outbox::page))
+        .route("/outbox/{effect}/retry", post(outbox::retry))
+        .route("/audit", get(audit::page))
         .route("/style.css", get(layout::style))
         .route("/api/v1/alerts", post(webhooks::alerts))
         .route("/api/v1/events", post(webhooks::events))
         .route("/api/v1/github", post(webhooks::github))
+        .route("/api/v1/slack", post(slack::take))
+        .route("/api/v1/ledger", get(api::ledger))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/incidents/{id}", get(api::incident))
         .route("/api/v1/incidents/{id}/report", get(api::report_json))
@@ -95,14 +112,14 @@ async fn headers(mut request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.header_value());
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-    );
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        ));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Not `no-referrer`: with that, a browser sends a form of ours with `Origin: null`.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));

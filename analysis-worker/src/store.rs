@@ -1,22 +1,34 @@
-//! The durable store: accepted signals, incidents, jobs and reports in one SQLite database.
+//! The durable store: accepted signals, incidents, jobs, reports and the outbox in one SQLite database.
 //!
 //! One thread owns the connection; everyone else sends it work through a bounded queue and gets an answer after the
 //! commit is on disk (WAL, `synchronous = FULL`). One process owns the database: a lock file says so.
 
 mod accept;
+mod actions;
+mod approvals;
+mod effects;
 mod jobs;
+mod ledger;
 mod migrate;
+mod outbox;
 mod read;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::policy::Policy;
+
 pub(crate) use accept::Accepted;
+pub(crate) use actions::{DecisionRow, EffectRow, Retraining, Told};
+pub(crate) use approvals::{Ballot, Choice, Counted};
 pub(crate) use jobs::{Finished, Job, MAX_ATTEMPTS};
+pub(crate) use ledger::Ledger;
+pub(crate) use outbox::{Effect, EffectCount, Failure, Fate, MAX_TRIES, Retry};
 pub(crate) use read::{IncidentRow, SignalRow};
 
 /// Work that waits for the database thread; a full queue is told to the sender, who comes again.
@@ -81,15 +93,17 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     queue: mpsc::Sender<Work>,
+    /// What a report and the end of an incident lead to.
+    policy: Arc<Policy>,
 }
 
 impl Store {
-    /// Opens or makes the database at `path`, brings it to the newest version, and puts jobs that a killed process
-    /// left running back into the queue.
+    /// Opens or makes the database at `path`, brings it to the newest version, and puts jobs and effects that a killed
+    /// process left running back into the queue.
     ///
     /// # Errors
     /// [`OpenError`], naming the file.
-    pub(crate) fn open(path: &Path, busy_timeout: Duration) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path, busy_timeout: Duration, policy: Policy) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         let sqlite = |source| OpenError::Sqlite {
             path: path.to_owned(),
@@ -99,6 +113,7 @@ impl Store {
         configure(&connection, busy_timeout).map_err(sqlite)?;
         migrate::migrate(&mut connection, path)?;
         jobs::requeue_all(&connection).map_err(sqlite)?;
+        outbox::requeue_all(&connection).map_err(sqlite)?;
         let (queue, mut work) = mpsc::channel::<Work>(QUEUE);
         std::thread::Builder::new()
             .name("worker-store".to_owned())
@@ -115,7 +130,10 @@ impl Store {
                 drop(lock);
             })
             .map_err(OpenError::Thread)?;
-        Ok(Self { queue })
+        Ok(Self {
+            queue,
+            policy: Arc::new(policy),
+        })
     }
 
     /// Runs `work` in one transaction; the answer comes after the commit.
@@ -181,6 +199,15 @@ fn configure(connection: &Connection, busy_timeout: Duration) -> rusqlite::Resul
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod for_test;
+
+/// Brings a database of a test to the newest version.
+#[cfg(test)]
+pub(crate) fn migrate_for_test(connection: &mut Connection) {
+    migrate::migrate(connection, Path::new("test")).expect("migrated");
 }
 
 #[cfg(test)]

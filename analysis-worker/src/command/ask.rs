@@ -62,10 +62,13 @@ fn measurements(format: Format) -> String {
     let all = ask::measurements();
     match format {
         Format::Json => json(&all),
-        Format::Markdown => all
-            .iter()
-            .map(|each| format!("- {}\n  `{}`\n", each.title, each.query))
-            .collect(),
+        Format::Markdown => {
+            let lines: Vec<String> = all
+                .iter()
+                .map(|each| format!("- {}\n  `{}`\n", each.title, each.query))
+                .collect();
+            lines.concat()
+        }
     }
 }
 

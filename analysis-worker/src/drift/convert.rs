@@ -2,7 +2,7 @@
 
 use plumbline_drift::report::{BinReport, DriftReport, State as Reported, SubjectReport};
 
-use super::{Bin, Drift, DriftSubject, Role, State, number};
+use super::{Bin, Drift, DriftSubject, Role, State, Test, number};
 use crate::signal::rfc3339;
 
 impl From<Reported> for State {
@@ -88,6 +88,11 @@ fn convert(subject: &SubjectReport, contribution: Option<(f64, f64)>) -> DriftSu
         reference_missing: share(missing_rows(|bin| bin.reference), reference),
         missing: share(missing_rows(|bin| bin.window), window),
         unseen: share(unseen, window),
+        test: Some(Test {
+            log10: subject.evidence.log10,
+            sufficient: subject.evidence.sufficient,
+            calibrated: subject.evidence.calibrated,
+        }),
         bins,
         evidence: String::new(),
     }

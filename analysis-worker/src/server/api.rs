@@ -60,6 +60,18 @@ pub(super) async fn report_markdown(State(shared): State<Arc<Shared>>, Path(id):
     }
 }
 
+/// `GET /api/v1/ledger`: what became of every delivery of a signal.
+pub(super) async fn ledger(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.store.ledger().await {
+        Ok(ledger) => {
+            let mut body = json!(ledger);
+            body["unaccounted"] = json!(ledger.unaccounted());
+            json(StatusCode::OK, &body)
+        }
+        Err(error) => failed(&error),
+    }
+}
+
 fn missing(message: &str) -> Response {
     json(StatusCode::NOT_FOUND, &json!({"error": message}))
 }

@@ -36,7 +36,12 @@ pub(super) fn page(title: &str, provider: &str, reload: bool, content: &Markup) 
                 a.skip href="#content" { "Skip to the content" }
                 header.top {
                     a.brand href="/" { span.plumb aria-hidden="true" {} "Plumbline" }
-                    nav aria-label="Main" { a href="/" { "Incidents" } }
+                    nav aria-label="Main" {
+                        a href="/" { "Incidents" } " "
+                        a href="/approvals" { "Approvals" } " "
+                        a href="/outbox" { "Outbox" } " "
+                        a href="/audit" { "Audit" }
+                    }
                 }
                 main id="content" { (content) }
                 footer {
@@ -62,6 +67,17 @@ pub(super) fn urgency(urgency: &str) -> Markup {
         _ => "badge p2",
     };
     html! { span class=(class) { (urgency) } }
+}
+
+/// A label for the state of an effect or a request for approval.
+pub(super) fn effect_state(state: &str) -> Markup {
+    let class = match state {
+        "done" | "approved" => "badge resolved",
+        "dead" | "rejected" | "expired" => "badge failed",
+        "waiting" => "badge p1",
+        _ => "badge working",
+    };
+    html! { span class=(class) { (state) } }
 }
 
 /// A label for the state.

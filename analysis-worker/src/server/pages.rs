@@ -8,11 +8,14 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use super::api::{LIST, SIGNALS};
+use super::forms::form;
 use super::layout::{page, state, time, urgency};
-use super::{Shared, plot};
+use super::{Shared, approvals, outbox, plot};
+use crate::action::title_of;
 use crate::drift::{Drift, whole_percent};
+use crate::policy::Verdict;
 use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk, TriageFindings};
-use crate::store::{IncidentRow, SignalRow, StoreError};
+use crate::store::{DecisionRow, EffectRow, IncidentRow, Retraining, SignalRow, StoreError};
 
 /// `GET /`
 pub(super) async fn incidents(State(shared): State<Arc<Shared>>) -> Response {
@@ -73,9 +76,14 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
         };
         let signals = shared.store.signals(&id, SIGNALS).await?;
         let report = shared.store.report(&id).await?;
-        Ok(Some((incident, signals, report)))
+        let actions = Actions {
+            decisions: shared.store.decisions(&id, SIGNALS).await?,
+            effects: shared.store.effects(Some(id.clone()), SIGNALS).await?,
+            retraining: shared.store.retraining(&id).await?,
+        };
+        Ok(Some((incident, signals, report, actions)))
     };
-    let (incident, signals, report) = match read.await {
+    let (incident, signals, report, actions) = match read.await {
         Ok(Some(found)) => found,
         Ok(None) => return missing(&shared),
         Err(error) => return broken(&shared, &error),
@@ -88,6 +96,7 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
             Some(report) => (body(report)),
             None => (waiting(&incident)),
         }
+        (actions.show(&shared, report.as_ref()))
         (signal_list(&signals))
     };
     page(&incident.title, &shared.provider, is_working(&incident), &content)
@@ -98,6 +107,58 @@ pub(super) async fn not_found(State(shared): State<Arc<Shared>>) -> Response {
     missing(&shared)
 }
 
+/// What was decided and done about an incident.
+struct Actions {
+    decisions: Vec<DecisionRow>,
+    effects: Vec<EffectRow>,
+    retraining: Option<Retraining>,
+}
+
+impl Actions {
+    fn show(&self, shared: &Shared, report: Option<&Report>) -> Markup {
+        html! {
+            @if !self.decisions.is_empty() {
+                h2 { "What policy decided" }
+                @if let Some(retraining) = &self.retraining { (approvals::card(shared, retraining)) }
+                div.card.scroll {
+                    table {
+                        thead {
+                            tr {
+                                th.number scope="col" { "Revision" } th scope="col" { "Action" }
+                                th scope="col" { "Verdict" } th scope="col" { "Why" }
+                            }
+                        }
+                        tbody {
+                            @for decision in &self.decisions {
+                                tr {
+                                    td.number { (decision.revision) }
+                                    td { (title_of(&decision.action)) }
+                                    td { (Verdict::title(&decision.verdict)) }
+                                    td.title { (decision.reasons.join("; ")) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if !self.effects.is_empty() {
+                h2 { "What was done outside" }
+                (outbox::table(&self.effects))
+            }
+            @if let Some(report) = report {
+                h2 { "Was this report right?" }
+                div.card {
+                    (form(shared, "verdict", &format!("/incidents/{}/verdict", report.incident.id), &html! {
+                        input type="hidden" name="revision" value=(report.revision);
+                        button name="verdict" value="useful" { "Useful" }
+                        button.second name="verdict" value="wrong_cause" { "Wrong cause" }
+                    }))
+                }
+            }
+        }
+    }
+}
+
 fn missing(shared: &Shared) -> Response {
     let content = html! { h1 { "Not found" } p { "There is no such page. " a href="/" { "All incidents" } } };
     let mut response = page("Not found", &shared.provider, false, &content);
@@ -105,7 +166,7 @@ fn missing(shared: &Shared) -> Response {
     response
 }
 
-fn broken(shared: &Shared, error: &StoreError) -> Response {
+pub(super) fn broken(shared: &Shared, error: &StoreError) -> Response {
     tracing::error!(error = %plumbline_service::error_chain(error), "the store cannot be read");
     let content = html! { h1 { "Not now" } p { "The store cannot be read at the moment. Try again in a few seconds." } };
     let mut response = page("Not now", &shared.provider, false, &content);

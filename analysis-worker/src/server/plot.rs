@@ -1,8 +1,17 @@
 //! Reference against now, as inline SVG: two bars a bin, readable without colour and without sight.
 
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY};
 use maud::{Markup, html};
 
+use super::api::with_type;
+use super::{Shared, pages};
 use crate::drift::{Bin, DriftSubject, percent};
+use crate::report::Report;
 use crate::text::one_line;
 
 /// Bins drawn; the rest of a long list shares one last pair of bars.
@@ -22,10 +31,7 @@ pub(super) fn subject(subject: &DriftSubject) -> Markup {
     if bins.is_empty() {
         return html! { p.quiet { "No histogram." } };
     }
-    let most = bins
-        .iter()
-        .map(|bin| bin.reference.max(bin.now))
-        .fold(0.01, f64::max);
+    let most = highest(&bins);
     let id = format!("plot-{}", &crate::signal::digest(&[&subject.name])[..8]);
     html! {
         svg.plot viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-labelledby=(id) {
@@ -52,6 +58,64 @@ pub(super) fn subject(subject: &DriftSubject) -> Markup {
             }
         }
     }
+}
+
+/// `GET /incidents/{id}/plots/{revision}/{plot}.svg`: the plot of an affected subject by its place, as a file of its own.
+pub(super) async fn file(
+    State(shared): State<Arc<Shared>>,
+    Path((id, revision, plot)): Path<(String, u32, String)>,
+) -> Response {
+    let index: Option<usize> = plot.strip_suffix(".svg").and_then(|index| index.parse().ok());
+    let read = shared.store.revision(&id, revision).await;
+    let report: Option<Report> = match read {
+        Ok(json) => json.and_then(|json| serde_json::from_str(&json).ok()),
+        Err(error) => return pages::broken(&shared, &error),
+    };
+    let svg = report.zip(index).and_then(|(report, index)| {
+        let drift = report.drift?;
+        let mut affected = drift.affected().filter(|subject| !subject.bins.is_empty());
+        affected.nth(index).map(standalone)
+    });
+    let Some(svg) = svg else {
+        return pages::not_found(State(shared)).await;
+    };
+    let mut response = with_type(svg, "image/svg+xml");
+    let headers = response.headers_mut();
+    // The style is in the file; it loads and runs nothing else.
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    );
+    // What a revision shows does not change.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=86400"));
+    response
+}
+
+/// The plot with its colours, light ground, and the subject's name.
+fn standalone(subject: &DriftSubject) -> String {
+    let bins = drawn(&subject.bins);
+    let most = highest(&bins);
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 -26 {WIDTH} {}", HEIGHT + 26.0)) width="720" role="img" aria-label=(alternative(subject)) {
+            style { (FILE_STYLE) }
+            rect.ground x="0" y="-26" width=(WIDTH) height=(HEIGHT + 26.0) {}
+            text.name x=(LEFT) y="-9" { (one_line(&subject.name, 60)) ": reference (grey) and now" }
+            (axis(most))
+            (bars(&bins, most))
+            (labels(&bins))
+        }
+    }
+    .into_string()
+}
+
+/// As `style.css` has it, for a file that nothing else is loaded with.
+const FILE_STYLE: &str = "text{font:11px sans-serif;fill:#526071}.name{font-size:13px;fill:#16202c}.ground{fill:#fff}\
+    .axis{stroke:#d9dfe7}.bar-reference{fill:#8a97a8;fill-opacity:.35;stroke:#8a97a8}.bar-now{fill:#c2410c}";
+
+fn highest(bins: &[Bin]) -> f64 {
+    bins.iter()
+        .map(|bin| bin.reference.max(bin.now))
+        .fold(0.01, f64::max)
 }
 
 /// What the plot shows, in words.
@@ -163,6 +227,22 @@ mod tests {
         );
         assert!(!svg.contains("<script>"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 6);
+    }
+
+    #[test]
+    fn a_plot_is_a_file_of_its_own_too() {
+        let mut contract = contract_shift().subjects.remove(3);
+        contract.name = "</text><script>".to_owned();
+        let svg = standalone(&contract);
+        assert!(
+            svg.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("from 55.0 % to 91.0 %") && !svg.contains("<script>"),
+            "{svg}"
+        );
+        assert_eq!(svg.matches("class=\"bar-now\"").count(), 3, "{svg}");
     }
 
     #[test]

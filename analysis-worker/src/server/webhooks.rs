@@ -140,6 +140,9 @@ fn answer(shared: &Shared, intake: Intake, accepted: Result<Accepted, StoreError
             if accepted.jobs > 0 {
                 shared.wake.notify_one();
             }
+            if !accepted.resolved.is_empty() {
+                shared.outbox.all();
+            }
             for incident in &accepted.resolved {
                 tracing::info!(incident.id = incident, "incident resolved");
             }
@@ -183,12 +186,12 @@ fn is_allowed(shared: &Shared, headers: &HeaderMap) -> bool {
     })
 }
 
-enum Unread {
+pub(super) enum Unread {
     TooLarge,
     Broken(String),
 }
 
-async fn whole(body: Body, limit: usize) -> Result<Bytes, Unread> {
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, Unread> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
@@ -196,6 +199,6 @@ async fn whole(body: Body, limit: usize) -> Result<Bytes, Unread> {
     }
 }
 
-fn problem(status: StatusCode, message: &str) -> Response {
+pub(super) fn problem(status: StatusCode, message: &str) -> Response {
     json(status, &json!({"error": message})).into_response()
 }

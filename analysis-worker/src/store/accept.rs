@@ -1,9 +1,15 @@
 //! Commits signals: each once, each with its incident, and with a job when somebody has to look.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, effects, ledger};
+use crate::policy::Policy;
 use crate::signal::{Signal, Status, digest, now};
+
+/// Age from which an incident is not opened again: trouble that keeps coming back is told anew once a day.
+const MAX_REOPEN_AGE: i64 = 24 * 3_600_000;
 
 /// What a commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +32,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the sender has to come again.
     pub(crate) async fn accept(&self, signals: Vec<Signal>) -> Result<Accepted, StoreError> {
+        let policy = Arc::clone(&self.policy);
         self.write(move |transaction| {
             let mut accepted = Accepted::default();
+            ledger::received(transaction, signals.len())?;
             for signal in &signals {
-                let incident = accept(transaction, signal, &mut accepted)?;
+                let incident = accept(transaction, &policy, signal, &mut accepted)?;
                 if !accepted.incidents.contains(&incident) {
                     accepted.incidents.push(incident);
                 }
@@ -47,6 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; the sender has to come again.
     pub(crate) async fn recover(&self, key: String, at: i64) -> Result<Accepted, StoreError> {
+        let policy = Arc::clone(&self.policy);
         self.write(move |transaction| {
             let mut accepted = Accepted::default();
             let firing: Vec<(i64, String)> = transaction
@@ -59,7 +68,7 @@ impl Store {
                 .collect::<Result<_, _>>()?;
             for (signal, incident) in firing {
                 end_signal(transaction, signal, at)?;
-                close_if_over(transaction, &incident, now(), &mut accepted)?;
+                close_if_over(transaction, &policy, &incident, now(), &mut accepted)?;
             }
             Ok(accepted)
         })
@@ -69,6 +78,7 @@ impl Store {
 
 fn accept(
     transaction: &Transaction<'_>,
+    policy: &Policy,
     signal: &Signal,
     accepted: &mut Accepted,
 ) -> rusqlite::Result<String> {
@@ -87,17 +97,17 @@ fn accept(
         let ends = status == Status::Firing.as_str() && signal.status == Status::Resolved;
         if ends {
             end_signal(transaction, id, signal.ends_at.unwrap_or(now))?;
-            close_if_over(transaction, &incident, now, accepted)?;
+            close_if_over(transaction, policy, &incident, now, accepted)?;
         } else {
             accepted.duplicates += 1;
         }
         return Ok(incident);
     }
     accepted.new += 1;
-    let incident = incident_for(transaction, signal, now, accepted)?;
+    let (incident, revision) = incident_for(transaction, policy, signal, now, accepted)?;
     transaction.execute(
         "INSERT INTO signal (incident_id, dedup_key, episode, origin, status, title, starts_at, ends_at, received_at,
-             last_seen_at, times_seen, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, 1, ?10)",
+             last_seen_at, times_seen, body, revision) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, 1, ?10, ?11)",
         params![
             incident,
             signal.dedup_key,
@@ -109,6 +119,7 @@ fn accept(
             signal.ends_at,
             now,
             signal.body.to_string(),
+            revision,
         ],
     )?;
     if signal.status == Status::Resolved {
@@ -121,19 +132,21 @@ fn accept(
                 end_signal(transaction, id, signal.ends_at.unwrap_or(now))?;
             }
         }
-        close_if_over(transaction, &incident, now, accepted)?;
+        close_if_over(transaction, policy, &incident, now, accepted)?;
     }
     Ok(incident)
 }
 
 /// The incident that a new signal belongs to: that of its episode, the open one of its key, the last one when the
-/// signal began before that ended (told late), or a new one.
+/// signal began before that ended (told late) or soon after (the trouble is back), or a new one. With the revision of
+/// the report that covers the signal, when one does.
 fn incident_for(
     transaction: &Transaction<'_>,
+    policy: &Policy,
     signal: &Signal,
     now: i64,
     accepted: &mut Accepted,
-) -> rusqlite::Result<String> {
+) -> rusqlite::Result<(String, Option<u32>)> {
     let of_episode: Option<String> = transaction
         .prepare_cached("SELECT incident_id FROM signal WHERE episode = ?1 LIMIT 1")?
         .query_row([&signal.episode], |row| row.get(0))
@@ -142,20 +155,28 @@ fn incident_for(
         Some(incident) => Some(incident),
         None => transaction
             .prepare_cached(
-                "SELECT id FROM incident WHERE key = ?1 AND (resolved_at IS NULL OR resolved_at >= ?2)
+                "SELECT id FROM incident WHERE key = ?1 AND (resolved_at IS NULL OR resolved_at >= ?2
+                     OR resolved_at >= ?3 AND started_at >= ?4)
                  ORDER BY resolved_at IS NULL DESC, resolved_at DESC LIMIT 1",
             )?
-            .query_row(params![signal.incident.digest, signal.starts_at], |row| {
-                row.get(0)
-            })
+            .query_row(
+                params![
+                    signal.incident.digest,
+                    signal.starts_at,
+                    signal.starts_at
+                        - i64::try_from(policy.reopen_window.as_millis()).unwrap_or(i64::MAX / 4),
+                    signal.starts_at - MAX_REOPEN_AGE,
+                ],
+                |row| row.get(0),
+            )
             .optional()?,
     };
     match known {
         Some(incident) => {
-            join(transaction, &incident, signal, now, accepted)?;
-            Ok(incident)
+            let revision = join(transaction, &incident, signal, now, accepted)?;
+            Ok((incident, revision))
         }
-        None => open(transaction, signal, now, accepted),
+        None => Ok((open(transaction, signal, now, accepted)?, Some(1))),
     }
 }
 
@@ -185,34 +206,38 @@ fn open(
     Ok(id)
 }
 
-/// Adds what a further signal says to its incident: it may be worse, or tell more than those before.
+/// Adds what a further signal says to its incident: it may be worse, or tell more than those before. Returns the
+/// revision of the report that covers it, when one does.
 fn join(
     transaction: &Transaction<'_>,
     id: &str,
     signal: &Signal,
     now: i64,
     accepted: &mut Accepted,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Option<u32>> {
     if signal.status == Status::Resolved {
-        return Ok(());
+        return Ok(None);
     }
-    let (weight, revision): (i64, u32) = transaction
-        .prepare_cached("SELECT weight, revision FROM incident WHERE id = ?1")?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (weight, revision, was_over): (i64, u32, bool) = transaction
+        .prepare_cached("SELECT weight, revision, resolved_at IS NOT NULL FROM incident WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     // 'P0' < 'P1' < 'P2' as texts, too. A signal that still fires opens an incident again that was over.
     transaction.execute(
         "UPDATE incident SET urgency = min(urgency, ?2), started_at = min(started_at, ?3), resolved_at = NULL,
              updated_at = ?4 WHERE id = ?1",
         params![id, signal.urgency.as_str(), signal.starts_at, now],
     )?;
-    if signal.weight <= weight {
-        return Ok(());
+    if was_over {
+        effects::of_return(transaction, id, now)?;
     }
     // A job that has not begun will see this signal anyway.
     let waits: bool = transaction
         .prepare_cached("SELECT count(*) FROM job WHERE incident_id = ?1 AND revision = ?2 AND state = 'queued' AND attempts = 0")?
         .query_row(params![id, revision], |row| row.get::<_, i64>(0))?
         > 0;
+    if signal.weight <= weight {
+        return Ok(waits.then_some(revision));
+    }
     let next = if waits { revision } else { revision + 1 };
     transaction.execute(
         "UPDATE incident SET weight = ?2, revision = ?3, title = ?4 WHERE id = ?1",
@@ -222,7 +247,7 @@ fn join(
         transaction.execute("UPDATE incident SET stage = 'received' WHERE id = ?1", [id])?;
         ask(transaction, id, next, now, accepted)?;
     }
-    Ok(())
+    Ok(Some(next))
 }
 
 fn ask(
@@ -252,6 +277,7 @@ fn end_signal(transaction: &Transaction<'_>, id: i64, at: i64) -> rusqlite::Resu
 /// An incident is over when none of its signals fires any more.
 fn close_if_over(
     transaction: &Transaction<'_>,
+    policy: &Policy,
     incident: &str,
     now: i64,
     accepted: &mut Accepted,
@@ -264,6 +290,7 @@ fn close_if_over(
         params![incident, now],
     )?;
     if closed > 0 {
+        effects::of_recovery(transaction, policy, incident, now)?;
         accepted.resolved.push(incident.to_owned());
     }
     Ok(())

@@ -1,11 +1,14 @@
 //! Jobs: who analyses what, how often it was tried, and the one report that comes of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Store, StoreError};
-use crate::signal::now;
+use super::{Store, StoreError, effects};
+use crate::audit::{self, Fact};
+use crate::report::Report;
+use crate::signal::{digest, now};
 
 /// Tries of one job, kills included, before it is given up.
 pub(crate) const MAX_ATTEMPTS: u32 = 5;
@@ -24,15 +27,35 @@ pub(crate) struct Job {
 /// A report as it is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Finished {
-    pub(crate) urgency: &'static str,
-    pub(crate) provider: String,
-    pub(crate) model: Option<String>,
-    pub(crate) outcome: &'static str,
-    pub(crate) prompt_digest: String,
+    pub(crate) report: Report,
     pub(crate) prompt: Option<String>,
     pub(crate) answer: Option<String>,
-    pub(crate) json: String,
     pub(crate) markdown: String,
+}
+
+impl Finished {
+    /// What the audit log says of it; `json` is the report as it is stored.
+    fn fact(&self, json: &str) -> Fact {
+        let Report {
+            incident,
+            revision,
+            analysis,
+            evidence,
+            ..
+        } = &self.report;
+        let input: Vec<&str> = evidence.iter().map(|fact| fact.content.as_str()).collect();
+        Fact::Report {
+            incident: incident.id.clone(),
+            revision: *revision,
+            input_digest: digest(&input),
+            prompt_digest: analysis.prompt_digest.clone(),
+            answer_digest: self.answer.as_deref().map(|answer| digest(&[answer])),
+            report_digest: digest(&[json]),
+            provider: analysis.provider.clone(),
+            model: analysis.model.clone(),
+            outcome: analysis.outcome.as_str().to_owned(),
+        }
+    }
 }
 
 /// Jobs by state.
@@ -99,14 +122,18 @@ impl Store {
         .await
     }
 
-    /// Keeps a report and ends its job. False when there already was one: then nothing changes.
+    /// Keeps a report with all that it leads to, and ends its job. False when there already was one: then nothing changes.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) async fn finish(&self, job: &Job, report: Finished) -> Result<bool, StoreError> {
+    pub(crate) async fn finish(&self, job: &Job, finished: Finished) -> Result<bool, StoreError> {
         let job = job.clone();
+        let policy = Arc::clone(&self.policy);
         self.write(move |transaction| {
             let now = now();
+            let report = &finished.report;
+            let json = serde_json::to_string(report)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
             let inserted = transaction.execute(
                 "INSERT OR IGNORE INTO report (incident_id, revision, created_at, urgency, provider, model, outcome,
                      prompt_digest, prompt, answer, json, markdown)
@@ -115,15 +142,15 @@ impl Store {
                     job.incident,
                     job.revision,
                     now,
-                    report.urgency,
-                    report.provider,
-                    report.model,
-                    report.outcome,
-                    report.prompt_digest,
-                    report.prompt,
-                    report.answer,
-                    report.json,
-                    report.markdown,
+                    report.urgency.as_str(),
+                    report.analysis.provider,
+                    report.analysis.model,
+                    report.analysis.outcome.as_str(),
+                    report.analysis.prompt_digest,
+                    finished.prompt,
+                    finished.answer,
+                    json,
+                    finished.markdown,
                 ],
             )?;
             transaction.execute(
@@ -135,6 +162,10 @@ impl Store {
                 "UPDATE incident SET stage = 'reported', updated_at = ?3 WHERE id = ?1 AND revision = ?2",
                 params![job.incident, job.revision, now],
             )?;
+            if inserted > 0 {
+                audit::append(transaction, finished.fact(&json))?;
+                effects::of_report(transaction, &policy, report, now)?;
+            }
             Ok(inserted > 0)
         })
         .await

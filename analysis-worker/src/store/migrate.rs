@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Migration `n` leads to `user_version` `n + 1`. A file that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_incidents.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_incidents.sql"),
+    include_str!("migrations/0002_actions.sql"),
+];
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::Sqlite {

@@ -87,7 +87,7 @@ fn incident(row: &Row<'_>) -> rusqlite::Result<IncidentRow> {
     })
 }
 
-fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<IncidentRow>> {
+pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<IncidentRow>> {
     connection
         .prepare_cached(&format!("{INCIDENT} WHERE id = ?1"))?
         .query_row([id], incident)
@@ -160,6 +160,21 @@ impl Store {
                     "SELECT json, markdown FROM report WHERE incident_id = ?1 ORDER BY revision DESC LIMIT 1",
                 )?
                 .query_row([incident], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
+        .await
+    }
+
+    /// One revision of its report as JSON.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn revision(&self, incident: &str, revision: u32) -> Result<Option<String>, StoreError> {
+        let incident = incident.to_owned();
+        self.call(move |connection| {
+            connection
+                .prepare_cached("SELECT json FROM report WHERE incident_id = ?1 AND revision = ?2")?
+                .query_row(params![incident, revision], |row| row.get(0))
                 .optional()
         })
         .await

@@ -1,10 +1,28 @@
+mod outbox;
+
 use super::jobs::JobCounts;
 use super::*;
 use crate::report::Urgency;
 use crate::signal::{DRIFT, IncidentKey, Origin, Signal, Status};
 
 fn open(folder: &tempfile::TempDir) -> Store {
-    Store::open(&folder.path().join("worker.db"), Duration::from_millis(50)).expect("opened")
+    with(folder, policy()).expect("opened")
+}
+
+/// Nothing is done outside, and trouble that comes back is new.
+fn policy() -> Policy {
+    Policy {
+        reopen_window: Duration::ZERO,
+        ..Policy::nothing()
+    }
+}
+
+fn with(folder: &tempfile::TempDir, policy: Policy) -> Result<Store, OpenError> {
+    Store::open(
+        &folder.path().join("worker.db"),
+        Duration::from_millis(50),
+        policy,
+    )
 }
 
 fn alert(name: &str, status: Status) -> Signal {
@@ -35,16 +53,14 @@ fn event(id: &str, status: Status, weight: i64) -> Signal {
     }
 }
 
-fn report() -> Finished {
+fn report(job: &Job) -> Finished {
+    let mut report = for_test::report();
+    report.incident.id.clone_from(&job.incident);
+    report.revision = job.revision;
     Finished {
-        urgency: "P1",
-        provider: "offline".to_owned(),
-        model: None,
-        outcome: "valid",
-        prompt_digest: "d".to_owned(),
+        report,
         prompt: None,
         answer: None,
-        json: "{}".to_owned(),
         markdown: "# x".to_owned(),
     }
 }
@@ -108,7 +124,7 @@ async fn an_event_that_tells_more_asks_for_a_new_report_and_an_alert_after_it_do
     drift_alert.incident = IncidentKey::new(DRIFT, Some("churn"), &[]);
     store.accept(vec![drift_alert.clone()]).await.expect("committed");
     let job = store.claim(LEASE).await.expect("claimed").expect("a job");
-    assert!(store.finish(&job, report()).await.expect("kept"));
+    assert!(store.finish(&job, report(&job)).await.expect("kept"));
     let told = store
         .accept(vec![event("e1", Status::Firing, 12)])
         .await
@@ -155,18 +171,18 @@ async fn a_job_survives_a_restart_and_its_report_is_kept_once() {
     let job = store.claim(LEASE).await.expect("claimed").expect("a job");
     assert_eq!(store.claim(LEASE).await.expect("asked"), None, "it is taken");
     drop(store);
-    let store = reopened(&folder);
+    let store = reopened(&folder, &policy());
     let again = store.claim(LEASE).await.expect("claimed").expect("the job again");
     assert_eq!((again.attempt, &again.incident), (2, &job.incident));
-    assert!(store.finish(&again, report()).await.expect("kept"));
-    assert!(!store.finish(&job, report()).await.expect("ignored"));
+    assert!(store.finish(&again, report(&again)).await.expect("kept"));
+    assert!(!store.finish(&job, report(&job)).await.expect("ignored"));
     assert_eq!(store.job_counts().await.expect("counted"), JobCounts::default());
 }
 
 /// The thread of a dropped store closes the file and frees the lock in its own time.
-fn reopened(folder: &tempfile::TempDir) -> Store {
-    for _ in 0..10_000 {
-        match Store::open(&folder.path().join("worker.db"), Duration::from_millis(50)) {
+fn reopened(folder: &tempfile::TempDir, policy: &Policy) -> Store {
+    for _ in 0..1_000_000 {
+        match with(folder, policy.clone()) {
             Ok(store) => return store,
             Err(OpenError::Locked { .. }) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
@@ -205,24 +221,24 @@ async fn a_store_belongs_to_one_process_and_a_later_version_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("worker.db");
     let store = open(&folder);
-    let error = Store::open(&path, Duration::ZERO)
+    let error = Store::open(&path, Duration::ZERO, policy())
         .expect_err("locked")
         .to_string();
     assert!(error.contains("another worker has the store"), "{error}");
     drop(store);
-    drop(reopened(&folder));
+    drop(reopened(&folder, &policy()));
     let other = folder.path().join("later.db");
     Connection::open(&other)
         .and_then(|connection| connection.pragma_update(None, "user_version", 99))
         .expect("written");
-    let error = Store::open(&other, Duration::ZERO)
+    let error = Store::open(&other, Duration::ZERO, policy())
         .expect_err("too new")
         .to_string();
     assert!(error.contains("has version 99"), "{error}");
     let not_a_database = folder.path().join("text.db");
     std::fs::write(&not_a_database, "hello".repeat(1_000)).expect("written");
     assert!(matches!(
-        Store::open(&not_a_database, Duration::ZERO),
+        Store::open(&not_a_database, Duration::ZERO, policy()),
         Err(OpenError::Sqlite { .. })
     ));
 }

@@ -1,81 +1,20 @@
 //! Nothing that was accepted is lost: the real binary, killed between acceptance and report.
 
 use std::path::Path;
-use std::process::Stdio;
 
 use http::{Method, StatusCode};
 use plumbline_testkit::gemini::{API_KEY, FakeGemini, answer};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
+use crate::spawned::Spawned;
 use crate::support::{PATIENCE, alert, drift_event, good_answer, send};
 
-struct Spawned {
-    child: Child,
-    url: String,
-    lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
-}
-
-impl Spawned {
-    async fn start(store: &Path, gemini: &FakeGemini) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
-            .args([
-                "serve",
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-                "--log-format=json",
-            ])
-            .args([
-                "--gemini-url",
-                &gemini.url(),
-                "--provider=gemini",
-                "--drain-delay=0s",
-                "--print-reports",
-            ])
-            .arg("--store")
-            .arg(store)
-            .env("GEMINI_API_KEY", API_KEY)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the binary starts");
-        let stderr = child.stderr.take().expect("piped");
-        let mut this = Self {
-            child,
-            url: String::new(),
-            lines: BufReader::new(stderr).lines(),
-        };
-        let listening = this
-            .line(|line| line["fields"]["port"] == "data" || line["port"] == "data")
-            .await;
-        let address = listening["fields"]["address"]
-            .as_str()
-            .or(listening["address"].as_str())
-            .expect("an address");
-        this.url = format!("http://{address}");
-        this
-    }
-
-    /// The next line of the log that `wanted` accepts.
-    async fn line(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let search = async {
-            while let Some(line) = self.lines.next_line().await.expect("readable") {
-                let line: Value = serde_json::from_str(&line).unwrap_or_default();
-                if wanted(&line) {
-                    return line;
-                }
-            }
-            panic!("the log ended");
-        };
-        tokio::time::timeout(PATIENCE, search).await.expect("in time")
-    }
-
-    async fn finished(&mut self) {
-        self.line(|line| line.to_string().contains("report finished"))
-            .await;
-    }
+async fn start(store: &Path, gemini: &FakeGemini) -> Spawned {
+    let url = gemini.url();
+    let arguments = ["--gemini-url", &url, "--provider=gemini", "--print-reports"];
+    Spawned::start(store, &arguments, &[("GEMINI_API_KEY", API_KEY)]).await
 }
 
 fn reports(store: &Path) -> Vec<(String, u32, String)> {
@@ -94,7 +33,7 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
     let folder = tempfile::tempdir().expect("a folder");
     let store = folder.path().join("worker.db");
     let gemini = FakeGemini::holding(|_| answer(&good_answer().to_string())).await;
-    let mut first = Spawned::start(&store, &gemini).await;
+    let mut first = start(&store, &gemini).await;
     let body = alert(
         &json!({"alertname": "ModelErrorRateHigh", "service": "scorer"}),
         &json!({"summary": "5xx"}),
@@ -108,7 +47,7 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
     first.child.kill().await.expect("SIGKILL");
     assert_eq!(reports(&store), []);
 
-    let mut second = Spawned::start(&store, &gemini).await;
+    let mut second = start(&store, &gemini).await;
     // At once, and not when a lease has run out.
     tokio::time::timeout(PATIENCE, gemini.received(2))
         .await
@@ -135,7 +74,7 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
     second.child.kill().await.expect("SIGKILL");
 
     // A third start finds nothing to do: an incident of its own is the next and only report.
-    let mut third = Spawned::start(&store, &gemini).await;
+    let mut third = start(&store, &gemini).await;
     let url = format!("{}/api/v1/events", third.url);
     send(Method::POST, &url, &[], drift_event().to_string().into()).await;
     third.finished().await;
@@ -152,7 +91,7 @@ async fn a_second_worker_on_the_same_store_is_refused_and_sigterm_ends_the_first
     let folder = tempfile::tempdir().expect("a folder");
     let store = folder.path().join("worker.db");
     let gemini = FakeGemini::answering(|_| answer("{}")).await;
-    let mut first = Spawned::start(&store, &gemini).await;
+    let mut first = start(&store, &gemini).await;
     let second = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
         .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--store"])
         .arg(&store)

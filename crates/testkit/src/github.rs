@@ -12,6 +12,7 @@ mod state;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -74,7 +75,8 @@ impl FakeGitHub {
             let downloads = downloads.url();
             let own = format!("http://{address}");
             FakePredictor::answering_on(address, move |request| {
-                serve::api(&mut lock(&state), &own, &downloads, request)
+                let mut state = lock(&state);
+                serve::api(&mut state, &own, &downloads, request).after(state.delay)
             })
         };
         Self {
@@ -203,6 +205,11 @@ impl FakeGitHub {
         lock(&self.state)
             .faults
             .push((method.clone(), path.to_owned(), times, fault));
+    }
+
+    /// Answers every call this much after it was performed.
+    pub fn answer_after(&self, delay: Duration) {
+        lock(&self.state).delay = delay;
     }
 
     /// Takes a permission from the token: `issues`, `actions`, `contents` or `pull_requests`; writes that need it are

@@ -10,3 +10,4 @@ pub mod github;
 pub mod kubernetes;
 pub mod malformed;
 pub mod predictor;
+pub mod slack;

@@ -1,6 +1,7 @@
 //! What the fake knows and what was done to it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::Value;
@@ -11,6 +12,7 @@ use super::Fault;
 pub(super) struct State {
     pub(super) repositories: BTreeMap<String, Repository>,
     pub(super) faults: Vec<(Method, String, usize, Fault)>,
+    pub(super) delay: Duration,
     pub(super) denied: Vec<String>,
     /// Downloads that came with a token.
     pub(super) leaks: usize,

@@ -157,6 +157,9 @@ async fn exchange(
         permit.forget();
     }
     let reply = shared.reply(&received);
+    if !reply.delay.is_zero() {
+        tokio::time::sleep(reply.delay).await;
+    }
     if reply.cut == Some(Cut::BeforeHead) {
         unfinished.finish();
         return Err("cut before the head".into());

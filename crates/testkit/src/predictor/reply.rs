@@ -1,5 +1,7 @@
 //! What a fake predictor answers.
 
+use std::time::Duration;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -25,6 +27,7 @@ pub struct Reply {
     pub(super) chunks: Vec<Bytes>,
     pub(super) trailers: Option<HeaderMap>,
     pub(super) cut: Option<Cut>,
+    pub(super) delay: Duration,
 }
 
 impl Reply {
@@ -36,6 +39,7 @@ impl Reply {
             chunks: Vec::new(),
             trailers: None,
             cut: None,
+            delay: Duration::ZERO,
         }
     }
 
@@ -117,6 +121,13 @@ impl Reply {
         let value = HeaderValue::from_str(value).expect("a header value");
         let trailers = self.trailers.get_or_insert_default();
         trailers.append(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// Sent this much later: what the request asked for is done by then.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
         self
     }
 
