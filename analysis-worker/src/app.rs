@@ -10,6 +10,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::analysis::Analyst;
 use crate::config::{Config, ProviderConfig};
+use crate::follow::{Follower, Measurer, Patience};
 use crate::github::GitHub;
 use crate::http::HttpClient;
 use crate::metrics::Metrics;
@@ -30,6 +31,7 @@ pub struct App {
     shared: Arc<Shared>,
     runner: Runner,
     outbox: Outbox,
+    follower: Follower,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -96,12 +98,23 @@ impl App {
             ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
         };
         tracing::info!(store = %config.store.display(), provider, "worker configured");
-        let shared = Shared::new(&config, &outbox, redactor, wake);
+        let measurer = Arc::new(Measurer::new(config.sources.clone()));
+        let follower = Follower {
+            store,
+            measurer: Arc::clone(&measurer),
+            metrics,
+            patience: Patience {
+                settle: config.recovered_after,
+                give_up: config.follow_for,
+            },
+        };
+        let shared = Shared::new(&config, &outbox, measurer, redactor, wake);
         Ok(Self {
             listener,
             shared: Arc::new(shared),
             runner,
             outbox,
+            follower,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -127,13 +140,18 @@ impl App {
         let stop = self.shutdown.token();
         let grace = self.shutdown.drain_timeout();
         let outbox = tokio::spawn(self.outbox.run(stop.clone(), grace));
+        let follower = tokio::spawn(self.follower.run(stop.clone()));
         let runner = tokio::spawn(self.runner.run(stop, grace));
         let router = server::router(self.shared);
         let service = TraceRequests::new(router, self.tracer);
         self.listener
             .serve(service, self.serve_options, &self.shutdown)
             .await;
-        for (task, ended) in [("jobs", runner.await), ("outbox", outbox.await)] {
+        for (task, ended) in [
+            ("jobs", runner.await),
+            ("outbox", outbox.await),
+            ("follower", follower.await),
+        ] {
             if let Err(error) = ended {
                 tracing::error!(%error, task, "a task ended early");
             }

@@ -5,7 +5,7 @@
 pub(crate) mod logs;
 pub(crate) mod pipeline;
 mod prometheus;
-mod sidecar;
+pub(crate) mod sidecar;
 mod stored;
 
 use crate::config::Sources;

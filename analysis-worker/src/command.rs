@@ -4,6 +4,7 @@ mod analyse;
 mod ask;
 mod audit;
 mod fit;
+mod postmortem;
 mod triage;
 
 use std::io::Write as _;
@@ -34,6 +35,7 @@ plumbline-analysis-worker triage --job-log FILE [...] the same for the log of on
 plumbline-analysis-worker ask \"QUESTION\" [...]        answer from --prometheus URL, with the query
 plumbline-analysis-worker capacity --of MODEL [...]   how long its replicas will do, from --prometheus URL
   --days N                 how much history is looked at
+plumbline-analysis-worker postmortem --incident ID    timeline, impact, causes, actions, from --store FILE
 plumbline-analysis-worker audit verify --store FILE   follow the audit log of a store; --head HASH has to be in it
 plumbline-analysis-worker audit export --store FILE   print it, one entry a line
 FILE may be - for standard input; --format markdown|json is how it is printed.
@@ -65,6 +67,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         "ask" => ask::question(arguments),
         "capacity" => ask::capacity(arguments),
         "audit" => audit::main(arguments),
+        "postmortem" => postmortem::main(arguments),
         "help" => {
             print(USAGE);
             ExitCode::SUCCESS
@@ -146,6 +149,13 @@ fn not_started<C>(outcome: Result<Outcome<C>, Problems>) -> ExitCode {
         }
         Err(problems) => fail(2, &problems.to_string()),
     }
+}
+
+/// A document in one line.
+fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
 }
 
 /// A file whole, or standard input for `-`; the error names it.

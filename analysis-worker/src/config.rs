@@ -119,6 +119,18 @@ const OWN: &[Setting] = &[
         "Time for the provider's answer, retries and repair together.",
     )
     .default("120s"),
+    Setting::new(
+        "recovered_after",
+        "TIME",
+        "An incident whose signals have been away for this long has recovered; what was done last has the credit.",
+    )
+    .default("10m"),
+    Setting::new(
+        "follow_for",
+        "TIME",
+        "What was done about an incident that still goes on after this has not helped.",
+    )
+    .default("24h"),
     Setting::switch(
         "print_reports",
         "Prints every finished report to standard output as Markdown.",
@@ -157,6 +169,10 @@ pub struct Config {
     pub actions: Actions,
     /// Prints every finished report to standard output.
     pub print_reports: bool,
+    /// An incident whose signals have been away for this long has recovered.
+    pub recovered_after: Duration,
+    /// What was done about an incident that still goes on after this has not helped.
+    pub follow_for: Duration,
 }
 
 /// What may be asked for context.
@@ -326,6 +342,8 @@ impl Config {
             redact_addresses: reader.switch("redact_addresses"),
             provider: read_provider(reader),
             print_reports: reader.switch("print_reports"),
+            recovered_after: reader.value("recovered_after"),
+            follow_for: reader.value("follow_for"),
         };
         (common, config)
     }
@@ -357,6 +375,8 @@ impl Config {
             provider: ProviderConfig::Offline,
             actions: Actions::nothing(),
             print_reports: false,
+            recovered_after: Duration::from_mins(10),
+            follow_for: Duration::from_hours(24),
         }
     }
 

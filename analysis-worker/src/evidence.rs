@@ -35,11 +35,13 @@ pub enum Source {
     SourceCode,
     /// A scanner's report.
     ScanReport,
+    /// An earlier incident of the kind.
+    PastIncident,
 }
 
 impl Source {
     /// Every source, for metrics that show zero.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Alert,
         Self::DriftEvent,
         Self::CanaryEvent,
@@ -53,6 +55,7 @@ impl Source {
         Self::Changes,
         Self::SourceCode,
         Self::ScanReport,
+        Self::PastIncident,
     ];
 
     /// As JSON and metrics spell it.
@@ -71,6 +74,7 @@ impl Source {
             Self::Changes => "changes",
             Self::SourceCode => "source_code",
             Self::ScanReport => "scan_report",
+            Self::PastIncident => "past_incident",
         }
     }
 
@@ -90,6 +94,7 @@ impl Source {
             Self::Changes => "changes since the last green run",
             Self::SourceCode => "source code",
             Self::ScanReport => "scanner's report",
+            Self::PastIncident => "past incident",
         }
     }
 }

@@ -11,6 +11,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 pub(crate) use actions::{ActionMetrics, ApprovalOutcome, EffectOutcome, VerdictKind};
 
 use crate::evidence::Source;
+use crate::follow::{FollowOutcome, InterventionKind};
 
 /// A closed set of label values.
 pub(crate) trait Label: Copy + Ord + 'static {
@@ -127,6 +128,7 @@ pub(crate) struct Metrics {
     provider_seconds: Histogram,
     collected: BTreeMap<(&'static str, Collected), IntCounter>,
     redactions: IntCounter,
+    interventions: Counters<(InterventionKind, FollowOutcome)>,
     /// Of what is done outside.
     pub(crate) actions: ActionMetrics,
 }
@@ -168,6 +170,11 @@ impl Metrics {
             "Context sources asked, by whether they gave something.",
             &["source", "outcome"],
         );
+        let interventions = registry.counter_vec(
+            "plumbline_worker_interventions_total",
+            "What was done about incidents, once as watching and once by what came of it.",
+            &["kind", "outcome"],
+        );
         Self {
             received: pairs(|a: Intake, b: Received| received.with_label_values(&[a.label(), b.label()])),
             rejected: pairs(|a: Intake, b: Rejection| rejected.with_label_values(&[a.label(), b.label()])),
@@ -203,6 +210,9 @@ impl Metrics {
                     )
                 })
                 .collect(),
+            interventions: pairs(|kind: InterventionKind, outcome: FollowOutcome| {
+                interventions.with_label_values(&[kind.label(), outcome.label()])
+            }),
             redactions: registry.counter(
                 "plumbline_worker_redactions_total",
                 "Secrets and personal data taken out of texts.",
@@ -242,6 +252,10 @@ impl Metrics {
 
     pub(crate) fn collected(&self, source: Source, outcome: Collected) {
         self.collected[&(source.as_str(), outcome)].inc();
+    }
+
+    pub(crate) fn followed(&self, kind: InterventionKind, outcome: FollowOutcome) {
+        self.interventions[&(kind, outcome)].inc();
     }
 
     pub(crate) fn redacted(&self, count: u64) {

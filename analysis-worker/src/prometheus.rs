@@ -7,6 +7,7 @@ use http::Uri;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::Sources;
 use crate::http::{HttpClient, HttpError, encode, join};
 
 /// Largest answer to one query.
@@ -62,6 +63,12 @@ struct Answer {
 }
 
 impl Prometheus {
+    /// The one that the settings name, if any.
+    pub(crate) fn configured(sources: &Sources, http: HttpClient) -> Option<Self> {
+        let base = sources.prometheus.clone()?;
+        Some(Self::new(http, base, sources.timeout))
+    }
+
     pub(crate) fn new(http: HttpClient, base: Uri, timeout: Duration) -> Self {
         Self { http, base, timeout }
     }

@@ -8,6 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::analysis::{Analysed, Analyst, Task};
+use crate::evidence::Source;
+use crate::follow::past;
 use crate::metrics::{JobState, Metrics};
 use crate::outbox;
 use crate::report::{Report, Subject, Urgency};
@@ -128,7 +130,11 @@ impl Runner {
         };
         let careful = job.attempt > CAREFUL_AFTER;
         self.store.stage(&job.incident, "collecting").await?;
-        let context = self.analyst.collect(&task, careful).await;
+        let mut context = self.analyst.collect(&task, careful).await;
+        for past in past::best(self.store.past(&job.incident).await?, task.started_at) {
+            let (title, content) = past::fact(&past, task.started_at);
+            context.add(Source::PastIncident, title, content);
+        }
         self.store.stage(&job.incident, "analysing").await?;
         let analysed = self.analyst.conclude(&task, context, careful).await;
         if self.store.finish(job, analysed.to_store()).await? {

@@ -4,10 +4,12 @@ mod api;
 mod approvals;
 mod audit;
 mod forms;
+mod interventions;
 mod layout;
 mod outbox;
 mod pages;
 mod plot;
+mod postmortem;
 mod slack;
 mod webhooks;
 
@@ -25,8 +27,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
 use crate::config::{Config, SlackConfig};
+use crate::follow::Measurer;
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Wake};
+use crate::prometheus::Prometheus;
 use crate::redact::Redactor;
 use crate::slack::Slack;
 use crate::store::Store;
@@ -37,6 +42,8 @@ pub(crate) struct Shared {
     redactor: Redactor,
     metrics: Metrics,
     wake: Arc<Notify>,
+    measurer: Arc<Measurer>,
+    prometheus: Option<Prometheus>,
     max_body_bytes: usize,
     /// Digest of the webhook token, so that comparing takes the same time for every guess.
     token: Option<[u8; 32]>,
@@ -53,13 +60,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config, outbox: &Outbox, redactor: Redactor, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        outbox: &Outbox,
+        measurer: Arc<Measurer>,
+        redactor: Redactor,
+        wake: Arc<Notify>,
+    ) -> Self {
         let digest = |token: &String| Sha256::digest(token).into();
         Self {
             store: outbox.store.clone(),
             redactor,
             metrics: outbox.metrics.clone(),
             wake,
+            measurer,
+            prometheus: Prometheus::configured(&config.sources, HttpClient::new()),
             outbox: outbox.wake.clone(),
             slack: outbox.slack.clone().zip(config.actions.slack.clone()),
             console_token: config.actions.console_token.as_ref().map(digest),
@@ -98,6 +113,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/ledger", get(api::ledger))
         .route("/api/v1/incidents", get(api::incidents))
         .route("/api/v1/incidents/{id}", get(api::incident))
+        .route("/api/v1/incidents/{id}/interventions", post(interventions::tell))
+        .route("/api/v1/incidents/{id}/postmortem.md", get(postmortem::markdown))
+        .route("/api/v1/incidents/{id}/postmortem.json", get(postmortem::json))
         .route("/api/v1/incidents/{id}/report", get(api::report_json))
         .route("/api/v1/incidents/{id}/report.json", get(api::report_json))
         .route("/api/v1/incidents/{id}/report.md", get(api::report_markdown))

@@ -7,6 +7,7 @@ mod accept;
 mod actions;
 mod approvals;
 mod effects;
+mod interventions;
 mod jobs;
 mod ledger;
 mod migrate;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::policy::Policy;
@@ -26,6 +27,7 @@ use crate::policy::Policy;
 pub(crate) use accept::Accepted;
 pub(crate) use actions::{DecisionRow, EffectRow, Retraining, Told};
 pub(crate) use approvals::{Ballot, Choice, Counted};
+pub(crate) use interventions::{Done, Intervention, Past, Watched};
 pub(crate) use jobs::{Finished, Job, MAX_ATTEMPTS};
 pub(crate) use ledger::Ledger;
 pub(crate) use outbox::{Effect, EffectCount, Failure, Fate, MAX_TRIES, Retry};
@@ -82,6 +84,16 @@ pub enum OpenError {
         /// The newest one known here.
         known: u32,
     },
+    /// Made by another version, and only to be read.
+    #[error("the store {path} has version {found}, this program reads {known}: use the worker's own version")]
+    OtherVersion {
+        /// The database.
+        path: PathBuf,
+        /// Its `user_version`.
+        found: u32,
+        /// The one that is known here.
+        known: u32,
+    },
     /// No thread for it.
     #[error("cannot start the store's thread")]
     Thread(#[source] std::io::Error),
@@ -114,25 +126,37 @@ impl Store {
         migrate::migrate(&mut connection, path)?;
         jobs::requeue_all(&connection).map_err(sqlite)?;
         outbox::requeue_all(&connection).map_err(sqlite)?;
-        let (queue, mut work) = mpsc::channel::<Work>(QUEUE);
-        std::thread::Builder::new()
-            .name("worker-store".to_owned())
-            .spawn(move || {
-                while let Some(work) = work.blocking_recv() {
-                    // A panic loses one answer, not the store; its transaction is rolled back.
-                    let run = std::panic::AssertUnwindSafe(|| work(&mut connection));
-                    if std::panic::catch_unwind(run).is_err() {
-                        tracing::error!("a request to the store panicked");
-                    }
-                }
-                // The next owner may open the database only after it was closed here.
-                drop(connection);
-                drop(lock);
-            })
-            .map_err(OpenError::Thread)?;
+        let queue = serve(connection, Some(lock))?;
         Ok(Self {
             queue,
             policy: Arc::new(policy),
+        })
+    }
+
+    /// Opens the database at `path` to be read, beside the worker that owns it.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a database of another version is one.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite {
+            path: path.to_owned(),
+            source,
+        };
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(sqlite)?;
+        let found: u32 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(sqlite)?;
+        if found != migrate::KNOWN {
+            return Err(OpenError::OtherVersion {
+                path: path.to_owned(),
+                found,
+                known: migrate::KNOWN,
+            });
+        }
+        Ok(Self {
+            queue: serve(connection, None)?,
+            policy: Arc::new(Policy::nothing()),
         })
     }
 
@@ -165,6 +189,27 @@ impl Store {
         })?;
         Ok(answered.await.map_err(|_| StoreError::Closed)??)
     }
+}
+
+/// Starts the thread that owns the connection, and the lock for as long.
+fn serve(mut connection: Connection, lock: Option<File>) -> Result<mpsc::Sender<Work>, OpenError> {
+    let (queue, mut work) = mpsc::channel::<Work>(QUEUE);
+    std::thread::Builder::new()
+        .name("worker-store".to_owned())
+        .spawn(move || {
+            while let Some(work) = work.blocking_recv() {
+                // A panic loses one answer, not the store; its transaction is rolled back.
+                let run = std::panic::AssertUnwindSafe(|| work(&mut connection));
+                if std::panic::catch_unwind(run).is_err() {
+                    tracing::error!("a request to the store panicked");
+                }
+            }
+            // The next owner may open the database only after it was closed here.
+            drop(connection);
+            drop(lock);
+        })
+        .map_err(OpenError::Thread)?;
+    Ok(queue)
 }
 
 /// The lock lives as long as the file is open, and the kernel frees it when the process is killed.

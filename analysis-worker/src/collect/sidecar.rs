@@ -36,6 +36,19 @@ pub(super) async fn ask(
     }
 }
 
+/// The comparison that the configured sidecar of `model` has now.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) async fn now(http: &HttpClient, sources: &Sources, model: Option<&str>) -> Result<Drift, String> {
+    let about = About {
+        kind: crate::signal::DRIFT.to_owned(),
+        model: model.map(str::to_owned),
+        started_at: 0,
+    };
+    ask(http, sources, &about, None).await
+}
+
 /// A configured URL by model; otherwise the event's source, but only at an origin that the settings name: whoever can
 /// send an event must not be able to make the worker call any address.
 fn url(sources: &Sources, model: Option<&str>, event_source: Option<&str>) -> Result<Uri, String> {

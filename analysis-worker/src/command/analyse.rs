@@ -57,7 +57,7 @@ pub(super) fn alert(arguments: Vec<String>) -> ExitCode {
         arguments,
         &ALERT,
         |reader, _| What::read(reader, "alert"),
-        async |config, what| analyse(config, Input::Alert, what).await,
+        async |config, what| Box::pin(analyse(config, Input::Alert, what)).await,
     )
 }
 
@@ -67,7 +67,7 @@ pub(super) fn event(arguments: Vec<String>) -> ExitCode {
         arguments,
         &EVENT,
         |reader, _| What::read(reader, "event"),
-        async |config, what| analyse(config, Input::Event, what).await,
+        async |config, what| Box::pin(analyse(config, Input::Event, what)).await,
     )
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use plumbline_service::config::{Reader, Setting};
 
-use super::{FORMAT, Format, once};
+use super::{FORMAT, Format, json, once};
 use crate::config::Config;
 use crate::http::HttpClient;
 use crate::prometheus::Prometheus;
@@ -103,13 +103,6 @@ fn needs_prometheus(reader: &mut Reader, config: &Config) {
 }
 
 fn prometheus(config: &Config) -> Result<Prometheus, String> {
-    let sources = &config.sources;
-    let base = sources.prometheus.clone().ok_or("no Prometheus is configured")?;
-    Ok(Prometheus::new(HttpClient::new(), base, sources.timeout))
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    let mut text = serde_json::to_string(value).unwrap_or_default();
-    text.push('\n');
-    text
+    let configured = Prometheus::configured(&config.sources, HttpClient::new());
+    configured.ok_or_else(|| "no Prometheus is configured".to_owned())
 }

@@ -40,6 +40,41 @@ fn worst_line(case: &Case, source: Source) -> Option<(&Evidence, &str)> {
     worst.map(|(_, fact, text)| (fact, text))
 }
 
+/// What a past incident of the kind says: what it was, and what helped.
+struct Remembered {
+    hypothesis: String,
+    evidence: Vec<Citation>,
+    /// What was done then.
+    action: String,
+}
+
+/// The first past incident in which something is known to have helped.
+fn remembered(case: &Case) -> Option<Remembered> {
+    let facts = case.context.evidence.iter();
+    facts
+        .filter(|fact| fact.source == Source::PastIncident)
+        .find_map(|fact| {
+            let mut lines = fact.content.lines();
+            let helped = lines.find(|line| line.starts_with("done: ") && line.contains(": recovered "))?;
+            let action = helped.trim_start_matches("done: ").split(": recovered").next()?;
+            if action.starts_with("nothing") {
+                return None;
+            }
+            let cause = fact
+                .content
+                .lines()
+                .find_map(|line| line.strip_prefix("cause reported: "))
+                .and_then(|line| line.rsplit_once(" (confidence"))
+                .map_or("what it was then was not reported", |(cause, _)| cause);
+            let incident = fact.title.trim_start_matches("past incident ");
+            Some(Remembered {
+                hypothesis: format!("The same as in incident {incident}: {cause}"),
+                evidence: cite(case, &fact.id, |line| line == helped).into_iter().collect(),
+                action: format!("as then: {action}"),
+            })
+        })
+}
+
 /// Cites a fact with the first of its lines that `wanted` accepts, or without a quote.
 fn cite(case: &Case, id: &str, wanted: impl Fn(&str) -> bool) -> Option<Citation> {
     let fact = case.context.get(id)?;

@@ -31,12 +31,14 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
             return Ok(None);
         };
         let signals = shared.store.signals(&id, SIGNALS).await?;
-        Ok(Some((incident, signals)))
+        let interventions = shared.store.interventions(&id).await?;
+        Ok(Some((incident, signals, interventions)))
     };
     match read.await {
-        Ok(Some((incident, signals))) => {
-            json(StatusCode::OK, &json!({"incident": incident, "signals": signals}))
-        }
+        Ok(Some((incident, signals, interventions))) => json(
+            StatusCode::OK,
+            &json!({"incident": incident, "signals": signals, "interventions": interventions}),
+        ),
         Ok(None) => missing("no such incident"),
         Err(error) => failed(&error),
     }
@@ -72,11 +74,11 @@ pub(super) async fn ledger(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-fn missing(message: &str) -> Response {
+pub(super) fn missing(message: &str) -> Response {
     json(StatusCode::NOT_FOUND, &json!({"error": message}))
 }
 
-fn failed(error: &StoreError) -> Response {
+pub(super) fn failed(error: &StoreError) -> Response {
     tracing::error!(error = %plumbline_service::error_chain(error), "the store cannot be read");
     json(
         StatusCode::SERVICE_UNAVAILABLE,

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::api::{LIST, SIGNALS};
 use super::forms::form;
 use super::layout::{page, state, time, urgency};
-use super::{Shared, approvals, outbox, plot};
+use super::{Shared, approvals, interventions, outbox, plot};
 use crate::action::title_of;
 use crate::drift::{Drift, whole_percent};
 use crate::policy::Verdict;
@@ -76,14 +76,15 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
         };
         let signals = shared.store.signals(&id, SIGNALS).await?;
         let report = shared.store.report(&id).await?;
+        let interventions = shared.store.interventions(&id).await?;
         let actions = Actions {
             decisions: shared.store.decisions(&id, SIGNALS).await?,
             effects: shared.store.effects(Some(id.clone()), SIGNALS).await?,
             retraining: shared.store.retraining(&id).await?,
         };
-        Ok(Some((incident, signals, report, actions)))
+        Ok(Some((incident, signals, report, actions, interventions)))
     };
-    let (incident, signals, report, actions) = match read.await {
+    let (incident, signals, report, actions, interventions) = match read.await {
         Ok(Some(found)) => found,
         Ok(None) => return missing(&shared),
         Err(error) => return broken(&shared, &error),
@@ -97,6 +98,7 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
             None => (waiting(&incident)),
         }
         (actions.show(&shared, report.as_ref()))
+        (interventions::list(&interventions))
         (signal_list(&signals))
     };
     page(&incident.title, &shared.provider, is_working(&incident), &content)
@@ -197,7 +199,8 @@ fn head(incident: &IncidentRow, report: Option<&Report>) -> Markup {
                 dd {
                     (time(&report.created_at)) ", revision " (report.revision) " · "
                     a href=(format!("/api/v1/incidents/{}/report.md", incident.id)) { "Markdown" } " · "
-                    a href=(format!("/api/v1/incidents/{}/report.json", incident.id)) { "JSON" }
+                    a href=(format!("/api/v1/incidents/{}/report.json", incident.id)) { "JSON" } " · "
+                    a href=(format!("/api/v1/incidents/{}/postmortem.md", incident.id)) { "Postmortem" }
                 }
                 dt { "By" } dd { (author(report)) }
             }

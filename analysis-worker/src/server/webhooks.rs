@@ -102,15 +102,8 @@ async fn take(
     };
     let (head, body) = request.into_parts();
     if !is_allowed(shared, &head.headers) {
-        let mut response = rejected(
-            Rejection::Unauthorized,
-            StatusCode::UNAUTHORIZED,
-            "a bearer token is needed",
-        );
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
+        shared.metrics.rejected(intake, Rejection::Unauthorized);
+        return unauthorized();
     }
     let body = match whole(body, shared.max_body_bytes).await {
         Ok(body) => body,
@@ -171,7 +164,16 @@ fn answer(shared: &Shared, intake: Intake, accepted: Result<Accepted, StoreError
     }
 }
 
-fn is_allowed(shared: &Shared, headers: &HeaderMap) -> bool {
+pub(super) fn unauthorized() -> Response {
+    let mut response = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+    response
+        .headers_mut()
+        .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// Whether the request has the token that senders have to present, if there is one.
+pub(super) fn is_allowed(shared: &Shared, headers: &HeaderMap) -> bool {
     let Some(expected) = &shared.token else {
         return true;
     };

@@ -7,17 +7,21 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Migration `n` leads to `user_version` `n + 1`. A file that was released is never changed.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_incidents.sql"),
     include_str!("migrations/0002_actions.sql"),
+    include_str!("migrations/0003_interventions.sql"),
 ];
+
+/// The version of a database that this program made.
+pub(super) const KNOWN: u32 = MIGRATIONS.len() as u32;
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::Sqlite {
         path: path.to_owned(),
         source,
     };
-    let known = MIGRATIONS.len() as u32;
+    let known = KNOWN;
     let found: u32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(sqlite)?;

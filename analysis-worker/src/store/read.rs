@@ -148,6 +148,21 @@ impl Store {
         .await
     }
 
+    /// Its reports as JSON, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn reports(&self, incident: &str) -> Result<Vec<String>, StoreError> {
+        let incident = incident.to_owned();
+        self.call(move |connection| {
+            connection
+                .prepare_cached("SELECT json FROM report WHERE incident_id = ?1 ORDER BY revision")?
+                .query_map([incident], |row| row.get(0))?
+                .collect()
+        })
+        .await
+    }
+
     /// Its newest report as JSON and Markdown.
     ///
     /// # Errors

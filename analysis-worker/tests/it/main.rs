@@ -5,6 +5,7 @@ mod adversarial;
 mod ask;
 mod command;
 mod durability;
+mod follow;
 mod intake;
 mod kills;
 mod pages;

@@ -25,13 +25,17 @@ pub(crate) struct TestWorker {
     process: Process,
     reports: broadcast::Receiver<Arc<FinishedReport>>,
     serving: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestWorker {
     /// Starts one with a store of its own.
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"), change).await
+    }
+
+    /// Starts one on the store that an earlier one has left.
+    pub(crate) async fn start_in(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let store = folder.path().join("worker.db");
         let mut config = Config::on_loopback(store.clone());
         change(&mut config);
@@ -45,7 +49,7 @@ impl TestWorker {
             process,
             reports,
             serving,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -100,9 +104,11 @@ impl TestWorker {
         String::from_utf8(self.process.metrics().render()).expect("text")
     }
 
-    pub(crate) async fn stop(self) {
+    /// Ends it and gives the folder of its store.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.process.shutdown().begin_now();
         self.serving.await.expect("drained");
+        self.folder
     }
 }
 

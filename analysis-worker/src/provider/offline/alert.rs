@@ -1,6 +1,6 @@
 //! Alerts, by code: what their name, labels, logs and series usually mean.
 
-use super::{Case, cite, worst_line};
+use super::{Case, cite, remembered, worst_line};
 use crate::evidence::{Evidence, Source};
 use crate::report::{Citation, IncidentFindings, Remediation, Risk, RootCause};
 use crate::text::{clip_line, one_line};
@@ -103,6 +103,7 @@ pub(super) fn analyse(case: &Case) -> IncidentFindings {
     causes.extend(from_logs(case, &alerts));
     causes.extend(from_series(case));
     causes.extend(from_drift(case));
+    causes.extend(from_past(case));
     let text = format!("{} {}", case.subject.kind, case.subject.title).to_ascii_lowercase();
     let family = FAMILIES
         .iter()
@@ -208,6 +209,21 @@ fn from_logs(case: &Case, alerts: &[&Evidence]) -> Option<RootCause> {
             action: "follow this line: what it names is the first thing to look at".to_owned(),
             command: command(alerts, true),
             risk: Risk::Low,
+        },
+    })
+}
+
+/// What helped the last time.
+fn from_past(case: &Case) -> Option<RootCause> {
+    let remembered = remembered(case)?;
+    Some(RootCause {
+        hypothesis: remembered.hypothesis,
+        confidence: 0.4,
+        evidence: remembered.evidence,
+        remediation: Remediation {
+            action: remembered.action,
+            command: None,
+            risk: Risk::Medium,
         },
     })
 }

@@ -3,6 +3,7 @@
 use super::{Case, Signs, change, cite};
 use crate::drift::{Drift, DriftSubject};
 use crate::evidence::Source;
+use crate::provider::offline::remembered;
 use crate::report::{Cause, Citation};
 
 /// Rows below which a window says little.
@@ -12,6 +13,11 @@ const FEW_ROWS: u64 = 500;
 pub(super) fn causes(case: &Case, drift: &Drift, signs: &Signs<'_>) -> Vec<Cause> {
     let mut causes = causes_from_signs(case, signs);
     causes.extend(causes_from_window(case, drift, signs));
+    causes.extend(remembered(case).map(|remembered| Cause {
+        hypothesis: format!("{} ({})", remembered.hypothesis, remembered.action),
+        confidence: 0.4,
+        evidence: remembered.evidence,
+    }));
     causes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
     causes.truncate(5);
     causes

@@ -1,0 +1,39 @@
+//! `postmortem`: what happened in one incident, from the store of a worker.
+
+use std::process::ExitCode;
+
+use plumbline_service::config::Setting;
+use plumbline_service::error_chain;
+
+use super::{FORMAT, Format, json, once};
+use crate::http::HttpClient;
+use crate::postmortem;
+use crate::prometheus::Prometheus;
+use crate::store::Store;
+
+const OWN: [Setting; 2] = [
+    Setting::new("incident", "ID", "Id of the incident, as reports have it."),
+    FORMAT,
+];
+
+/// `postmortem --incident ID --store FILE`
+pub(super) fn main(arguments: Vec<String>) -> ExitCode {
+    once(
+        arguments,
+        &OWN,
+        |reader, _| (reader.required("incident", String::new()), reader.value("format")),
+        async |config, (id, format)| {
+            let store = Store::open_read_only(&config.store).map_err(|error| error_chain(&error))?;
+            let prometheus = Prometheus::configured(&config.sources, HttpClient::new());
+            let material = postmortem::gather(&store, prometheus.as_ref(), &id)
+                .await
+                .map_err(|error| error_chain(&error))?
+                .ok_or_else(|| format!("{}: there is no incident `{id}`", config.store.display()))?;
+            let postmortem = postmortem::write(&material);
+            Ok(match format {
+                Format::Markdown => postmortem.markdown(),
+                Format::Json => json(&postmortem),
+            })
+        },
+    )
+}
