@@ -31,16 +31,15 @@ done
 cargo build --quiet --release --target "$host" --target-dir target/fuzz --manifest-path fuzz/Cargo.toml \
   "${targets[@]/#/--bin=}"
 
-status=0
-for target in "${targets[@]}"; do
-  binary=target/fuzz/$host/release/$target
-  kept=fuzz/corpus/$target
-  found=target/fuzz/corpus/$target
-  findings=target/fuzz/findings/$target
+# Usage: run_target TARGET
+run_target() {
+  local target=$1 status=0
+  local binary=target/fuzz/$host/release/$target kept=fuzz/corpus/$target
+  local found=target/fuzz/corpus/$target findings=target/fuzz/findings/$target log=target/fuzz/$target.log
   mkdir -p "$kept" "$found" "$findings"
-  log=target/fuzz/$target.log
   if "$binary" "$found" "$kept" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 \
     -artifact_prefix="$findings/" -print_final_stats=1 >"$log" 2>&1; then
+    local runs cover
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     cover=$(sed -n 's/^#[0-9]*[[:space:]]*DONE.* cov: \([0-9]*\).*/\1/p' "$log")
     printf '%-16s %9s runs, %5s edges, no crash\n' "$target" "$runs" "$cover"
@@ -55,5 +54,21 @@ for target in "${targets[@]}"; do
     "$binary" "$found.min" "$kept" "$found" -merge=1 -max_len=2048 >>"$log" 2>&1
     rm -rf "$kept" && mv "$found.min" "$kept"
   fi
+  return "$status"
+}
+
+# As many at a time as there are cores.
+status=0
+running=()
+for target in "${targets[@]}"; do
+  if ((${#running[@]} >= $(nproc))); then
+    wait "${running[0]}" || status=1
+    running=("${running[@]:1}")
+  fi
+  run_target "$target" &
+  running+=($!)
+done
+for pid in "${running[@]}"; do
+  wait "$pid" || status=1
 done
 exit "$status"
