@@ -1,5 +1,6 @@
 //! Goes through the log of a job, line by line.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
@@ -59,11 +60,13 @@ impl Scan {
     /// Takes the next line, without its time.
     pub(crate) fn line(&mut self, number: usize, body: &str) {
         let body = prefix(body, SEARCHED).trim_end();
+        let body = &without_colours(body);
         if let Some(command) = body.strip_prefix("##[group]Run ") {
             if self.steps.len() < MAX_STEPS {
                 self.steps.push(one_line(command, 200));
             }
             self.in_script = true;
+            self.detect_all(number, command, Level::Plain);
             return;
         }
         if body.starts_with("##[endgroup]") {
@@ -79,25 +82,32 @@ impl Scan {
             self.failed_steps.insert(self.step());
         }
         self.place(number, body);
-        for (rule, found) in RULES.of(body) {
+        self.detect_all(number, body, level);
+    }
+
+    fn detect_all(&mut self, number: usize, body: &str, level: Level) {
+        let fitting: Vec<_> = RULES.of(body).collect();
+        for (index, (rule, found)) in fitting.iter().enumerate() {
             // Of a script only its conditions tell something: what they are filled with.
-            if self.in_script
-                && !found
-                    .get(0)
-                    .is_some_and(|whole| whole.as_str().contains("\"failure\""))
-            {
+            let tells = |whole: regex::Match<'_>| whole.as_str().contains("\"failure\"");
+            if self.in_script && !found.get(0).is_some_and(tells) {
                 continue;
             }
-            self.detect(rule, &found, number, body, level);
+            // A line is one detection of a kind: that of the strongest rule, the first of equals.
+            let is_outdone = fitting.iter().enumerate().any(|(other, (stronger, _))| {
+                stronger.kind == rule.kind
+                    && (stronger.weight > rule.weight || stronger.weight == rule.weight && other < index)
+            });
+            if !is_outdone {
+                self.detect(rule, found, number, body, level);
+            }
         }
     }
 
     /// Takes what the runner says of the job elsewhere than in its log.
     pub(crate) fn annotation(&mut self, text: &str) {
         let text = prefix(text, SEARCHED).trim_end();
-        for (rule, found) in RULES.of(text) {
-            self.detect(rule, &found, 0, text, Level::Error);
-        }
+        self.detect_all(0, text, Level::Error);
     }
 
     fn step(&self) -> u32 {
@@ -211,6 +221,13 @@ enum Level {
     Plain,
     Warning,
     Error,
+}
+
+/// A line without terminal sequences that something before us has made visible: `^[[31m`.
+fn without_colours(body: &str) -> Cow<'_, str> {
+    static COLOURS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\^\[\[[0-9;]*[mK]").expect("a constant pattern"));
+    COLOURS.replace_all(body, "")
 }
 
 /// A line without the marker that a runner puts before it.
