@@ -74,6 +74,12 @@ test-clients: train setup-clients ## Stock tritonclient and kserve clients throu
 	@$(CARGO) build --release --locked -p plumbline
 	tests/clients/run.sh target/release/plumbline $(MODEL)
 
+.PHONY: test-github-fake
+test-github-fake: ## testkit's GitHub held against octokit, the stock client (needs Node.js 20 and npm)
+	@scripts/setup-octokit.sh
+	@$(CARGO) build --locked -p plumbline-testkit --example github
+	tests/github/run.sh target/debug/examples/github
+
 .PHONY: test-upstreams
 test-upstreams: setup load-models setup-peers setup-clients ## MLServer and the KServe SDK's server behind the sidecar: answers untouched, every row observed
 	@$(CARGO) build --locked -p plumbline-sidecar
