@@ -8,6 +8,7 @@ use regex::{Captures, Regex};
 
 use super::Detection;
 use super::rules::{Place, RULES, Rule};
+use crate::report::FailureType;
 use crate::text::{one_line, prefix};
 
 /// Bytes of a line that are looked at: what it says of itself is at its beginning.
@@ -20,6 +21,8 @@ const MAX_OF_A_RULE: usize = 12;
 const MAX_DETECTIONS: usize = 240;
 /// How many lines after a finding its file may stand.
 const AFTER: usize = 40;
+/// How many lines after a test what went wrong in it may stand.
+const REASON: usize = 25;
 /// How many lines before it.
 const BEFORE: usize = 200;
 /// Commands of steps that are kept.
@@ -43,6 +46,8 @@ pub(crate) struct Scan {
     last_place: Option<(usize, String, Option<u32>)>,
     /// Detections that wait for the line that names their file.
     waiting: Vec<usize>,
+    /// Tests that wait for the line that says what went wrong in them.
+    unsaid: Vec<usize>,
 }
 
 /// What a log shows.
@@ -82,6 +87,7 @@ impl Scan {
             self.failed_steps.insert(self.step());
         }
         self.place(number, body);
+        self.reason(number, body);
         self.detect_all(number, body, level);
     }
 
@@ -162,11 +168,15 @@ impl Scan {
                 &detection.message,
             )
         };
-        if detection.subject.is_some() && self.detections.iter().any(same) {
+        let is_named = detection.subject.is_some() || detection.file.is_some();
+        if is_named && self.detections.iter().any(same) {
             return;
         }
         if detection.file.is_none() && rule.place == Place::After {
             self.waiting.push(self.detections.len());
+        }
+        if detection.kind == FailureType::Test && is_named && detection.message.is_none() {
+            self.unsaid.push(self.detections.len());
         }
         self.detections.push(detection);
         self.steps_of
@@ -199,6 +209,23 @@ impl Scan {
             line.is_none()
         });
         self.last_place = last;
+    }
+
+    /// Gives what a line says went wrong to the test before it.
+    fn reason(&mut self, number: usize, body: &str) {
+        static REASONS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"^\s*(?:E\s+)?(?:[\w.:]*(?:Error|Exception)\b.{2,}|assert(?:ion)? .+|[Ee]xpected:? .+|.*\bpanicked at .+|\S+_test\.go:\d+: .+)$")
+                .expect("a constant pattern")
+        });
+        let Some(index) = self.unsaid.last().copied() else {
+            return;
+        };
+        if number > self.detections[index].number + REASON {
+            self.unsaid.clear();
+        } else if number > self.detections[index].number && REASONS.is_match(body) {
+            self.detections[index].message = Some(one_line(body, MAX_QUOTE));
+            self.unsaid.clear();
+        }
     }
 
     /// What the whole log shows.
@@ -284,7 +311,6 @@ fn relative(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::FailureType;
 
     fn scan(log: &str) -> Scanned {
         let mut scan = Scan::default();
@@ -316,6 +342,17 @@ mod tests {
             (found.file.as_deref(), found.line),
             (Some("conf/app.env"), Some(4))
         );
+    }
+
+    #[test]
+    fn a_test_has_what_went_wrong_in_it() {
+        let log = "FAIL src/a.test.js\n  ● sums › adds\n\n    expect(received).toBe(expected)\n\n    Expected: 3\n    Received: 4\nFAIL src/b.test.js\n";
+        let found = scan(log).detections;
+        let said: Vec<_> = found
+            .iter()
+            .map(|found| (found.number, found.message.as_deref()))
+            .collect();
+        assert_eq!(said, [(1, None), (2, Some("Expected: 3")), (8, None)]);
     }
 
     #[test]
