@@ -12,7 +12,7 @@ MODEL := model-source/artifacts/churn
 # Where the evaluation data and the golden values of `make test-data` are.
 DATA_DIR ?= ../shared/data
 GOLDEN_DIR ?= ../shared/golden
-# Logs with known answers, of `make log-evaluation`.
+# Logs with known answers, of `make log-evaluation` and `make triage-evaluation`.
 LOGS ?= $(DATA_DIR)/ci-logs
 
 .PHONY: help
@@ -67,7 +67,7 @@ test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_D
 	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --workspace --locked --test golden
 	$(CARGO) test --workspace --locked --no-run --quiet
 	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
-	@$(MAKE) --no-print-directory log-evaluation
+	@$(MAKE) --no-print-directory log-evaluation triage-evaluation
 
 KILLS ?= 1000
 
@@ -79,6 +79,12 @@ kill-tests: ## The worker killed KILLS times at random points: nothing lost, not
 test-clients: train setup-clients ## Stock tritonclient and kserve clients through the running stack
 	@$(CARGO) build --release --locked -p plumbline
 	tests/clients/run.sh target/release/plumbline $(MODEL)
+
+.PHONY: test-github-fake
+test-github-fake: ## testkit's GitHub held against octokit, the stock client (needs Node.js 20 and npm)
+	@scripts/setup-octokit.sh
+	@$(CARGO) build --locked -p plumbline-testkit --example github
+	tests/github/run.sh target/debug/examples/github
 
 .PHONY: test-upstreams
 test-upstreams: setup load-models setup-peers setup-clients ## MLServer and the KServe SDK's server behind the sidecar: answers untouched, every row observed
@@ -231,6 +237,12 @@ log-evaluation: setup ## What of the answers of logs with known failures stays w
 	@[[ -d "$(LOGS)" ]] || { echo "no folder $(LOGS): set LOGS" >&2; exit 1; }
 	@$(CARGO) build --locked -p plumbline-analysis-worker
 	cd evaluation && ../$(PYTHON_ENV) -m logs --worker ../target/debug/plumbline-analysis-worker $(LOG_EVALUATION_FLAGS) "$(abspath $(LOGS))"
+
+.PHONY: triage-evaluation
+triage-evaluation: setup ## Whether the offline triage finds what kind of failure a log shows; LOGS is the folder of the logs
+	@[[ -d "$(LOGS)" ]] || { echo "no folder $(LOGS): set LOGS" >&2; exit 1; }
+	@$(CARGO) build --locked -p plumbline-analysis-worker
+	cd evaluation && ../$(PYTHON_ENV) -m triage --worker ../target/debug/plumbline-analysis-worker "$(abspath $(LOGS))"
 
 # --- Load ----------------------------------------------------------------------------------------------------------
 

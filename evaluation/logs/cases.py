@@ -42,7 +42,7 @@ def read_cases(folder: Path) -> list[Case]:
 def _logdx(folder: Path) -> Iterator[Case]:
     """Critical signals of LogDx-CI: a value or alias occurs, or all its evidence lines are there."""
     for truth in sorted(folder.glob("*/ground_truth.json")):
-        log = _read(truth.parent / "raw.log")
+        log = read_log(truth.parent / "raw.log")
         blank = {number for number, line in enumerate(log.split(b"\n"), 1) if not line.strip()}
         signals = []
         for signal in json.loads(truth.read_text())["required_signals"]:
@@ -65,7 +65,7 @@ def _pytorch(folder: Path) -> Iterator[Case]:
             continue
         name = path.name.removesuffix(".expected.json")
         signal = Signal(expected["line"], (expected["line_number"],))
-        yield Case("PyTorch", name, _read(path.with_name(f"{name}.log")), (signal,))
+        yield Case("PyTorch", name, read_log(path.with_name(f"{name}.log")), (signal,))
 
 
 def _treeherder(folder: Path) -> Iterator[Case]:
@@ -76,9 +76,10 @@ def _treeherder(folder: Path) -> Iterator[Case]:
         lines = (error["line"].strip()[:150] for error in errors)
         signals = tuple(Signal(line, texts=(line,)) for line in lines)
         if signals:
-            yield Case("Treeherder", name, _read(path.with_name(f"{name}.log")), signals)
+            yield Case("Treeherder", name, read_log(path.with_name(f"{name}.log")), signals)
 
 
-def _read(path: Path) -> bytes:
+def read_log(path: Path) -> bytes:
+    """A log, unpacked if it is packed."""
     packed = path.with_name(path.name + ".gz")
     return gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use plumbline_service::config::{ParseSetting, Reader, Setting};
 
-use super::{Format, once, read_file};
+use super::{Format, once};
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::collect::pipeline::{LogToTriage, RunToTriage};
 use crate::config::Config;
@@ -265,10 +265,8 @@ fn task(name: &str, context: &Context) -> Result<Task, String> {
 impl LogFiles {
     fn read(&self) -> Result<LogToTriage, String> {
         let text = |file: &str| {
-            let bytes = read_file(file)?;
-            let skipped = bytes.len().saturating_sub(MAX_LOG);
-            let kept = String::from_utf8_lossy(&bytes[skipped..]).into_owned();
-            Ok::<_, String>((kept, skipped as u64))
+            let (bytes, skipped) = end_of(file).map_err(|error| format!("{file}: {error}"))?;
+            Ok::<_, String>((String::from_utf8_lossy(&bytes).into_owned(), skipped))
         };
         let (log, skipped) = text(&self.file)?;
         let good = self.good.as_deref().map(text).transpose()?;
@@ -290,6 +288,26 @@ impl LogFiles {
             step: self.step.clone(),
             reports,
         })
+    }
+}
+
+/// The last [`MAX_LOG`] bytes of a file, and how many come before them.
+fn end_of(file: &str) -> std::io::Result<(Vec<u8>, u64)> {
+    use std::io::Read as _;
+    let mut input: Box<dyn std::io::Read> = if file == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(file)?)
+    };
+    let (mut kept, mut skipped) = (Vec::new(), 0);
+    loop {
+        let read = input.by_ref().take(MAX_LOG as u64).read_to_end(&mut kept)?;
+        if read == 0 {
+            return Ok((kept, skipped));
+        }
+        let before = kept.len().saturating_sub(MAX_LOG);
+        kept.drain(..before);
+        skipped += before as u64;
     }
 }
 
@@ -328,6 +346,20 @@ mod tests {
         assert!(text.ends_with("at most 1 MiB.\n"));
         summarise(&file, &"more\n".repeat(100)).expect("nothing is written");
         assert!(std::fs::read_to_string(&file).expect("text") == text);
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("job.log");
+        let text = format!("{}the end\n", "line of a log\n".repeat(2 * MAX_LOG / 14));
+        std::fs::write(&file, &text).expect("written");
+        let (kept, skipped) = end_of(file.to_str().expect("a path")).expect("read");
+        assert_eq!(
+            (kept.len(), kept.len() as u64 + skipped),
+            (MAX_LOG, text.len() as u64)
+        );
+        assert!(kept.ends_with(b"the end\n"));
     }
 
     #[test]

@@ -189,8 +189,8 @@ fn triage(page: &mut String, findings: &TriageFindings) {
         );
         let _ = writeln!(
             page,
-            "   - {}: {}",
-            capital(finding.false_positive.verdict.title()),
+            "   - False positive? {}: {}",
+            finding.false_positive.verdict.title(),
             inline(&finding.false_positive.reason)
         );
     }
@@ -204,13 +204,6 @@ fn place(file: Option<&str>, line: Option<u32>) -> String {
         (Some(file), None) => format!(" (in {})", code(file)),
         (Some(file), Some(line)) => format!(" (in {})", code(&format!("{file}:{line}"))),
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut rest = text.chars();
-    rest.next().map_or_else(String::new, |first| {
-        format!("{}{}", first.to_uppercase(), rest.as_str())
-    })
 }
 
 fn citations(citations: &[Citation]) -> String {

@@ -83,9 +83,9 @@ impl Verdict {
     /// For people.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Likely => "likely a false positive",
-            Self::Unlikely => "not a false positive",
-            Self::Unclear => "cannot be told from here",
+            Self::Likely => "likely",
+            Self::Unlikely => "unlikely",
+            Self::Unclear => "unclear",
         }
     }
 }

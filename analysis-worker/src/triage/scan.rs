@@ -1,5 +1,6 @@
 //! Goes through the log of a job, line by line.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
@@ -7,6 +8,7 @@ use regex::{Captures, Regex};
 
 use super::Detection;
 use super::rules::{Place, RULES, Rule};
+use crate::report::FailureType;
 use crate::text::{one_line, prefix};
 
 /// Bytes of a line that are looked at: what it says of itself is at its beginning.
@@ -19,6 +21,8 @@ const MAX_OF_A_RULE: usize = 12;
 const MAX_DETECTIONS: usize = 240;
 /// How many lines after a finding its file may stand.
 const AFTER: usize = 40;
+/// How many lines after a test what went wrong in it may stand.
+const REASON: usize = 25;
 /// How many lines before it.
 const BEFORE: usize = 200;
 /// Commands of steps that are kept.
@@ -42,6 +46,8 @@ pub(crate) struct Scan {
     last_place: Option<(usize, String, Option<u32>)>,
     /// Detections that wait for the line that names their file.
     waiting: Vec<usize>,
+    /// Tests that wait for the line that says what went wrong in them.
+    unsaid: Vec<usize>,
 }
 
 /// What a log shows.
@@ -59,11 +65,13 @@ impl Scan {
     /// Takes the next line, without its time.
     pub(crate) fn line(&mut self, number: usize, body: &str) {
         let body = prefix(body, SEARCHED).trim_end();
+        let body = &without_colours(body);
         if let Some(command) = body.strip_prefix("##[group]Run ") {
             if self.steps.len() < MAX_STEPS {
                 self.steps.push(one_line(command, 200));
             }
             self.in_script = true;
+            self.detect_all(number, command, Level::Plain);
             return;
         }
         if body.starts_with("##[endgroup]") {
@@ -79,25 +87,33 @@ impl Scan {
             self.failed_steps.insert(self.step());
         }
         self.place(number, body);
-        for (rule, found) in RULES.of(body) {
+        self.reason(number, body);
+        self.detect_all(number, body, level);
+    }
+
+    fn detect_all(&mut self, number: usize, body: &str, level: Level) {
+        let fitting: Vec<_> = RULES.of(body).collect();
+        for (index, (rule, found)) in fitting.iter().enumerate() {
             // Of a script only its conditions tell something: what they are filled with.
-            if self.in_script
-                && !found
-                    .get(0)
-                    .is_some_and(|whole| whole.as_str().contains("\"failure\""))
-            {
+            let tells = |whole: regex::Match<'_>| whole.as_str().contains("\"failure\"");
+            if self.in_script && !found.get(0).is_some_and(tells) {
                 continue;
             }
-            self.detect(rule, &found, number, body, level);
+            // A line is one detection of a kind: that of the strongest rule, the first of equals.
+            let is_outdone = fitting.iter().enumerate().any(|(other, (stronger, _))| {
+                stronger.kind == rule.kind
+                    && (stronger.weight > rule.weight || stronger.weight == rule.weight && other < index)
+            });
+            if !is_outdone {
+                self.detect(rule, found, number, body, level);
+            }
         }
     }
 
     /// Takes what the runner says of the job elsewhere than in its log.
     pub(crate) fn annotation(&mut self, text: &str) {
         let text = prefix(text, SEARCHED).trim_end();
-        for (rule, found) in RULES.of(text) {
-            self.detect(rule, &found, 0, text, Level::Error);
-        }
+        self.detect_all(0, text, Level::Error);
     }
 
     fn step(&self) -> u32 {
@@ -152,11 +168,15 @@ impl Scan {
                 &detection.message,
             )
         };
-        if detection.subject.is_some() && self.detections.iter().any(same) {
+        let is_named = detection.subject.is_some() || detection.file.is_some();
+        if is_named && self.detections.iter().any(same) {
             return;
         }
         if detection.file.is_none() && rule.place == Place::After {
             self.waiting.push(self.detections.len());
+        }
+        if detection.kind == FailureType::Test && is_named && detection.message.is_none() {
+            self.unsaid.push(self.detections.len());
         }
         self.detections.push(detection);
         self.steps_of
@@ -191,6 +211,23 @@ impl Scan {
         self.last_place = last;
     }
 
+    /// Gives what a line says went wrong to the test before it.
+    fn reason(&mut self, number: usize, body: &str) {
+        static REASONS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"^\s*(?:E\s+)?(?:[\w.:]*(?:Error|Exception)\b.{2,}|assert(?:ion)? .+|[Ee]xpected:? .+|.*\bpanicked at .+|\S+_test\.go:\d+: .+)$")
+                .expect("a constant pattern")
+        });
+        let Some(index) = self.unsaid.last().copied() else {
+            return;
+        };
+        if number > self.detections[index].number + REASON {
+            self.unsaid.clear();
+        } else if number > self.detections[index].number && REASONS.is_match(body) {
+            self.detections[index].message = Some(one_line(body, MAX_QUOTE));
+            self.unsaid.clear();
+        }
+    }
+
     /// What the whole log shows.
     pub(crate) fn finish(mut self) -> Scanned {
         for (detection, step) in self.detections.iter_mut().zip(&self.steps_of) {
@@ -211,6 +248,13 @@ enum Level {
     Plain,
     Warning,
     Error,
+}
+
+/// A line without terminal sequences that something before us has made visible: `^[[31m`.
+fn without_colours(body: &str) -> Cow<'_, str> {
+    static COLOURS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\^\[\[[0-9;]*[mK]").expect("a constant pattern"));
+    COLOURS.replace_all(body, "")
 }
 
 /// A line without the marker that a runner puts before it.
@@ -267,7 +311,6 @@ fn relative(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::FailureType;
 
     fn scan(log: &str) -> Scanned {
         let mut scan = Scan::default();
@@ -299,6 +342,17 @@ mod tests {
             (found.file.as_deref(), found.line),
             (Some("conf/app.env"), Some(4))
         );
+    }
+
+    #[test]
+    fn a_test_has_what_went_wrong_in_it() {
+        let log = "FAIL src/a.test.js\n  ● sums › adds\n\n    expect(received).toBe(expected)\n\n    Expected: 3\n    Received: 4\nFAIL src/b.test.js\n";
+        let found = scan(log).detections;
+        let said: Vec<_> = found
+            .iter()
+            .map(|found| (found.number, found.message.as_deref()))
+            .collect();
+        assert_eq!(said, [(1, None), (2, Some("Expected: 3")), (8, None)]);
     }
 
     #[test]

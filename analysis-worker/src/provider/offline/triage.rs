@@ -55,7 +55,7 @@ fn summary(case: &Case, pipeline: &Pipeline, findings: usize) -> String {
     let step = job
         .step
         .as_ref()
-        .map_or_else(String::new, |step| format!(" in step `{}`", one_line(step, 80)));
+        .map_or_else(String::new, |step| format!(" in step \"{}\"", one_line(step, 80)));
     let more = match pipeline.jobs.len() {
         0 | 1 => String::new(),
         jobs => format!(" {} more jobs failed.", jobs - 1),
@@ -89,7 +89,7 @@ fn of_job(case: &Case, pipeline: &Pipeline, job: &FailedJob) -> Vec<TriageFindin
         .copied()
         .filter(|detection| detection.subject.is_some() || detection.file.is_some())
         .collect();
-    let chosen = if named.is_empty() { of_kind } else { named };
+    let chosen = merged(if named.is_empty() { of_kind } else { named });
     let mut findings: Vec<TriageFinding> = chosen
         .iter()
         .filter_map(|detection| finding(case, pipeline, job, detection))
@@ -99,6 +99,25 @@ fn of_job(case: &Case, pipeline: &Pipeline, job: &FailedJob) -> Vec<TriageFindin
         findings.extend(worst(case, job));
     }
     findings
+}
+
+/// Tools tell the same failure in several lines: where, what, and in a summary. What a weaker line knows of a file goes
+/// to the stronger one of that file.
+fn merged(detections: Vec<&Detection>) -> Vec<Detection> {
+    let mut kept: Vec<Detection> = Vec::new();
+    for detection in detections {
+        let stronger = kept.iter_mut().find(|kept| {
+            kept.file.is_some() && kept.file == detection.file && kept.weight >= detection.weight + 2
+        });
+        match stronger {
+            Some(stronger) => {
+                stronger.line = stronger.line.or(detection.line);
+                stronger.message = stronger.message.take().or_else(|| detection.message.clone());
+            }
+            None => kept.push(detection.clone()),
+        }
+    }
+    kept
 }
 
 fn finding(
@@ -111,11 +130,10 @@ fn finding(
     let quote = prefix(&detection.quote, MAX_QUOTE).trim().to_owned();
     let subject = detection.subject.as_deref().or(detection.message.as_deref());
     let what = subject.or(detection.file.as_deref()).unwrap_or(&quote);
-    let mut explanation = format!(
-        "{} says: {}",
-        detection.tool,
-        detection.message.as_deref().unwrap_or(&quote)
-    );
+    let mut explanation = match &detection.message {
+        Some(message) => format!("{} says: {message}", detection.tool),
+        None => format!("{} says that it failed", detection.tool),
+    };
     if let Some(severity) = &detection.severity {
         let _ = write!(explanation, " (severity {severity})");
     }

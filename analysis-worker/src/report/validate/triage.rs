@@ -112,3 +112,142 @@ fn names_line(text: &str, file: &str, line: u32) -> bool {
         .split(|c: char| !c.is_ascii_digit())
         .any(|number| number.parse() == Ok(line))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::evidence::{Context, Source};
+    use crate::report::validate::{Expected, Refused, check, parse};
+    use crate::report::{FailureType, Findings, TriageFindings, Urgency};
+    use crate::triage::{FailedJob, Pipeline, Scan};
+
+    /// One failed job, whose log says that a test failed.
+    fn context() -> Context {
+        let mut scan = Scan::default();
+        scan.line(7, "FAILED tests/test_a.py::test_b - assert 1 == 2");
+        let found = scan.finish().detections;
+        let mut context = Context::default();
+        context.add(
+            Source::Detections,
+            "job unit: what the tools say",
+            "7: FAILED tests/test_a.py::test_b - assert 1 == 2\n8: tests/test_a.py:41: AssertionError",
+        );
+        context.pipeline = Some(Pipeline {
+            on_default_branch: false,
+            jobs: vec![FailedJob::new("unit".to_owned(), None, None, found)],
+        });
+        context
+    }
+
+    fn answer(change: &Value) -> Value {
+        let mut finding = json!({
+            "title": "test_b fails", "explanation": "1 is not 2", "risk": "none",
+            "fix": {"action": "change it", "file": "tests/test_a.py", "line": 41},
+            "false_positive": {"verdict": "unlikely", "reason": "it is plain"},
+            "priority": "P2", "confidence": 0.8,
+            "evidence": [{"id": "E1", "quote": "FAILED tests/test_a.py::test_b"}],
+        });
+        for (name, value) in change.as_object().expect("fields") {
+            finding[name] = value.clone();
+        }
+        json!({
+            "summary": "a test fails", "failure_type": "test", "confidence": 0.8, "findings": [finding],
+            "priority": "P2",
+        })
+    }
+
+    fn checked(answer: &Value) -> Result<(TriageFindings, Vec<String>), Refused> {
+        let mut findings = parse(Expected::Triage, &answer.to_string())?;
+        let notes = check(&mut findings, &context(), Urgency::P2)?;
+        match findings {
+            Findings::Triage(findings) => Ok((findings, notes)),
+            other => panic!("a triage, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_supported_answer_stays_as_it_is() {
+        let (findings, notes) = checked(&answer(&json!({}))).expect("supported");
+        assert_eq!(notes, Vec::<String>::new());
+        let fix = &findings.findings[0].fix;
+        assert_eq!(
+            (fix.file.as_deref(), fix.line),
+            (Some("tests/test_a.py"), Some(41))
+        );
+    }
+
+    #[test]
+    fn invented_files_and_lines_are_dropped() {
+        for (fix, file, line, note) in [
+            (
+                json!({"action": "x", "file": "src/other.py", "line": 41}),
+                None,
+                None,
+                "no fact names it",
+            ),
+            (
+                json!({"action": "x", "file": "tests/test_a.py", "line": 4}),
+                Some("tests/test_a.py"),
+                None,
+                "line 4 was dropped",
+            ),
+            (
+                json!({"action": "x", "file": "a b", "line": 1}),
+                None,
+                None,
+                "no fact names it",
+            ),
+            (json!({"action": "x", "line": 41}), None, None, "without a file"),
+        ] {
+            let (findings, notes) = checked(&answer(&json!({"fix": fix}))).expect("supported");
+            let found = &findings.findings[0].fix;
+            assert_eq!((found.file.as_deref(), found.line), (file, line), "{fix}");
+            assert!(notes.iter().any(|said| said.contains(note)), "{fix}: {notes:?}");
+        }
+    }
+
+    #[test]
+    fn type_and_urgency_are_codes() {
+        let mut flipped = answer(&json!({"priority": "P0"}));
+        flipped["failure_type"] = json!("infrastructure");
+        flipped["priority"] = json!("P0");
+        let (findings, notes) = checked(&flipped).expect("supported");
+        assert_eq!(findings.failure_type, FailureType::Test);
+        assert_eq!(
+            (findings.priority, findings.findings[0].priority),
+            (Urgency::P2, Urgency::P2)
+        );
+        assert!(findings.confidence <= 0.6);
+        assert_eq!(notes.len(), 4, "{notes:?}");
+    }
+
+    #[test]
+    fn what_no_fact_supports_is_dropped_or_refused() {
+        let invented = answer(&json!({"evidence": [{"id": "E9"}]}));
+        assert!(matches!(checked(&invented), Err(Refused::Unsupported(_))));
+        let mut two = answer(&json!({}));
+        let second = invented["findings"][0].clone();
+        two["findings"].as_array_mut().expect("findings").push(second);
+        let (findings, notes) = checked(&two).expect("one is left");
+        assert_eq!(findings.findings.len(), 1);
+        assert!(
+            notes.iter().any(|note| note.contains("no fact supports it")),
+            "{notes:?}"
+        );
+        let quoted = answer(&json!({"evidence": [{"id": "E1", "quote": "all tests passed"}]}));
+        let (findings, _) = checked(&quoted).expect("supported");
+        assert_eq!(findings.findings[0].evidence[0].quote, None);
+        assert!(findings.findings[0].confidence <= 0.6);
+    }
+
+    #[test]
+    fn another_shape_is_refused() {
+        let mut without = answer(&json!({}));
+        without["findings"] = json!([]);
+        assert!(matches!(checked(&without), Err(Refused::Count { .. })));
+        let mut odd = answer(&json!({}));
+        odd["failure_type"] = json!("cosmic_rays");
+        assert!(matches!(checked(&odd), Err(Refused::Schema(_))));
+    }
+}

@@ -102,7 +102,7 @@ fn type_checkers_and_linters_are_known_by_their_lines() {
             "Found 279 errors in 9 files (checked 1458 source files)",
             Lint,
             "mypy",
-            "279 errors in 9 files",
+            "",
             "",
         ),
         (
@@ -245,7 +245,7 @@ fn scanners_are_known_by_their_lines() {
             "Ran 312 rules on 40 files: 3 findings.",
             SecuritySast,
             "semgrep",
-            "3 findings",
+            "",
             "",
         ),
         (

@@ -214,4 +214,24 @@ pub(super) const RULES: &[Rule] = &[
         5,
         r"(?P<message>.*(?:Failed to (?:save|restore)|getCacheEntry failed|Cache service responded with \d+).*)",
     ),
+    rule(
+        "missing module",
+        6,
+        r"(?P<message>.*(?:ModuleNotFoundError: No module named|Error: Cannot find module) '?(?P<subject>[^'\s]+).*)",
+    ),
+    rule(
+        "network",
+        6,
+        r"(?P<message>^curl: \(\d+\) .*|.*Failed to connect to \S+ port \d+.*)",
+    ),
+    rule(
+        "download",
+        6,
+        r"(?i)(?P<message>.*(?:\bERROR 404\b|HTTP Error 404|404 Not Found|status code 404).*)",
+    ),
+    rule(
+        "runner",
+        8,
+        r"(?P<message>.*(?:One or more containers failed to start|Docker (?:pull|create|start) failed).*)",
+    ),
 ];

@@ -6,7 +6,8 @@ use crate::report::FailureType::{ContainerCve, Secret, SecuritySast, SecuritySca
 pub(super) const RULES: &[Rule] = &[
     // Code.
     Rule::new(SecuritySast, "semgrep", 7, r"^\s*\x{276f}+[\x{276f}\x{2771} ]*(?P<subject>[\w.-]+\.[\w.-]+)$").before(),
-    Rule::new(SecuritySast, "semgrep", 9, r"^\s*\x{2022} Findings: (?P<message>[1-9]\d* \([1-9]\d* blocking\))|^Ran \d+ rules on \d+ files?: (?P<subject>[1-9]\d* findings)"),
+    Rule::new(SecuritySast, "semgrep", 9, r"^\s*\x{2022} Findings: (?P<message>[1-9]\d* \([1-9]\d* blocking\))"),
+    Rule::new(SecuritySast, "semgrep", 9, r"^Ran \d+ rules on \d+ files?: (?P<message>[1-9]\d* findings)"),
     Rule::new(SecuritySast, "bandit", 8, r"^>> Issue: \[(?P<subject>B\d{3}:\w+)\] (?P<message>.+)").after(),
     Rule::new(SecuritySast, "gosec", 8, r"^\[(?P<file>\S+\.go):(?P<line>\d+)\] - (?P<subject>G\d{3}) \(CWE-\d+\): (?P<message>.+?) \(Confidence: \w+, Severity: (?P<severity>\w+)\)"),
     Rule::new(SecuritySast, "CodeQL", 8, r"(?i)code scanning (?:results|found|detected)\b.*\b(?:alerts?|fail)|\bnew alerts? (?:in code changed|including)\b"),

@@ -312,7 +312,7 @@ fn read(
         }
         ["contents", path @ ..] => match repository.files.get(&path.join("/")) {
             Some(text) if request.header("accept").contains("raw") => Reply::status(StatusCode::OK)
-                .header("content-type", "application/vnd.github.raw+json")
+                .header("content-type", "application/vnd.github.raw+json; charset=utf-8")
                 .chunk(text.clone()),
             Some(text) => Reply::json(json!({"type": "file", "size": text.len()}).to_string()),
             None => not_found(),

@@ -58,7 +58,7 @@ async fn a_test_is_named_with_its_place_and_what_it_said() {
     assert!(
         findings
             .summary
-            .contains("Job unit tests failed in step `pytest -q`"),
+            .contains("Job unit tests failed in step \"pytest -q\""),
         "{}",
         findings.summary
     );
@@ -66,12 +66,10 @@ async fn a_test_is_named_with_its_place_and_what_it_said() {
     assert_eq!(first.title, "pytest: tests/test_score.py::test_auc");
     assert_eq!(first.fix.file.as_deref(), Some("tests/test_score.py"));
     assert!(first.explanation.contains("assert 0.81 == 0.85"), "{first:?}");
-    assert!(
-        findings
-            .findings
-            .iter()
-            .any(|finding| finding.fix.line == Some(41)),
-        "{findings:?}"
+    assert_eq!(
+        (findings.findings.len(), first.fix.line),
+        (1, Some(41)),
+        "one failure, told in three lines"
     );
 }
 
