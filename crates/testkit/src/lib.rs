@@ -8,4 +8,6 @@ pub mod event_sink;
 pub mod gemini;
 pub mod kubernetes;
 pub mod malformed;
+pub mod ollama;
+pub mod openai;
 pub mod predictor;
