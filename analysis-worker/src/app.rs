@@ -9,8 +9,11 @@ use plumbline_service::{Listener, Process, ServeOptions, Shutdown};
 use tokio::sync::{Notify, broadcast};
 
 use crate::analysis::Analyst;
-use crate::config::{Config, ProviderConfig};
+use crate::backfill::Backfill;
+use crate::config::Config;
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
+use crate::prometheus::Prometheus;
 use crate::redact::Redactor;
 use crate::runner::{FinishedReport, Runner};
 use crate::server::{self, Shared};
@@ -19,11 +22,15 @@ use crate::store::Store;
 /// Reports that a slow listener may be behind before it misses some.
 const REPORTS: usize = 64;
 
+/// Time for one answer of Prometheus about alerts that were missed; nobody waits for it.
+const BACKFILL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A bound worker: the port is open and the store is at hand, nothing is answered yet.
 pub struct App {
     listener: Listener,
     shared: Arc<Shared>,
     runner: Runner,
+    backfill: Backfill,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -42,8 +49,7 @@ impl App {
     /// Opens the store and the port.
     ///
     /// # Errors
-    /// [`crate::OpenError`] of the store, [`plumbline_service::BindError`] of the port.
-    #[expect(clippy::unused_async, reason = "every part binds the same way")]
+    /// [`crate::OpenError`] of the store, [`plumbline_service::BindError`] of the port, a kubeconfig that cannot be used.
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let metrics = Metrics::declare(process.metrics());
         let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
@@ -51,9 +57,24 @@ impl App {
         let listener = Listener::bind(config.common.listen)?;
         let (reports, _) = broadcast::channel(REPORTS);
         let wake = Arc::new(Notify::new());
+        let analyst = Analyst::new(&config, redactor.clone(), &metrics, Some(store.clone()));
+        Box::pin(analyst.connect()).await?;
+        let backfill = Backfill {
+            store: store.clone(),
+            prometheus: config
+                .sources
+                .prometheus
+                .clone()
+                .map(|base| Prometheus::new(HttpClient::new(), base, BACKFILL_TIMEOUT)),
+            longest: config.backfill,
+            matchers: config.backfill_matchers.clone(),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+            wake: Arc::clone(&wake),
+        };
         let runner = Runner {
             store: store.clone(),
-            analyst: Analyst::new(&config, redactor.clone(), &metrics),
+            analyst,
             metrics: metrics.clone(),
             reports: reports.clone(),
             wake: Arc::clone(&wake),
@@ -61,16 +82,13 @@ impl App {
             lease: lease(&config),
             print: config.print_reports,
         };
-        let provider = match &config.provider {
-            ProviderConfig::Offline => "offline".to_owned(),
-            ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
-        };
-        tracing::info!(store = %config.store.display(), provider, "worker configured");
+        tracing::info!(store = %config.store.display(), provider = config.provider.title(), "worker configured");
         let shared = Shared::new(&config, store, redactor, metrics, wake);
         Ok(Self {
             listener,
             shared: Arc::new(shared),
             runner,
+            backfill,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -94,7 +112,11 @@ impl App {
     /// None today; the signature is that of every part.
     pub async fn serve(self) -> anyhow::Result<()> {
         let stop = self.shutdown.token();
-        let runner = tokio::spawn(self.runner.run(stop, self.shutdown.drain_timeout()));
+        let checked = self.runner.analyst.check();
+        let runner = tokio::spawn(self.runner.run(stop.clone(), self.shutdown.drain_timeout()));
+        let backfill = tokio::spawn(self.backfill.run(stop));
+        // A model that is not there must not keep the worker from taking alerts.
+        let checked = tokio::spawn(checked);
         let router = server::router(self.shared);
         let service = TraceRequests::new(router, self.tracer);
         self.listener
@@ -103,15 +125,15 @@ impl App {
         if let Err(error) = runner.await {
             tracing::error!(%error, "the job runner ended early");
         }
+        checked.abort();
+        if let Err(error) = backfill.await {
+            tracing::error!(%error, "asking for missed alerts ended early");
+        }
         Ok(())
     }
 }
 
 /// Longer than any analysis takes: collecting, asking with its retries, and committing.
 fn lease(config: &Config) -> Duration {
-    let asking = match &config.provider {
-        ProviderConfig::Offline => Duration::ZERO,
-        ProviderConfig::Gemini(gemini) => gemini.timeout,
-    };
-    config.sources.timeout + asking + Duration::from_mins(1)
+    config.sources.timeout + config.provider.timeout() + Duration::from_mins(1)
 }

@@ -206,7 +206,7 @@ async fn analyse(once: &Once, input: Input, format: Format) -> Result<String, St
     };
     let Taken { signals, .. } = taken.map_err(|error| error.to_string())?;
     let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-    let analyst = Analyst::new(&once.config, redactor, &metrics);
+    let analyst = Analyst::new(&once.config, redactor, &metrics, None);
     let mut text = String::new();
     for signals in by_incident(&signals) {
         let task = task(&signals);

@@ -18,19 +18,31 @@ pub enum Source {
     DriftState,
     /// Queries to Prometheus.
     Prometheus,
+    /// Objects of the Kubernetes API: pods, rollouts, events, nodes.
+    Kubernetes,
+    /// Logs of containers, from the Kubernetes API.
+    PodLogs,
+    /// Log lines of Loki.
+    Loki,
     /// Log files of the parts.
     Logs,
+    /// MLflow's registry and runs.
+    Mlflow,
 }
 
 impl Source {
     /// Every source, for metrics that show zero.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Alert,
         Self::DriftEvent,
         Self::CanaryEvent,
         Self::DriftState,
         Self::Prometheus,
+        Self::Kubernetes,
+        Self::PodLogs,
+        Self::Loki,
         Self::Logs,
+        Self::Mlflow,
     ];
 
     /// As JSON and metrics spell it.
@@ -41,7 +53,11 @@ impl Source {
             Self::CanaryEvent => "canary_event",
             Self::DriftState => "drift_state",
             Self::Prometheus => "prometheus",
+            Self::Kubernetes => "kubernetes",
+            Self::PodLogs => "pod_logs",
+            Self::Loki => "loki",
             Self::Logs => "logs",
+            Self::Mlflow => "mlflow",
         }
     }
 
@@ -53,8 +69,17 @@ impl Source {
             Self::CanaryEvent => "canary event",
             Self::DriftState => "sidecar's /drift",
             Self::Prometheus => "Prometheus",
+            Self::Kubernetes => "Kubernetes",
+            Self::PodLogs => "pod logs",
+            Self::Loki => "Loki",
             Self::Logs => "logs",
+            Self::Mlflow => "MLflow",
         }
+    }
+
+    /// Whether a fact of this source is lines of a log.
+    pub(crate) const fn is_log(self) -> bool {
+        matches!(self, Self::PodLogs | Self::Loki | Self::Logs)
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod app;
+mod backfill;
 mod collect;
 mod command;
 mod config;
@@ -15,6 +16,7 @@ mod evidence;
 mod http;
 mod intake;
 mod metrics;
+mod prometheus;
 mod provider;
 mod redact;
 mod report;
@@ -28,7 +30,11 @@ use plumbline_log_fitting::text;
 
 pub use app::App;
 pub use command::{PART, main};
-pub use config::{Config, GeminiConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, Sources};
+pub use config::{
+    Config, Engine, GeminiCliEngine, GeminiEngine, KubernetesSource, Limits, LokiSource, MlflowSource,
+    ModelConfig, OllamaEngine, OpenAiEngine, PORTS, ProviderConfig, SETTINGS, Secret, Sidecar, Sources,
+    VertexEngine,
+};
 pub use drift::{Bin, Drift, DriftSubject, Role, State};
 pub use evidence::{Evidence, Missing, Source};
 pub use report::{

@@ -55,10 +55,7 @@ impl Shared {
                 .webhook_token
                 .as_deref()
                 .map(|token| Sha256::digest(token).into()),
-            provider: match &config.provider {
-                crate::config::ProviderConfig::Offline => "offline".to_owned(),
-                crate::config::ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
-            },
+            provider: config.provider.title(),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! commit is on disk (WAL, `synchronous = FULL`). One process owns the database: a lock file says so.
 
 mod accept;
+mod backfill;
 mod jobs;
 mod migrate;
+mod provider;
 mod read;
 
 use std::fs::File;

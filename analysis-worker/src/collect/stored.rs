@@ -30,8 +30,10 @@ pub(super) fn facts(signals: &[SignalRow]) -> Stored {
     let mut more = 0;
     for signal in signals {
         match signal.origin {
-            Origin::Alertmanager if stored.alerts.len() < MAX_ALERTS => stored.alerts.push(alert(signal)),
-            Origin::Alertmanager => more += 1,
+            Origin::Alertmanager | Origin::Backfilled if stored.alerts.len() < MAX_ALERTS => {
+                stored.alerts.push(alert(signal));
+            }
+            Origin::Alertmanager | Origin::Backfilled => more += 1,
             Origin::CanaryEvent => stored.canaries.extend(canary(signal)),
             Origin::DriftEvent => {
                 let Ok(event) = serde_json::from_value::<DriftEvent>(signal.body["data"].clone()) else {
@@ -101,6 +103,9 @@ fn alert(signal: &SignalRow) -> Fact {
     ];
     if let Some(ended) = &signal.ends_at {
         lines.push(format!("ended: {ended}"));
+    }
+    if signal.origin == Origin::Backfilled {
+        lines.push("told late: Prometheus had it, the worker could not be told".to_owned());
     }
     if let Ok(alert) = serde_json::from_value::<Alert>(signal.body.clone()) {
         let labels = alert

@@ -4,6 +4,7 @@
 //! show. The result goes through the same validation as a model's answer.
 
 mod alert;
+mod cluster;
 mod drift;
 
 use super::Case;

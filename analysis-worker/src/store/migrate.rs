@@ -7,7 +7,11 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Migration `n` leads to `user_version` `n + 1`. A file that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_incidents.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_incidents.sql"),
+    include_str!("migrations/0004_backfill.sql"),
+    include_str!("migrations/0005_provider.sql"),
+];
 
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::Sqlite {

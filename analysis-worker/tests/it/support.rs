@@ -10,7 +10,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use plumbline_analysis_worker::{App, Config, FinishedReport, GeminiConfig, PART, ProviderConfig, Report};
+use plumbline_analysis_worker::{
+    App, Config, Engine, FinishedReport, GeminiEngine, Limits, ModelConfig, PART, ProviderConfig, Report,
+    Secret,
+};
 use plumbline_service::Process;
 use plumbline_testkit::gemini::{API_KEY, FakeGemini};
 use serde_json::{Value, json};
@@ -25,13 +28,17 @@ pub(crate) struct TestWorker {
     process: Process,
     reports: broadcast::Receiver<Arc<FinishedReport>>,
     serving: tokio::task::JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestWorker {
     /// Starts one with a store of its own.
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"), change).await
+    }
+
+    /// Starts one with the store of a folder.
+    pub(crate) async fn start_in(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let store = folder.path().join("worker.db");
         let mut config = Config::on_loopback(store.clone());
         change(&mut config);
@@ -45,7 +52,7 @@ impl TestWorker {
             process,
             reports,
             serving,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -100,19 +107,30 @@ impl TestWorker {
         String::from_utf8(self.process.metrics().render()).expect("text")
     }
 
-    pub(crate) async fn stop(self) {
+    /// Ends it and gives its folder back.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         self.process.shutdown().begin_now();
         self.serving.await.expect("drained");
+        self.folder
     }
 }
 
 pub(crate) fn provider(gemini: &FakeGemini, timeout: Duration) -> ProviderConfig {
-    ProviderConfig::Gemini(GeminiConfig {
-        api_key: API_KEY.to_owned(),
-        model: "gemini-3.5-flash".to_owned(),
+    let engine = Engine::Gemini(GeminiEngine {
         base_url: gemini.url().parse().expect("a URL"),
+        api_key: Secret::new(API_KEY),
+    });
+    model(engine, "gemini-3.5-flash", timeout)
+}
+
+/// A model with the limits of the defaults.
+pub(crate) fn model(engine: Engine, name: &str, timeout: Duration) -> ProviderConfig {
+    ProviderConfig::Model(Box::new(ModelConfig {
+        engine,
+        model: name.to_owned(),
         timeout,
-    })
+        limits: Limits::default(),
+    }))
 }
 
 pub(crate) fn alert(labels: &Value, annotations: &Value) -> Value {
