@@ -9,14 +9,13 @@ use crate::evidence::Context;
 use crate::github::GitHub;
 use crate::http::HttpClient;
 use crate::metrics::{Author, Metrics};
-use crate::provider::gemini::Gemini;
 use crate::provider::prompt::{self, Prompt};
-use crate::provider::{Case, ProviderError, offline};
+use crate::provider::{Case, Model, ProviderError, offline};
 use crate::redact::Redactor;
 use crate::report::validate::{self, Expected, Refused};
 use crate::report::{Analysis, Findings, Outcome, Report, SCHEMA, Subject, Urgency, markdown, schema};
 use crate::signal::{digest, now, rfc3339};
-use crate::store::{Finished, SignalRow};
+use crate::store::{Finished, SignalRow, Store};
 use crate::text::{one_line, sanitise};
 
 /// What is analysed.
@@ -53,13 +52,10 @@ impl Analysed {
 
     /// Who wrote it, for the metric.
     pub(crate) fn author(&self) -> Author {
-        match (
-            &self.report.analysis.fallback,
-            self.report.analysis.provider.as_str(),
-        ) {
-            (Some(_), _) => Author::Fallback,
-            (None, "gemini") => Author::Gemini,
-            (None, _) => Author::Offline,
+        match &self.report.analysis.fallback {
+            Some(_) => Author::Fallback,
+            None if self.report.analysis.model.is_some() => Author::Model,
+            None => Author::Offline,
         }
     }
 }
@@ -69,12 +65,13 @@ impl Analysed {
 pub(crate) struct Analyst {
     collector: Arc<Collector>,
     pipelines: PipelineCollector,
-    gemini: Option<Gemini>,
+    model: Option<Model>,
     redactor: Redactor,
 }
 
 impl Analyst {
-    pub(crate) fn new(config: &Config, redactor: Redactor, metrics: &Metrics) -> Self {
+    /// Without a `store`, what the provider was asked is forgotten with the process.
+    pub(crate) fn new(config: &Config, redactor: Redactor, metrics: &Metrics, store: Option<Store>) -> Self {
         let http = HttpClient::new();
         let pipelines = PipelineCollector {
             github: GitHub::new(&config.github, http.clone()),
@@ -88,14 +85,20 @@ impl Analyst {
             redactor.clone(),
             metrics.clone(),
         );
-        let gemini = match &config.provider {
+        let model = match &config.provider {
             ProviderConfig::Offline => None,
-            ProviderConfig::Gemini(gemini) => Some(Gemini::new(gemini.clone(), http, metrics.clone())),
+            ProviderConfig::Model(model) => Some(Model::new(
+                (**model).clone(),
+                http,
+                store,
+                redactor.clone(),
+                metrics.clone(),
+            )),
         };
         Self {
             collector: Arc::new(collector),
             pipelines,
-            gemini,
+            model,
             redactor,
         }
     }
@@ -103,6 +106,24 @@ impl Analyst {
     /// Who gathers what is known about failed pipelines.
     pub(crate) fn pipelines(&self) -> &PipelineCollector {
         &self.pipelines
+    }
+
+    /// Asks whether the provider knows its model.
+    pub(crate) fn check(&self) -> impl Future<Output = ()> + Send + 'static {
+        let model = self.model.clone();
+        async move {
+            if let Some(model) = model {
+                model.check().await;
+            }
+        }
+    }
+
+    /// Makes sure that the sources that need more than an address can be asked.
+    ///
+    /// # Errors
+    /// One of them cannot, whatever is tried later.
+    pub(crate) async fn connect(&self) -> anyhow::Result<()> {
+        self.collector.connect().await
     }
 
     /// Gathers the context. `careful` asks nobody: earlier tries did not come to an end.
@@ -133,34 +154,33 @@ impl Analyst {
             urgency: of_pipeline.map_or(task.urgency, |urgency| urgency.min(task.urgency)),
             context,
         };
-        let gemini = self.gemini.as_ref().filter(|_| !case.context.evidence.is_empty());
-        match gemini {
+        let model = self.model.as_ref().filter(|_| !case.context.evidence.is_empty());
+        match model {
             None => without_model(case, task, None, Attempt::default()),
             Some(_) if careful => {
                 let reason = "earlier tries of this analysis did not finish".to_owned();
                 without_model(case, task, Some(reason), Attempt::default())
             }
-            Some(gemini) => self.with_model(gemini, case, task).await,
+            Some(model) => self.with_model(model, case, task).await,
         }
     }
 
-    async fn with_model(&self, gemini: &Gemini, case: Case, task: &Task) -> Analysed {
+    async fn with_model(&self, model: &Model, case: Case, task: &Task) -> Analysed {
         let schema = match case.expected() {
             Expected::Incident => schema::incident(),
             Expected::Drift => schema::drift(),
             Expected::Triage => schema::triage(),
         };
-        let deadline = gemini.deadline();
+        let deadline = model.deadline();
         let mut refused: Option<Refused> = None;
         let mut attempt = Attempt::default();
         // The answer, and one repair of it.
         for outcome in [Outcome::Valid, Outcome::Repaired] {
             let prompt = prompt::build(&case, refused.as_ref());
-            let answer = gemini.ask(&prompt.text, &schema, deadline).await;
+            let answer = model.ask(&prompt, &schema, deadline).await;
             attempt.prompt = Some(prompt);
             let answer = match answer {
-                // What comes back is text from outside, too.
-                Ok(answer) => self.redact(&answer, &case.context),
+                Ok(answer) => answer,
                 Err(error) => return self.fall_back(case, task, &error, attempt),
             };
             attempt.answer = Some(answer.clone());
@@ -171,8 +191,8 @@ impl Analyst {
                         outcome => outcome,
                     };
                     let analysis = Analysis {
-                        provider: "gemini".to_owned(),
-                        model: Some(gemini.model().to_owned()),
+                        provider: model.provider().to_owned(),
+                        model: Some(model.name().to_owned()),
                         fallback: None,
                         outcome,
                         notes,
@@ -181,7 +201,7 @@ impl Analyst {
                     return finished(case, task, findings, analysis, attempt);
                 }
                 Err(reason) => {
-                    gemini.refused();
+                    model.refused();
                     tracing::warn!(incident.id = task.subject.id, error = %reason, "the provider's answer was refused");
                     refused = Some(reason);
                 }

@@ -9,12 +9,14 @@ use plumbline_service::{Listener, Process, ServeOptions, Shutdown};
 use tokio::sync::{Notify, broadcast};
 
 use crate::analysis::Analyst;
-use crate::config::{Config, ProviderConfig};
+use crate::backfill::Backfill;
+use crate::config::Config;
 use crate::follow::{Follower, Measurer, Patience};
 use crate::github::GitHub;
 use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use crate::outbox::{self, Outbox};
+use crate::prometheus::Prometheus;
 use crate::redact::Redactor;
 use crate::runner::{FinishedReport, Runner};
 use crate::server::{self, Shared};
@@ -25,6 +27,9 @@ use crate::store::Store;
 /// Reports that a slow listener may be behind before it misses some.
 const REPORTS: usize = 64;
 
+/// Time for one answer of Prometheus about alerts that were missed; nobody waits for it.
+const BACKFILL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A bound worker: the port is open and the store is at hand, nothing is answered yet.
 pub struct App {
     listener: Listener,
@@ -32,6 +37,7 @@ pub struct App {
     runner: Runner,
     outbox: Outbox,
     follower: Follower,
+    backfill: Backfill,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -50,8 +56,7 @@ impl App {
     /// Opens the store and the port.
     ///
     /// # Errors
-    /// [`crate::OpenError`] of the store, [`plumbline_service::BindError`] of the port.
-    #[expect(clippy::unused_async, reason = "every part binds the same way")]
+    /// [`crate::OpenError`] of the store, [`plumbline_service::BindError`] of the port, a kubeconfig that cannot be used.
     pub async fn bind(config: Config, process: &Process) -> anyhow::Result<Self> {
         let metrics = Metrics::declare(process.metrics());
         let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
@@ -82,9 +87,24 @@ impl App {
                     .is_some_and(|slack| slack.signing_secret.is_some()),
             },
         };
+        let analyst = Analyst::new(&config, redactor.clone(), &metrics, Some(store.clone()));
+        Box::pin(analyst.connect()).await?;
+        let backfill = Backfill {
+            store: store.clone(),
+            prometheus: config
+                .sources
+                .prometheus
+                .clone()
+                .map(|base| Prometheus::new(HttpClient::new(), base, BACKFILL_TIMEOUT)),
+            longest: config.backfill,
+            matchers: config.backfill_matchers.clone(),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+            wake: Arc::clone(&wake),
+        };
         let runner = Runner {
             store: store.clone(),
-            analyst: Analyst::new(&config, redactor.clone(), &metrics),
+            analyst,
             metrics: metrics.clone(),
             reports: reports.clone(),
             wake: Arc::clone(&wake),
@@ -93,11 +113,7 @@ impl App {
             lease: lease(&config),
             print: config.print_reports,
         };
-        let provider = match &config.provider {
-            ProviderConfig::Offline => "offline".to_owned(),
-            ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
-        };
-        tracing::info!(store = %config.store.display(), provider, "worker configured");
+        tracing::info!(store = %config.store.display(), provider = config.provider.title(), "worker configured");
         let measurer = Arc::new(Measurer::new(config.sources.clone()));
         let follower = Follower {
             store,
@@ -115,6 +131,7 @@ impl App {
             runner,
             outbox,
             follower,
+            backfill,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -139,9 +156,13 @@ impl App {
     pub async fn serve(self) -> anyhow::Result<()> {
         let stop = self.shutdown.token();
         let grace = self.shutdown.drain_timeout();
+        let checked = self.runner.analyst.check();
         let outbox = tokio::spawn(self.outbox.run(stop.clone(), grace));
         let follower = tokio::spawn(self.follower.run(stop.clone()));
-        let runner = tokio::spawn(self.runner.run(stop, grace));
+        let runner = tokio::spawn(self.runner.run(stop.clone(), grace));
+        let backfill = tokio::spawn(self.backfill.run(stop));
+        // A model that is not there must not keep the worker from taking alerts.
+        let checked = tokio::spawn(checked);
         let router = server::router(self.shared);
         let service = TraceRequests::new(router, self.tracer);
         self.listener
@@ -156,15 +177,17 @@ impl App {
                 tracing::error!(%error, task, "a task ended early");
             }
         }
+        checked.abort();
+        // It has the store until it has ended.
+        let _cancelled = checked.await;
+        if let Err(error) = backfill.await {
+            tracing::error!(%error, "asking for missed alerts ended early");
+        }
         Ok(())
     }
 }
 
 /// Longer than any analysis takes: collecting, asking with its retries, and committing.
 fn lease(config: &Config) -> Duration {
-    let asking = match &config.provider {
-        ProviderConfig::Offline => Duration::ZERO,
-        ProviderConfig::Gemini(gemini) => gemini.timeout,
-    };
-    config.sources.timeout + asking + Duration::from_mins(1)
+    config.sources.timeout + config.provider.timeout() + Duration::from_mins(1)
 }

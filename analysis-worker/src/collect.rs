@@ -2,11 +2,17 @@
 //!
 //! Each source gives facts or says why it has none; a late or broken one never holds up the others.
 
+mod kubernetes;
 pub(crate) mod logs;
+mod loki;
+mod mlflow;
 pub(crate) mod pipeline;
+mod place;
 mod prometheus;
 pub(crate) mod sidecar;
 mod stored;
+
+use tokio::time::Instant;
 
 use crate::config::Sources;
 use crate::drift::Drift;
@@ -17,6 +23,8 @@ use crate::redact::{Redaction, Redactor};
 use crate::signal::{DRIFT, now};
 use crate::store::SignalRow;
 use crate::text::{prefix, sanitise};
+use kubernetes::Kubernetes;
+use place::Place;
 
 /// Most bytes of one fact.
 const MAX_FACT: usize = 48 << 10;
@@ -39,10 +47,14 @@ struct Fact {
     content: String,
 }
 
+/// What a source came to: nothing when it is not configured or has no part in the incident.
+type Asked = Option<Result<(Vec<Fact>, Vec<String>), String>>;
+
 /// Asks the sources.
 #[derive(Clone, Debug)]
 pub(crate) struct Collector {
     sources: Sources,
+    kubernetes: Option<Kubernetes>,
     http: HttpClient,
     redactor: Redactor,
     metrics: Metrics,
@@ -51,11 +63,23 @@ pub(crate) struct Collector {
 impl Collector {
     pub(crate) fn new(sources: Sources, http: HttpClient, redactor: Redactor, metrics: Metrics) -> Self {
         Self {
+            kubernetes: sources.kubernetes.clone().map(Kubernetes::new),
             sources,
             http,
             redactor,
             metrics,
         }
+    }
+
+    /// Reads what says where the API server of Kubernetes is.
+    ///
+    /// # Errors
+    /// It is to be asked, and there is nothing usable.
+    pub(crate) async fn connect(&self) -> anyhow::Result<()> {
+        if let Some(kubernetes) = &self.kubernetes {
+            kubernetes.connect().await?;
+        }
+        Ok(())
     }
 
     /// Everything that can be had about `about`, whose signals are `signals`.
@@ -67,28 +91,15 @@ impl Collector {
             .iter()
             .flat_map(|fact| [fact.title.as_str(), fact.content.as_str()]);
         let mut redaction = self.redactor.begin(texts);
-        let deadline = tokio::time::Instant::now() + self.sources.timeout;
-        let wants_drift = about.kind == DRIFT || about.model.is_some();
-        let (drift, series, logs) = tokio::join!(
-            async {
-                if !wants_drift {
-                    return None;
-                }
-                let asked = sidecar::ask(&self.http, &self.sources, about, stored.source.as_deref());
-                Some(by(deadline, Source::DriftState, asked).await)
-            },
-            async {
-                let base = self.sources.prometheus.as_ref()?;
-                let asked = prometheus::ask(&self.http, base, about, self.sources.timeout);
-                Some(by(deadline, Source::Prometheus, asked).await)
-            },
-            async {
-                if self.sources.logs.is_empty() {
-                    return None;
-                }
-                let read = logs::read(self.sources.clone(), about.started_at, self.redactor.clone());
-                Some(by(deadline, Source::Logs, read).await)
-            },
+        let deadline = Instant::now() + self.sources.timeout;
+        let place = Place::of(about, signals);
+        let (drift, series, cluster, loki, logs, mlflow) = tokio::join!(
+            self.ask_sidecar(about, stored.source.as_deref(), deadline),
+            self.ask_prometheus(about, &place, deadline),
+            self.ask_kubernetes(about, &place, deadline),
+            self.ask_loki(about, &place, deadline),
+            self.read_logs(about, deadline),
+            self.ask_mlflow(about, &place, deadline),
         );
         for fact in stored.alerts {
             self.add(&mut context, Source::Alert, &fact, None);
@@ -97,34 +108,128 @@ impl Collector {
             self.add(&mut context, Source::CanaryEvent, &fact, None);
         }
         self.drift(&mut context, stored.drift, drift, &mut redaction);
-        match series {
-            Some(Ok((facts, gaps))) => {
-                for fact in facts {
-                    self.add(&mut context, Source::Prometheus, &fact, Some(&mut redaction));
-                }
-                for gap in gaps {
-                    self.missing(&mut context, Source::Prometheus, &gap);
-                }
-            }
-            Some(Err(reason)) => self.missing(&mut context, Source::Prometheus, &reason),
-            None => self.missing(&mut context, Source::Prometheus, "not configured (prometheus)"),
-        }
-        match logs {
-            Some(Ok(found)) => {
-                for fact in found.facts {
-                    // Redacted before it was cut down; see there.
-                    self.add(&mut context, Source::Logs, &fact, None);
-                }
-                self.metrics.redacted(found.redactions);
-                for gap in found.gaps {
-                    self.missing(&mut context, Source::Logs, &gap);
-                }
-            }
-            Some(Err(reason)) => self.missing(&mut context, Source::Logs, &reason),
-            None => self.missing(&mut context, Source::Logs, "not configured (logs)"),
+        let setting = "not configured (prometheus)";
+        self.take(
+            &mut context,
+            Source::Prometheus,
+            series,
+            setting,
+            Some(&mut redaction),
+        );
+        let (objects, pod_logs) = match cluster {
+            Some((objects, logs)) => (Some(Ok(objects)), Some(Ok(logs))),
+            None => (None, None),
+        };
+        let setting = "not configured (kubernetes)";
+        self.take(
+            &mut context,
+            Source::Kubernetes,
+            objects,
+            setting,
+            Some(&mut redaction),
+        );
+        // Logs are redacted before they are cut down; see there.
+        self.take(&mut context, Source::PodLogs, pod_logs, setting, None);
+        self.take(&mut context, Source::Loki, loki, "not configured (loki)", None);
+        self.take(&mut context, Source::Logs, logs, "not configured (logs)", None);
+        if about.model.is_some() {
+            let setting = "not configured (mlflow)";
+            self.take(
+                &mut context,
+                Source::Mlflow,
+                mlflow,
+                setting,
+                Some(&mut redaction),
+            );
         }
         self.metrics.redacted(redaction.count());
         context
+    }
+
+    async fn ask_sidecar(
+        &self,
+        about: &About,
+        event_source: Option<&str>,
+        deadline: Instant,
+    ) -> Option<Result<Drift, String>> {
+        if about.kind != DRIFT && about.model.is_none() {
+            return None;
+        }
+        let asked = sidecar::ask(&self.http, &self.sources, about, event_source);
+        Some(by(deadline, Source::DriftState, asked).await)
+    }
+
+    async fn ask_prometheus(&self, about: &About, place: &Place, deadline: Instant) -> Asked {
+        let base = self.sources.prometheus.as_ref()?;
+        let asked = prometheus::ask(&self.http, base, about, place, &self.sources);
+        Some(by(deadline, Source::Prometheus, asked).await)
+    }
+
+    /// Facts and gaps of the objects, and those of the logs.
+    async fn ask_kubernetes(
+        &self,
+        about: &About,
+        place: &Place,
+        deadline: Instant,
+    ) -> Option<((Vec<Fact>, Vec<String>), (Vec<Fact>, Vec<String>))> {
+        let kubernetes = self.kubernetes.as_ref()?;
+        let found = kubernetes
+            .ask(about, place, &self.sources, &self.redactor, deadline)
+            .await;
+        self.metrics.redacted(found.redactions);
+        Some(((found.facts, found.gaps), (found.logs, found.log_gaps)))
+    }
+
+    async fn ask_loki(&self, about: &About, place: &Place, deadline: Instant) -> Asked {
+        let loki = self.sources.loki.as_ref()?;
+        let asked = loki::ask(&self.http, loki, about, place, &self.sources, &self.redactor);
+        let asked = by(deadline, Source::Loki, asked).await;
+        Some(asked.map(|(fact, redactions)| {
+            self.metrics.redacted(redactions);
+            (vec![fact], Vec::new())
+        }))
+    }
+
+    async fn read_logs(&self, about: &About, deadline: Instant) -> Asked {
+        if self.sources.logs.is_empty() {
+            return None;
+        }
+        let read = logs::read(self.sources.clone(), about.started_at, self.redactor.clone());
+        let read = by(deadline, Source::Logs, read).await;
+        Some(read.map(|found| {
+            self.metrics.redacted(found.redactions);
+            (found.facts, found.gaps)
+        }))
+    }
+
+    async fn ask_mlflow(&self, about: &About, place: &Place, deadline: Instant) -> Asked {
+        let (source, model) = (self.sources.mlflow.as_ref()?, about.model.as_deref()?);
+        let version = place.model_version.as_deref();
+        let asked = mlflow::ask(&self.http, source, model, version, &self.sources);
+        Some(by(deadline, Source::Mlflow, asked).await)
+    }
+
+    /// Adds what a source came to; `without` says why there is nothing.
+    fn take(
+        &self,
+        context: &mut Context,
+        source: Source,
+        asked: Asked,
+        without: &str,
+        mut redaction: Option<&mut Redaction>,
+    ) {
+        match asked {
+            Some(Ok((facts, gaps))) => {
+                for fact in facts {
+                    self.add(context, source, &fact, redaction.as_deref_mut());
+                }
+                for gap in gaps {
+                    self.missing(context, source, &gap);
+                }
+            }
+            Some(Err(reason)) => self.missing(context, source, &reason),
+            None => self.missing(context, source, without),
+        }
     }
 
     /// The comparison that the event carried, and the one that the sidecar has now; the newer is analysed.
@@ -224,7 +329,10 @@ impl Collector {
             self.add(&mut context, Source::Alert, &fact, None);
         }
         self.drift(&mut context, stored.drift, None, &mut self.redactor.begin([]));
-        for source in [Source::DriftState, Source::Prometheus, Source::Logs] {
+        let asked = Source::ALL
+            .into_iter()
+            .filter(|source| !matches!(source, Source::Alert | Source::DriftEvent | Source::CanaryEvent));
+        for source in asked {
             context.missing.push(Missing {
                 source,
                 reason: "not asked: earlier tries of this analysis did not finish".to_owned(),
@@ -236,7 +344,7 @@ impl Collector {
 
 /// The answer, or that it was late.
 async fn by<T>(
-    deadline: tokio::time::Instant,
+    deadline: Instant,
     source: Source,
     asked: impl Future<Output = Result<T, String>>,
 ) -> Result<T, String> {

@@ -1,6 +1,8 @@
 //! Settings of the worker.
 
 mod actions;
+mod provider;
+mod sources;
 mod triage;
 
 use std::path::PathBuf;
@@ -10,6 +12,11 @@ use http::Uri;
 use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting};
 
 pub use actions::{Actions, SlackConfig};
+pub use provider::{
+    Engine, GeminiCliEngine, GeminiEngine, Limits, ModelConfig, OllamaEngine, OpenAiEngine, ProviderConfig,
+    VertexEngine,
+};
+pub use sources::{KubernetesSource, LokiSource, MlflowSource, Sidecar, Sources};
 pub use triage::TriageConfig;
 
 /// Settings beyond the common ones.
@@ -55,8 +62,59 @@ const OWN: &[Setting] = &[
     Setting::new(
         "prometheus",
         "URL",
-        "Prometheus to query for request rate, latency, errors and drift scores.",
+        "Prometheus to query for request rate, latency, errors and drift scores, and for alerts that the worker was not told.",
     ),
+    Setting::new(
+        "backfill",
+        "TIME",
+        "How far back Prometheus is asked for alerts that fired while the worker could not be told; 0 asks for none.",
+    )
+    .default("7d"),
+    Setting::new(
+        "backfill_matchers",
+        "MATCHERS",
+        "Labels of the alerts that Alertmanager sends here, as PromQL has them, such as team=\"ml\",severity!=\"none\"; without it, all alerts are asked for.",
+    ),
+    Setting::switch(
+        "kubernetes",
+        "Asks the API server about pods, rollouts, events, nodes and logs.",
+    ),
+    Setting::new(
+        "kubeconfig",
+        "FILE",
+        "Where the API server is and who we are; KUBECONFIG is read too. Without it, the pod's service account.",
+    )
+    .shared_variable("KUBECONFIG"),
+    Setting::repeated(
+        "kubernetes_namespace",
+        "NAME",
+        "Namespace that may be looked in; without one, all of them.",
+    ),
+    Setting::new(
+        "mlflow",
+        "URL",
+        "MLflow tracking server to ask for model versions, runs and feature importances.",
+    ),
+    Setting::secret(
+        "mlflow_token",
+        "TOKEN",
+        "Bearer token for MLflow; MLFLOW_TRACKING_TOKEN is read too.",
+    )
+    .shared_variable("MLFLOW_TRACKING_TOKEN"),
+    Setting::new(
+        "mlflow_alias",
+        "NAME",
+        "Alias of the model version that serves; where there is none, the newest is taken.",
+    )
+    .default("champion"),
+    Setting::new("loki", "URL", "Loki to ask for log lines around an incident."),
+    Setting::new("loki_tenant", "NAME", "Sent to Loki as X-Scope-OrgID."),
+    Setting::new(
+        "loki_query",
+        "LOGQL",
+        "What Loki is asked for; $namespace, $pods (a pattern) and $model become quoted texts.",
+    )
+    .default("{namespace=$namespace, pod=~$pods}"),
     Setting::repeated(
         "logs",
         "PATH",
@@ -101,7 +159,7 @@ const OWN: &[Setting] = &[
     Setting::new(
         "provider",
         "NAME",
-        "gemini, offline, or auto: gemini when there is a key.",
+        "gemini, vertex, gemini-cli, openai-compatible, ollama, offline, or auto: gemini when there is a key.",
     )
     .default("auto"),
     Setting::secret(
@@ -110,9 +168,43 @@ const OWN: &[Setting] = &[
         "Key of the Gemini API; GEMINI_API_KEY is read too.",
     )
     .shared_variable("GEMINI_API_KEY"),
-    Setting::new("gemini_model", "NAME", "Model that is asked.").default("gemini-3.5-flash"),
-    Setting::new("gemini_url", "URL", "Where the Gemini API is.")
-        .default("https://generativelanguage.googleapis.com"),
+    Setting::new("gemini_model", "NAME", "Model of gemini, vertex and gemini-cli.").default("gemini-3.5-flash"),
+    Setting::new(
+        "gemini_url",
+        "URL",
+        "Where the Gemini API is; without it, Google's.",
+    ),
+    Setting::new("gemini_cli", "PROGRAM", "The command of gemini-cli.").default("gemini"),
+    Setting::new("vertex_project", "ID", "Project of vertex; GOOGLE_CLOUD_PROJECT is read too.")
+        .shared_variable("GOOGLE_CLOUD_PROJECT"),
+    Setting::new("vertex_location", "REGION", "Region of vertex, or global.").default("global"),
+    Setting::new("vertex_url", "URL", "Where Vertex AI is; without it, the location's host."),
+    Setting::new(
+        "vertex_credentials",
+        "FILE",
+        "Key of a service account; GOOGLE_APPLICATION_CREDENTIALS is read too. Without it, the metadata server is asked.",
+    )
+    .shared_variable("GOOGLE_APPLICATION_CREDENTIALS"),
+    Setting::new(
+        "openai_url",
+        "URL",
+        "Server of openai-compatible, up to and with the version, such as http://127.0.0.1:8000/v1.",
+    ),
+    Setting::new("openai_model", "NAME", "Model of openai-compatible."),
+    Setting::secret(
+        "openai_api_key",
+        "KEY",
+        "Key for openai-compatible, if it wants one; OPENAI_API_KEY is read too.",
+    )
+    .shared_variable("OPENAI_API_KEY"),
+    Setting::new("ollama_url", "URL", "Server of ollama.").default("http://127.0.0.1:11434"),
+    Setting::new("ollama_model", "NAME", "Model of ollama."),
+    Setting::new(
+        "ollama_context",
+        "TOKENS",
+        "Length of ollama's context, prompt and answer together; a longer prompt is not sent.",
+    )
+    .default("32768"),
     Setting::new(
         "provider_timeout",
         "TIME",
@@ -131,6 +223,20 @@ const OWN: &[Setting] = &[
         "What was done about an incident that still goes on after this has not helped.",
     )
     .default("24h"),
+    Setting::new(
+        "provider_requests_per_hour",
+        "N",
+        "Requests to the provider in one hour, retries included.",
+    )
+    .default("120"),
+    Setting::new("provider_requests_per_day", "N", "Requests to the provider in 24 hours.").default("1000"),
+    Setting::new(
+        "provider_tokens_per_hour",
+        "N",
+        "Tokens of prompts and answers in one hour.",
+    )
+    .default("4000000"),
+    Setting::new("provider_tokens_per_day", "N", "Tokens of prompts and answers in 24 hours.").default("20000000"),
     Setting::switch(
         "print_reports",
         "Prints every finished report to standard output as Markdown.",
@@ -161,6 +267,10 @@ pub struct Config {
     pub github: GitHubConfig,
     /// Whom a kind of failed pipeline concerns.
     pub triage: TriageConfig,
+    /// How far back Prometheus is asked for alerts that nobody could tell; zero for not at all.
+    pub backfill: Duration,
+    /// Matchers of the alerts that Alertmanager sends here; empty for all.
+    pub backfill_matchers: String,
     /// Also redacts IP addresses.
     pub redact_addresses: bool,
     /// Who analyses.
@@ -175,44 +285,19 @@ pub struct Config {
     pub follow_for: Duration,
 }
 
-/// What may be asked for context.
-#[derive(Clone, Debug)]
-pub struct Sources {
-    /// Time for all of them together.
-    pub timeout: Duration,
-    /// Admin URLs by model name.
-    pub sidecars: Vec<Sidecar>,
-    /// Base URL of Prometheus.
-    pub prometheus: Option<Uri>,
-    /// Files and directories of logs.
-    pub logs: Vec<PathBuf>,
-    /// Tokens of log lines in one analysis.
-    pub log_budget: usize,
-    /// How far before an incident log lines are of interest.
-    pub log_lookback: Duration,
-}
+/// A value that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
 
-/// A model's sidecar.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sidecar {
-    /// Name of the model.
-    pub model: String,
-    /// Its sidecar's admin port.
-    pub url: Uri,
-}
+impl Secret {
+    /// Of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
 
-impl ParseSetting for Sidecar {
-    fn parse_setting(text: &str) -> Result<Self, String> {
-        let expected = || "expected MODEL=URL such as churn=http://127.0.0.1:9902".to_owned();
-        let (model, url) = text.split_once('=').ok_or_else(expected)?;
-        if model.is_empty() {
-            return Err(expected());
-        }
-        let url = Uri::parse_setting(url).map_err(|_| expected())?;
-        Ok(Self {
-            model: model.to_owned(),
-            url,
-        })
+    /// The value, to be sent.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
     }
 }
 
@@ -257,54 +342,18 @@ impl std::fmt::Debug for GitHubConfig {
     }
 }
 
-/// Who analyses.
-#[derive(Clone, Debug)]
-pub enum ProviderConfig {
-    /// Code, from the evidence alone.
-    Offline,
-    /// The Gemini API; offline when it fails.
-    Gemini(GeminiConfig),
-}
-
-/// How the Gemini API is asked.
-#[derive(Clone)]
-pub struct GeminiConfig {
-    /// Sent as `x-goog-api-key`, never logged.
-    pub api_key: String,
-    /// Name of the model.
-    pub model: String,
-    /// Scheme, host and port.
-    pub base_url: Uri,
-    /// Time for an answer, retries and repair together.
-    pub timeout: Duration,
-}
-
-impl std::fmt::Debug for GeminiConfig {
+impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GeminiConfig")
-            .field("api_key", &"***")
-            .field("model", &self.model)
-            .field("base_url", &self.base_url)
-            .field("timeout", &self.timeout)
-            .finish()
+        f.write_str("***")
     }
 }
 
-/// The `provider` setting.
-enum Choice {
-    Auto,
-    Gemini,
-    Offline,
-}
-
-impl ParseSetting for Choice {
+impl ParseSetting for Secret {
     fn parse_setting(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "gemini" => Ok(Self::Gemini),
-            "offline" => Ok(Self::Offline),
-            _ => Err("expected gemini, offline or auto".to_owned()),
+        if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err("expected printable ASCII without blanks".to_owned());
         }
+        Ok(Self(text.to_owned()))
     }
 }
 
@@ -315,19 +364,16 @@ impl Config {
         let body: ByteSize = reader.value("max_body_size");
         reader.check("max_body_size", body.0 >= 1024, "must be at least 1KiB");
         let analyses: std::num::NonZeroUsize = reader.value("analyses");
-        let timeout: Duration = reader.value("collect_timeout");
-        reader.check("collect_timeout", !timeout.is_zero(), "must be longer than 0");
-        let log_budget: usize = reader.value("log_budget");
-        reader.check("log_budget", log_budget >= 200, "must be at least 200");
-        let sources = Sources {
-            timeout,
-            sidecars: reader.list("sidecar"),
-            prometheus: reader.optional("prometheus"),
-            logs: reader.list("logs"),
-            log_budget,
-            log_lookback: reader.value("log_lookback"),
-        };
         let github = GitHubConfig::read(reader);
+        let backfill_matchers: Option<String> = reader.optional("backfill_matchers");
+        let has_braces = backfill_matchers
+            .as_ref()
+            .is_some_and(|text| text.contains(['{', '}']));
+        reader.check(
+            "backfill_matchers",
+            !has_braces,
+            "must be matchers without braces, such as team=\"ml\"",
+        );
         let config = Self {
             common: common.clone(),
             store: reader.value("store"),
@@ -335,12 +381,14 @@ impl Config {
             webhook_token: reader.optional("webhook_token"),
             max_body_bytes: body.as_usize(),
             analyses: analyses.get(),
-            sources,
+            sources: Sources::read(reader),
+            backfill: reader.value("backfill"),
+            backfill_matchers: backfill_matchers.unwrap_or_default(),
             actions: Actions::read(reader, github.token.is_some()),
             github,
             triage: TriageConfig::read(reader),
             redact_addresses: reader.switch("redact_addresses"),
-            provider: read_provider(reader),
+            provider: ProviderConfig::read(reader),
             print_reports: reader.switch("print_reports"),
             recovered_after: reader.value("recovered_after"),
             follow_for: reader.value("follow_for"),
@@ -357,14 +405,9 @@ impl Config {
             webhook_token: None,
             max_body_bytes: 4 << 20,
             analyses: 2,
-            sources: Sources {
-                timeout: Duration::from_secs(10),
-                sidecars: Vec::new(),
-                prometheus: None,
-                logs: Vec::new(),
-                log_budget: 8_000,
-                log_lookback: Duration::from_mins(30),
-            },
+            sources: Sources::none(),
+            backfill: Duration::from_hours(7 * 24),
+            backfill_matchers: String::new(),
             github: GitHubConfig {
                 token: None,
                 base_url: Uri::from_static("https://api.github.com"),
@@ -382,56 +425,19 @@ impl Config {
 
     /// Every secret of the configuration, for taking them out of texts by value.
     pub(crate) fn secrets(&self) -> Vec<&str> {
-        let key = match &self.provider {
-            ProviderConfig::Gemini(gemini) => Some(gemini.api_key.as_str()),
-            ProviderConfig::Offline => None,
-        };
+        let mlflow = self.sources.mlflow.as_ref();
+        let mlflow = mlflow
+            .and_then(|mlflow| mlflow.token.as_ref())
+            .map(Secret::reveal);
         let github = [&self.github.token, &self.github.webhook_secret];
         self.webhook_token
             .as_deref()
             .into_iter()
-            .chain(key)
+            .chain(self.provider.secret().map(Secret::reveal))
+            .chain(mlflow)
             .chain(github.into_iter().filter_map(|secret| secret.as_deref()))
             .chain(self.actions.secrets())
             .collect()
-    }
-}
-
-fn read_provider(reader: &mut Reader) -> ProviderConfig {
-    let choice: Choice = reader.value("provider");
-    let api_key: Option<String> = reader.optional("gemini_api_key");
-    let model: String = reader.value("gemini_model");
-    let base_url: Uri = reader.value("gemini_url");
-    let timeout: Duration = reader.value("provider_timeout");
-    reader.check(
-        "provider_timeout",
-        timeout >= Duration::from_secs(1),
-        "must be at least 1s",
-    );
-    let usable = model
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'));
-    reader.check("gemini_model", usable, "must be a name such as gemini-3.5-flash");
-    match (choice, api_key) {
-        (Choice::Auto | Choice::Gemini, Some(api_key)) => {
-            let printable = api_key.chars().all(|c| c.is_ascii_graphic());
-            reader.check(
-                "gemini_api_key",
-                printable,
-                "must be printable ASCII without blanks",
-            );
-            ProviderConfig::Gemini(GeminiConfig {
-                api_key,
-                model,
-                base_url,
-                timeout,
-            })
-        }
-        (Choice::Gemini, None) => {
-            reader.reject("provider", "gemini needs gemini_api_key");
-            ProviderConfig::Offline
-        }
-        (Choice::Auto | Choice::Offline, _) => ProviderConfig::Offline,
     }
 }
 
@@ -467,10 +473,37 @@ mod tests {
     #[test]
     fn a_key_switches_gemini_on_and_is_not_shown() {
         let (config, shown) = read(&[], &[("GEMINI_API_KEY", "k-123456")]).expect("valid");
-        assert!(matches!(&config.provider, ProviderConfig::Gemini(g) if g.api_key == "k-123456"));
+        assert_eq!(config.provider.title(), "gemini (gemini-3.5-flash)");
+        assert!(config.secrets().contains(&"k-123456"));
         assert!(!shown.contains("k-123456") && !format!("{config:?}").contains("k-123456"));
         let (config, _) = read(&["--provider", "offline"], &[("GEMINI_API_KEY", "k-123456")]).expect("valid");
         assert!(matches!(config.provider, ProviderConfig::Offline));
+    }
+
+    #[test]
+    fn each_provider_needs_what_it_is_reached_by() {
+        for (arguments, expected) in [
+            (&["--provider=vertex"][..], "vertex needs vertex_project"),
+            (
+                &["--provider=openai-compatible", "--openai-model=m"],
+                "needs openai_url and openai_model",
+            ),
+            (&["--provider=ollama"], "ollama needs ollama_model"),
+            (&["--provider=gemini-cli"], "gemini-cli needs gemini_api_key"),
+            (&["--provider=bard"], "expected gemini, vertex,"),
+            (&["--vertex-location=../x"], "must be a region"),
+        ] {
+            let text = read(arguments, &[]).expect_err(expected).to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+        let (config, _) = read(&["--provider=vertex"], &[("GOOGLE_CLOUD_PROJECT", "p")]).expect("valid");
+        let ProviderConfig::Model(model) = &config.provider else {
+            panic!("a model")
+        };
+        assert!(
+            matches!(&model.engine, Engine::Vertex(vertex) if vertex.base_url == "https://aiplatform.googleapis.com/")
+        );
+        assert_eq!(model.limits, Limits::default());
     }
 
     #[test]
@@ -497,6 +530,40 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
+    }
+
+    #[test]
+    fn settings_of_a_source_that_is_not_asked_are_told() {
+        let text = read(
+            &[
+                "--kubernetes-namespace=Models",
+                "--loki-tenant=a",
+                "--mlflow-token=b c",
+                "--backfill-matchers={a=\"b\"}",
+            ],
+            &[],
+        )
+        .expect_err("problems")
+        .to_string();
+        for expected in [
+            "has no effect without `kubernetes`",
+            "must be names of namespaces",
+            "has no effect without `loki`",
+            "expected printable ASCII",
+            "matchers without braces",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        let arguments = [
+            "--mlflow=http://mlflow:5000",
+            "--mlflow-token=tok-123456",
+            "--kubernetes",
+        ];
+        let (config, shown) = read(&arguments, &[("KUBECONFIG", "/k")]).expect("valid");
+        assert!(config.secrets().contains(&"tok-123456"));
+        assert!(!shown.contains("tok-123456") && !format!("{config:?}").contains("tok-123456"));
+        let kubernetes = config.sources.kubernetes.expect("asked");
+        assert_eq!(kubernetes.kubeconfig, Some("/k".into()));
     }
 
     #[test]

@@ -19,6 +19,12 @@ pub enum Source {
     DriftState,
     /// Queries to Prometheus.
     Prometheus,
+    /// Objects of the Kubernetes API: pods, rollouts, events, nodes.
+    Kubernetes,
+    /// Logs of containers, from the Kubernetes API.
+    PodLogs,
+    /// Log lines of Loki.
+    Loki,
     /// Log files of the parts.
     Logs,
     /// A workflow run: its jobs and steps.
@@ -37,16 +43,21 @@ pub enum Source {
     ScanReport,
     /// An earlier incident of the kind.
     PastIncident,
+    /// MLflow's registry and runs.
+    Mlflow,
 }
 
 impl Source {
     /// Every source, for metrics that show zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Alert,
         Self::DriftEvent,
         Self::CanaryEvent,
         Self::DriftState,
         Self::Prometheus,
+        Self::Kubernetes,
+        Self::PodLogs,
+        Self::Loki,
         Self::Logs,
         Self::WorkflowRun,
         Self::Detections,
@@ -56,6 +67,7 @@ impl Source {
         Self::SourceCode,
         Self::ScanReport,
         Self::PastIncident,
+        Self::Mlflow,
     ];
 
     /// As JSON and metrics spell it.
@@ -66,6 +78,9 @@ impl Source {
             Self::CanaryEvent => "canary_event",
             Self::DriftState => "drift_state",
             Self::Prometheus => "prometheus",
+            Self::Kubernetes => "kubernetes",
+            Self::PodLogs => "pod_logs",
+            Self::Loki => "loki",
             Self::Logs => "logs",
             Self::WorkflowRun => "workflow_run",
             Self::Detections => "detections",
@@ -75,6 +90,7 @@ impl Source {
             Self::SourceCode => "source_code",
             Self::ScanReport => "scan_report",
             Self::PastIncident => "past_incident",
+            Self::Mlflow => "mlflow",
         }
     }
 
@@ -86,6 +102,9 @@ impl Source {
             Self::CanaryEvent => "canary event",
             Self::DriftState => "sidecar's /drift",
             Self::Prometheus => "Prometheus",
+            Self::Kubernetes => "Kubernetes",
+            Self::PodLogs => "pod logs",
+            Self::Loki => "Loki",
             Self::Logs => "logs",
             Self::WorkflowRun => "workflow run",
             Self::Detections => "what the tools say",
@@ -95,7 +114,13 @@ impl Source {
             Self::SourceCode => "source code",
             Self::ScanReport => "scanner's report",
             Self::PastIncident => "past incident",
+            Self::Mlflow => "MLflow",
         }
+    }
+
+    /// Whether a fact of this source is lines of a log.
+    pub(crate) const fn is_log(self) -> bool {
+        matches!(self, Self::PodLogs | Self::Loki | Self::Logs)
     }
 }
 

@@ -11,6 +11,7 @@ mod analysis;
 mod app;
 mod ask;
 mod audit;
+mod backfill;
 mod capacity;
 mod collect;
 mod command;
@@ -42,8 +43,9 @@ use plumbline_log_fitting::text;
 pub use app::App;
 pub use command::{PART, main};
 pub use config::{
-    Actions, Config, GeminiConfig, GitHubConfig, PORTS, ProviderConfig, SETTINGS, Sidecar, SlackConfig,
-    Sources, TriageConfig,
+    Actions, Config, Engine, GeminiCliEngine, GeminiEngine, GitHubConfig, KubernetesSource, Limits,
+    LokiSource, MlflowSource, ModelConfig, OllamaEngine, OpenAiEngine, PORTS, ProviderConfig, SETTINGS,
+    Secret, Sidecar, SlackConfig, Sources, TriageConfig, VertexEngine,
 };
 pub use drift::{Bin, Drift, DriftSubject, Role, State, Test};
 pub use evidence::{Evidence, Missing, Source};

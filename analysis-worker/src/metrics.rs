@@ -38,7 +38,14 @@ pub(crate) use label;
 
 label! {
     /// Where a signal came in.
-    Intake { Alerts = "alerts", Events = "events", GitHub = "github", Slack = "slack" }
+    Intake {
+        Alerts = "alerts",
+        Events = "events",
+        GitHub = "github",
+        Slack = "slack",
+        /// Alerts that Prometheus was asked for.
+        Backfill = "backfill",
+    }
 }
 
 label! {
@@ -75,6 +82,17 @@ label! {
 }
 
 label! {
+    /// What became of asking for missed alerts.
+    Backfilled {
+        Done = "done",
+        /// Tried again.
+        Failed = "failed",
+        /// Nobody to ask.
+        Off = "off",
+    }
+}
+
+label! {
     /// States of a job.
     JobState { Queued = "queued", Running = "running", Failed = "failed" }
 }
@@ -100,6 +118,10 @@ label! {
         Timeout = "timeout",
         /// Not asked: an earlier refusal still holds.
         Paused = "paused",
+        /// Not asked: the hour's or day's budget is used.
+        Budget = "budget",
+        /// Not asked: the same was answered before.
+        Cached = "cached",
     }
 }
 
@@ -110,7 +132,7 @@ label! {
 
 label! {
     /// Who wrote a report.
-    Author { Gemini = "gemini", Offline = "offline", Fallback = "fallback" }
+    Author { Model = "model", Offline = "offline", Fallback = "fallback" }
 }
 
 type Counters<K> = BTreeMap<K, IntCounter>;
@@ -121,11 +143,14 @@ pub(crate) struct Metrics {
     received: Counters<(Intake, Received)>,
     rejected: Counters<(Intake, Rejection)>,
     deliveries: Counters<Delivered>,
+    gap: IntGauge,
+    backfills: Counters<Backfilled>,
     jobs: BTreeMap<JobState, IntGauge>,
     reports: Counters<Author>,
     report_seconds: Histogram,
     provider_requests: Counters<ProviderOutcome>,
     provider_seconds: Histogram,
+    provider_tokens: IntCounter,
     collected: BTreeMap<(&'static str, Collected), IntCounter>,
     redactions: IntCounter,
     interventions: Counters<(InterventionKind, FollowOutcome)>,
@@ -149,6 +174,11 @@ impl Metrics {
             "plumbline_worker_github_deliveries_total",
             "Webhooks of GitHub with a right signature, by what they told.",
             &["told"],
+        );
+        let backfills = registry.counter_vec(
+            "plumbline_worker_backfills_total",
+            "Pauses of the worker for which Prometheus was asked what fired in them, by outcome.",
+            &["outcome"],
         );
         let jobs = registry.int_gauge_vec(
             "plumbline_worker_jobs",
@@ -179,6 +209,11 @@ impl Metrics {
             received: pairs(|a: Intake, b: Received| received.with_label_values(&[a.label(), b.label()])),
             rejected: pairs(|a: Intake, b: Rejection| rejected.with_label_values(&[a.label(), b.label()])),
             deliveries: singles(|told: Delivered| deliveries.with_label_values(&[told.label()])),
+            gap: registry.int_gauge(
+                "plumbline_worker_gap_seconds",
+                "Since when alerts may have been missed that were not asked for yet; 0 when there are none.",
+            ),
+            backfills: singles(|outcome: Backfilled| backfills.with_label_values(&[outcome.label()])),
             jobs: singles(|state: JobState| jobs.with_label_values(&[state.label()])),
             reports: singles(|author: Author| reports.with_label_values(&[author.label()])),
             report_seconds: registry.histogram(
@@ -195,6 +230,10 @@ impl Metrics {
                 "plumbline_worker_provider_duration_seconds",
                 "Time of one request to the language model.",
                 &[0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0],
+            ),
+            provider_tokens: registry.counter(
+                "plumbline_worker_provider_tokens_total",
+                "Tokens of prompts and answers, as the provider counts them or, where it does not, as they are estimated.",
             ),
             collected: Source::ALL
                 .iter()
@@ -233,6 +272,19 @@ impl Metrics {
         self.deliveries[&told].inc();
     }
 
+    /// Requests with alerts that the store could not take, so far.
+    pub(crate) fn refused_by_store(&self) -> u64 {
+        self.rejected[&(Intake::Alerts, Rejection::Store)].get()
+    }
+
+    pub(crate) fn gap(&self, gap: Duration) {
+        self.gap.set(i64::try_from(gap.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn backfill(&self, outcome: Backfilled) {
+        self.backfills[&outcome].inc();
+    }
+
     pub(crate) fn jobs(&self, state: JobState, count: i64) {
         self.jobs[&state].set(count);
     }
@@ -244,10 +296,21 @@ impl Metrics {
 
     pub(crate) fn provider(&self, outcome: ProviderOutcome, duration: Duration) {
         self.provider_requests[&outcome].inc();
-        // These two are verdicts, not requests.
-        if !matches!(outcome, ProviderOutcome::Paused | ProviderOutcome::Refused) {
+        // The others are verdicts, not requests.
+        let asked = !matches!(
+            outcome,
+            ProviderOutcome::Paused
+                | ProviderOutcome::Refused
+                | ProviderOutcome::Budget
+                | ProviderOutcome::Cached
+        );
+        if asked {
             self.provider_seconds.observe(duration.as_secs_f64());
         }
+    }
+
+    pub(crate) fn provider_tokens(&self, count: u64) {
+        self.provider_tokens.inc_by(count);
     }
 
     pub(crate) fn collected(&self, source: Source, outcome: Collected) {

@@ -51,6 +51,16 @@ impl Series {
     }
 }
 
+/// What is known of an alerting rule.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AlertRule {
+    pub(crate) name: String,
+    /// How often it is evaluated.
+    pub(crate) interval: Duration,
+    /// As they are written, templates and all.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
 #[derive(Deserialize)]
 struct Response<T> {
     data: T,
@@ -60,6 +70,25 @@ struct Response<T> {
 struct Answer {
     #[serde(default)]
     result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Groups {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    /// Seconds.
+    interval: f64,
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    name: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 impl Prometheus {
@@ -111,6 +140,23 @@ impl Prometheus {
         Ok(values)
     }
 
+    /// Every alerting rule.
+    ///
+    /// # Errors
+    /// As [`Self::range`].
+    pub(crate) async fn alert_rules(&self) -> Result<Vec<AlertRule>, HttpError> {
+        let groups: Groups = self.get("/api/v1/rules?type=alert").await?;
+        let rules = groups.groups.into_iter().flat_map(|group| {
+            let interval = Duration::try_from_secs_f64(group.interval).unwrap_or_default();
+            group.rules.into_iter().map(move |rule| AlertRule {
+                name: rule.name,
+                interval,
+                annotations: rule.annotations,
+            })
+        });
+        Ok(rules.collect())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, HttpError> {
         let uri = join(&self.base, path)?;
         let body = self.http.get(uri, self.timeout, MAX_BYTES).await?;
@@ -121,8 +167,13 @@ impl Prometheus {
 }
 
 /// Milliseconds as the seconds that Prometheus takes.
-fn seconds(millis: i64) -> String {
+pub(crate) fn seconds(millis: i64) -> String {
     format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
+}
+
+/// The time of a sample in milliseconds since 1970.
+pub(crate) fn millis(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
 }
 
 /// A label's value as `PromQL` and `LogQL` quote it: like Go.
@@ -141,6 +192,7 @@ mod tests {
     #[test]
     fn times_are_exact_to_the_millisecond() {
         assert_eq!(seconds(1_795_384_800_001), "1795384800.001");
+        assert_eq!(millis(1_795_384_800.001), 1_795_384_800_001);
     }
 
     #[test]

@@ -1,14 +1,28 @@
 //! Who turns evidence into findings: a language model, or code.
 
-pub(crate) mod gemini;
+mod failure;
+mod gemini;
+mod gemini_cli;
+mod ledger;
+mod model;
 pub(crate) mod offline;
+mod ollama;
+mod openai;
 pub(crate) mod prompt;
+mod vertex;
 
 use std::time::Duration;
+
+pub(crate) use model::Model;
 
 use crate::evidence::Context;
 use crate::report::validate::Expected;
 use crate::report::{Subject, Urgency};
+
+/// Output tokens, thoughts included; a report needs about 2,000.
+const MAX_OUTPUT_TOKENS: u64 = 16_384;
+/// Little randomness: findings are wanted, not ideas.
+const TEMPERATURE: f64 = 0.2;
 
 /// What is to be analysed.
 #[derive(Clone, Debug)]
@@ -40,6 +54,8 @@ pub(crate) enum ProviderError {
     Blocked(String),
     #[error("the answer was empty or cut off: {0}")]
     Empty(String),
+    #[error("the budget is used: {0}")]
+    Budget(String),
     #[error("rate limited: {0}")]
     RateLimited(String),
     #[error("not asked for another {0:?}: {1}")]
@@ -52,4 +68,11 @@ pub(crate) enum ProviderError {
     Transport(String),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl ProviderError {
+    /// Whether it says that the service is not there, rather than what it makes of this request.
+    const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Transport(_) | Self::Timeout(_))
+    }
 }

@@ -64,7 +64,7 @@ pub struct Subject {
 /// Who analysed, and what was done to the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Analysis {
-    /// `gemini` or `offline`.
+    /// `gemini`, `vertex`, `gemini-cli`, `openai-compatible`, `ollama` or `offline`.
     pub provider: String,
     /// Name of the language model, if there was one.
     pub model: Option<String>,

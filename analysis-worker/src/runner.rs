@@ -88,7 +88,7 @@ impl Runner {
         let this = Arc::clone(&self);
         let of = job.clone();
         // A panic ends this task only, and counts as a failed try.
-        let result = match tokio::spawn(async move { this.analyse(&of).await }).await {
+        let result = match tokio::spawn(async move { Box::pin(this.analyse(&of)).await }).await {
             Ok(result) => result.map_err(|error| plumbline_service::error_chain(&error)),
             Err(error) => Err(format!("the analysis ended early: {error}")),
         };

@@ -85,10 +85,7 @@ impl Shared {
                 .webhook_secret
                 .as_deref()
                 .map(|secret| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes())),
-            provider: match &config.provider {
-                crate::config::ProviderConfig::Offline => "offline".to_owned(),
-                crate::config::ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
-            },
+            provider: config.provider.title(),
         }
     }
 }

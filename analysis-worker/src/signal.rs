@@ -37,6 +37,8 @@ pub(crate) struct Signal {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
     Alertmanager,
+    /// An alert that Alertmanager could not tell; Prometheus was asked for it.
+    Backfilled,
     DriftEvent,
     CanaryEvent,
     WorkflowRun,
@@ -46,6 +48,7 @@ impl Origin {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Alertmanager => "alertmanager",
+            Self::Backfilled => "backfilled",
             Self::DriftEvent => "drift_event",
             Self::CanaryEvent => "canary_event",
             Self::WorkflowRun => "workflow_run",
@@ -54,6 +57,7 @@ impl Origin {
 
     pub(crate) fn parse(text: &str) -> Self {
         match text {
+            "backfilled" => Self::Backfilled,
             "drift_event" => Self::DriftEvent,
             "canary_event" => Self::CanaryEvent,
             "workflow_run" => Self::WorkflowRun,

@@ -6,12 +6,14 @@
 mod accept;
 mod actions;
 mod approvals;
+mod backfill;
 mod effects;
 mod interventions;
 mod jobs;
 mod ledger;
 mod migrate;
 mod outbox;
+mod provider;
 mod read;
 
 use std::fs::File;

@@ -37,7 +37,6 @@ fn read_all(sources: &Sources, started_at: i64, redactor: &Redactor) -> Found {
     let mut found = Found::default();
     let files = files(&sources.logs, &mut found.gaps);
     let budget = sources.log_budget / files.len().max(1);
-    let since = started_at - i64::try_from(sources.log_lookback.as_millis()).unwrap_or(i64::MAX / 4);
     // One table for all files: the same value has the same number in each.
     let mut redaction = redactor.begin([]);
     for path in files {
@@ -48,55 +47,84 @@ fn read_all(sources: &Sources, started_at: i64, redactor: &Redactor) -> Found {
                 continue;
             }
         };
-        let (mut all, mut older) = (0, 0);
-        let mut fitter = Fitter::new(None);
-        for line in lines(&text, skipped, &mut redaction) {
-            all += 1;
-            if line.at.is_none_or(|at| at >= since) {
-                fitter.add(line);
-            } else {
-                older += 1;
-            }
-        }
-        let fitted = fitter.fit(budget);
-        if fitted.kept == 0 {
-            let why = if all == 0 {
-                "is empty".to_owned()
-            } else {
-                format!("{all} lines, none since the incident began")
-            };
-            found.gaps.push(format!("{}: {why}", path.display()));
-            continue;
-        }
-        let mut notes = Vec::new();
-        if skipped > 0 {
-            notes.push(format!("the first {skipped} bytes of the file were not read"));
-        }
-        if older > 0 {
-            notes.push(format!(
-                "{older} lines are older than the incident and were left out"
-            ));
-        }
-        for (template, count) in &fitted.left_out {
-            notes.push(format!(
-                "left out {count} times: {}",
-                crate::text::one_line(template, 160)
-            ));
-        }
         let name = path.file_name().map_or_else(
             || path.display().to_string(),
             |name| name.to_string_lossy().into_owned(),
         );
-        found.facts.push(Fact {
-            title: format!(
-                "log {name}: {} of {} lines, {} templates, {} errors",
-                fitted.kept, fitted.lines, fitted.templates, fitted.errors
-            ),
-            content: format!("{}{}", fitted.text, notes.join("\n")),
-        });
+        let log = Log {
+            name,
+            text,
+            skipped,
+            since: Some(sources.logs_since(started_at)),
+        };
+        match fit(log, budget, &mut redaction) {
+            Ok(fact) => found.facts.push(fact),
+            Err(gap) => found.gaps.push(gap),
+        }
     }
     found.redactions = redaction.count();
     found
+}
+
+/// A log before it is cut down.
+pub(super) struct Log {
+    /// For people.
+    pub(super) name: String,
+    pub(super) text: String,
+    /// Bytes before `text` that were not read.
+    pub(super) skipped: u64,
+    /// Lines that say that they are older are left out.
+    pub(super) since: Option<i64>,
+}
+
+/// The lines that tell most, redacted, in a budget of tokens; why there are none.
+pub(super) fn fit(log: Log, budget: usize, redaction: &mut Redaction) -> Result<Fact, String> {
+    let Log {
+        name,
+        text,
+        skipped,
+        since,
+    } = log;
+    let (mut all, mut older) = (0, 0);
+    let mut fitter = Fitter::new(None);
+    for line in lines(&text, skipped, redaction) {
+        all += 1;
+        if line.at.is_none_or(|at| since.is_none_or(|since| at >= since)) {
+            fitter.add(line);
+        } else {
+            older += 1;
+        }
+    }
+    let fitted = fitter.fit(budget);
+    if fitted.kept == 0 {
+        return Err(if all == 0 {
+            format!("{name}: is empty")
+        } else {
+            format!("{name}: {all} lines, none since the incident began")
+        });
+    }
+    let mut notes = Vec::new();
+    if skipped > 0 {
+        notes.push(format!("the first {skipped} bytes of the file were not read"));
+    }
+    if older > 0 {
+        notes.push(format!(
+            "{older} lines are older than the incident and were left out"
+        ));
+    }
+    for (template, count) in &fitted.left_out {
+        notes.push(format!(
+            "left out {count} times: {}",
+            crate::text::one_line(template, 160)
+        ));
+    }
+    Ok(Fact {
+        title: format!(
+            "log {name}: {} of {} lines, {} templates, {} errors",
+            fitted.kept, fitted.lines, fitted.templates, fitted.errors
+        ),
+        content: format!("{}{}", fitted.text, notes.join("\n")),
+    })
 }
 
 /// The lines of a log without secrets and without what a terminal would obey; `skipped` bytes of it were not read.
@@ -179,18 +207,13 @@ fn cut_bytes(line: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn sources(logs: Vec<PathBuf>) -> Sources {
         Sources {
-            timeout: Duration::from_secs(10),
-            sidecars: Vec::new(),
-            prometheus: None,
             logs,
             log_budget: 1_000,
-            log_lookback: Duration::from_mins(30),
+            ..Sources::none()
         }
     }
 

@@ -83,22 +83,16 @@ fn url(sources: &Sources, model: Option<&str>, event_source: Option<&str>) -> Re
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::config::Sidecar;
 
     fn sources() -> Sources {
         Sources {
-            timeout: Duration::from_secs(1),
             sidecars: vec![Sidecar {
                 model: "churn".to_owned(),
                 url: "http://127.0.0.1:9902".parse().expect("a URL"),
             }],
-            prometheus: None,
-            logs: Vec::new(),
-            log_budget: 1_000,
-            log_lookback: Duration::ZERO,
+            ..Sources::none()
         }
     }
 

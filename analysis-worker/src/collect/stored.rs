@@ -30,8 +30,10 @@ pub(super) fn facts(signals: &[SignalRow]) -> Stored {
     let mut more = 0;
     for signal in signals {
         match signal.origin {
-            Origin::Alertmanager if stored.alerts.len() < MAX_ALERTS => stored.alerts.push(alert(signal)),
-            Origin::Alertmanager => more += 1,
+            Origin::Alertmanager | Origin::Backfilled if stored.alerts.len() < MAX_ALERTS => {
+                stored.alerts.push(alert(signal));
+            }
+            Origin::Alertmanager | Origin::Backfilled => more += 1,
             Origin::CanaryEvent => stored.canaries.extend(canary(signal)),
             // Its collector reads it itself.
             Origin::WorkflowRun => {}
@@ -103,6 +105,9 @@ fn alert(signal: &SignalRow) -> Fact {
     ];
     if let Some(ended) = &signal.ends_at {
         lines.push(format!("ended: {ended}"));
+    }
+    if signal.origin == Origin::Backfilled {
+        lines.push("told late: Prometheus had it, the worker could not be told".to_owned());
     }
     if let Ok(alert) = serde_json::from_value::<Alert>(signal.body.clone()) {
         let labels = alert

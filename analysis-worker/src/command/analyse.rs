@@ -80,7 +80,7 @@ async fn analyse(config: Config, input: Input, what: What) -> Result<String, Str
     };
     let Taken { signals, .. } = taken.map_err(|error| format!("{}: {error}", what.file))?;
     let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-    let analyst = Analyst::new(&config, redactor, &metrics);
+    let analyst = Analyst::new(&config, redactor, &metrics, None);
     let mut text = String::new();
     for signals in by_incident(&signals) {
         let task = task(&signals);

@@ -144,7 +144,7 @@ impl Triage {
     async fn run(&self, config: &Config) -> Result<String, String> {
         let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
         let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
-        let analyst = Analyst::new(config, redactor, &metrics);
+        let analyst = Analyst::new(config, redactor, &metrics, None);
         let (name, context) = match &self.what {
             What::Run(run) => {
                 let name = format!("{}/{}", run.repository, run.id);

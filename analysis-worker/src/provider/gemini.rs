@@ -1,266 +1,131 @@
-//! The Gemini API: `generateContent` with structured output, over REST.
+//! The Gemini API: `generateContent` with structured output, over REST; the same of Vertex AI.
 //!
 //! HTTP 200 is not an answer yet: no candidates, a blocked prompt, a candidate without text, a cut or filtered one are
 //! failures with names. 429 is obeyed: the advised wait when it fits, a pause for everybody when the day's quota is gone.
 
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Request;
-use http_body_util::Full;
+use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::ProviderError;
-use super::prompt::SYSTEM;
-use crate::config::GeminiConfig;
-use crate::http::{HttpClient, HttpError, join};
-use crate::metrics::{Metrics, ProviderOutcome};
-use wire::{Reply, Throttle};
+use super::failure::{Failure, exchange, secret_header};
+use super::model::{Answer, Ask};
+use super::vertex::Tokens;
+use super::{MAX_OUTPUT_TOKENS, ProviderError, TEMPERATURE};
+use crate::config::{GeminiEngine, VertexEngine};
+use crate::http::{HttpClient, join};
+use wire::Reply;
 
-/// Tries of one request.
-const MAX_ATTEMPTS: u32 = 4;
-/// Largest answer: far above what the output limit allows.
-const MAX_BYTES: usize = 4 << 20;
-/// Output tokens, thoughts included; a report needs about 2,000.
-const MAX_OUTPUT_TOKENS: u32 = 16_384;
-/// How long nobody asks after a quota per day is gone, or the key or model was refused.
-const PAUSE: Duration = Duration::from_mins(15);
-
-/// A client of the API. Cloned freely; every clone obeys the same pause.
+/// A client of the API.
 #[derive(Clone, Debug)]
-pub(crate) struct Gemini {
-    config: GeminiConfig,
+pub(super) struct Gemini {
+    base_url: http::Uri,
+    /// Before `:generateContent`.
+    path: String,
+    /// Where the model is described.
+    described: String,
+    model: String,
+    access: Access,
     http: HttpClient,
-    metrics: Metrics,
-    paused: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+#[derive(Clone, Debug)]
+enum Access {
+    Key(crate::config::Secret),
+    Token(Box<Tokens>),
 }
 
 impl Gemini {
-    pub(crate) fn new(config: GeminiConfig, http: HttpClient, metrics: Metrics) -> Self {
+    pub(super) fn with_key(engine: GeminiEngine, model: String, http: HttpClient) -> Self {
+        let path = format!("/v1beta/models/{model}");
         Self {
-            config,
+            base_url: engine.base_url,
+            described: path.clone(),
+            path,
+            model,
+            access: Access::Key(engine.api_key),
             http,
-            metrics,
-            paused: Arc::default(),
         }
     }
 
-    /// Name of the model that is asked.
-    pub(crate) fn model(&self) -> &str {
-        &self.config.model
+    pub(super) fn of_vertex(engine: VertexEngine, model: String, http: HttpClient) -> Self {
+        let place = format!("projects/{}/locations/{}", engine.project, engine.location);
+        Self {
+            base_url: engine.base_url.clone(),
+            path: format!("/v1/{place}/publishers/google/models/{model}"),
+            described: format!("/v1/publishers/google/models/{model}"),
+            model,
+            access: Access::Token(Box::new(Tokens::new(engine, http.clone()))),
+            http,
+        }
     }
 
-    /// When an answer is no longer waited for.
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.config.timeout
+    /// Whether the API knows the model.
+    pub(super) async fn check(&self, left: Duration) -> Result<(), Failure> {
+        let uri = join(&self.base_url, &self.described).map_err(|error| rejected(&error))?;
+        let request = self.authorized(Request::get(uri), left).await?;
+        let answer = exchange(&self.http, request, String::new(), left).await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(wire::failure(answer.status, &answer.headers, &answer.body))
+        }
     }
 
-    /// Asks for one document of `schema` and returns its text. Retries until `deadline`.
-    ///
-    /// # Errors
-    /// [`ProviderError`]; the caller falls back.
-    pub(crate) async fn ask(
+    pub(super) async fn attempt(&self, ask: &Ask<'_>, left: Duration) -> Result<Answer, Failure> {
+        let uri = join(&self.base_url, &format!("{}:generateContent", self.path))
+            .map_err(|error| rejected(&error))?;
+        // The server stops when nobody waits any more.
+        let request = Request::post(uri).header("x-server-timeout", left.as_secs().max(1));
+        let request = self.authorized(request, left).await?;
+        let answer = exchange(&self.http, request, self.body(ask).to_string(), left).await?;
+        if answer.status.is_success() {
+            Reply::parse(&answer.body).and_then(Reply::into_answer)
+        } else {
+            Err(wire::failure(answer.status, &answer.headers, &answer.body))
+        }
+    }
+
+    async fn authorized(
         &self,
-        prompt: &str,
-        schema: &Value,
-        deadline: Instant,
-    ) -> Result<String, ProviderError> {
-        let mut thinking = Thinking::Default;
-        let mut attempt = 1;
-        loop {
-            self.not_paused()?;
-            let body = self.body(prompt, schema, thinking);
-            let started = Instant::now();
-            let result = self.attempt(&body, deadline).await;
-            let (outcome, next) = self.judge(&result, attempt);
-            self.metrics.provider(outcome, started.elapsed());
-            let error = match result {
-                Ok(text) => return Ok(text),
-                Err(failure) => failure.error,
-            };
-            tracing::warn!(provider = "gemini", attempt, error = %error, "no answer from the provider");
-            let wait = match next {
-                Next::GiveUp => return Err(error),
-                Next::LessThinking => {
-                    thinking = Thinking::Least;
-                    Duration::ZERO
-                }
-                Next::After(wait) => wait,
-            };
-            if Instant::now() + wait >= deadline {
-                return Err(error);
+        request: http::request::Builder,
+        left: Duration,
+    ) -> Result<http::request::Builder, Failure> {
+        Ok(match &self.access {
+            Access::Key(key) => request.header("x-goog-api-key", secret_header(key.reveal())?),
+            Access::Token(tokens) => {
+                let token = tokens.get(left).await?;
+                request.header(AUTHORIZATION, secret_header(&format!("Bearer {token}"))?)
             }
-            tokio::time::sleep(wait).await;
-            attempt += 1;
-        }
+        })
     }
 
-    /// Tells everybody that the answer was refused by validation; counted apart from the request itself.
-    pub(crate) fn refused(&self) {
-        self.metrics.provider(ProviderOutcome::Refused, Duration::ZERO);
-    }
-
-    fn body(&self, prompt: &str, schema: &Value, thinking: Thinking) -> Value {
+    fn body(&self, ask: &Ask<'_>) -> Value {
         let mut generation = json!({
-            "temperature": 0.2,
+            "temperature": TEMPERATURE,
             "maxOutputTokens": MAX_OUTPUT_TOKENS,
             "responseMimeType": "application/json",
-            "responseJsonSchema": schema,
+            "responseJsonSchema": ask.schema,
         });
-        if let Thinking::Least = thinking {
+        if ask.least_thinking {
             // The two families spell it differently and refuse the other's spelling.
-            generation["thinkingConfig"] = if self.config.model.starts_with("gemini-2") {
+            generation["thinkingConfig"] = if self.model.starts_with("gemini-2") {
                 json!({"thinkingBudget": 512})
             } else {
                 json!({"thinkingLevel": "LOW"})
             };
         }
         json!({
-            "systemInstruction": {"parts": [{"text": SYSTEM}]},
-            "contents": [{"role": "user", "parts": [{"text": prompt}]}],
+            "systemInstruction": {"parts": [{"text": ask.system}]},
+            "contents": [{"role": "user", "parts": [{"text": ask.prompt}]}],
             "generationConfig": generation,
         })
     }
-
-    async fn attempt(&self, body: &Value, deadline: Instant) -> Result<String, Failure> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let path = format!("/v1beta/models/{}:generateContent", self.config.model);
-        let rejected = |error: String| Failure::from(ProviderError::Rejected(error));
-        let uri = join(&self.config.base_url, &path).map_err(|error| rejected(error.to_string()))?;
-        let mut key = http::HeaderValue::from_str(&self.config.api_key)
-            .map_err(|_| rejected("the key is not a header value".to_owned()))?;
-        key.set_sensitive(true);
-        let request = Request::post(uri)
-            .header("x-goog-api-key", key)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            // The server stops when nobody waits any more.
-            .header("x-server-timeout", left.as_secs().max(1))
-            .body(Full::from(body.to_string()))
-            .map_err(|error| rejected(error.to_string()))?;
-        let answer = self.http.send(request, left, MAX_BYTES).await.map_err(|error| {
-            Failure::from(match error {
-                HttpError::Timeout(after) => ProviderError::Timeout(after),
-                HttpError::TooLarge(_) => ProviderError::Empty(error.to_string()),
-                HttpError::Transport(text) => ProviderError::Transport(text),
-            })
-        })?;
-        if answer.status.is_success() {
-            return Reply::parse(&answer.body)
-                .and_then(Reply::into_text)
-                .map_err(|(error, cut)| Failure {
-                    error,
-                    cut,
-                    throttle: None,
-                    fatal: false,
-                });
-        }
-        Err(wire::failure(answer.status, &answer.headers, &answer.body))
-    }
-
-    /// What an attempt counts as, and what comes next.
-    fn judge(&self, result: &Result<String, Failure>, attempt: u32) -> (ProviderOutcome, Next) {
-        let Err(failure) = result else {
-            return (ProviderOutcome::Answered, Next::GiveUp);
-        };
-        let again = |wait| {
-            if attempt < MAX_ATTEMPTS {
-                Next::After(wait)
-            } else {
-                Next::GiveUp
-            }
-        };
-        match &failure.error {
-            ProviderError::RateLimited(text) => match failure.throttle {
-                Some(Throttle::Wait(wait)) => (ProviderOutcome::RateLimited, again(jittered(wait))),
-                Some(Throttle::Exhausted) => {
-                    self.pause(text);
-                    (ProviderOutcome::RateLimited, Next::GiveUp)
-                }
-                None => (ProviderOutcome::RateLimited, again(backoff(attempt))),
-            },
-            ProviderError::Unavailable(_) => (ProviderOutcome::Unavailable, again(backoff(attempt))),
-            ProviderError::Transport(_) => (ProviderOutcome::Transport, again(backoff(attempt))),
-            ProviderError::Timeout(_) => (ProviderOutcome::Timeout, Next::GiveUp),
-            ProviderError::Rejected(text) => {
-                if failure.fatal {
-                    self.pause(text);
-                }
-                (ProviderOutcome::Rejected, Next::GiveUp)
-            }
-            // Cut while thinking: once more with less of it.
-            ProviderError::Empty(_) if failure.cut && attempt == 1 => {
-                (ProviderOutcome::Empty, Next::LessThinking)
-            }
-            ProviderError::Empty(_) | ProviderError::Blocked(_) => (ProviderOutcome::Empty, Next::GiveUp),
-            ProviderError::Refused(_) => (ProviderOutcome::Refused, Next::GiveUp),
-            ProviderError::Paused(..) => (ProviderOutcome::Paused, Next::GiveUp),
-        }
-    }
-
-    fn pause(&self, reason: &str) {
-        tracing::error!(provider = "gemini", pause = ?PAUSE, error = reason, "the provider is not asked for a while");
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = Some((Instant::now() + PAUSE, reason.to_owned()));
-    }
-
-    fn not_paused(&self) -> Result<(), ProviderError> {
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        match paused.as_ref() {
-            Some((until, reason)) if *until > Instant::now() => {
-                self.metrics.provider(ProviderOutcome::Paused, Duration::ZERO);
-                Err(ProviderError::Paused(*until - Instant::now(), reason.clone()))
-            }
-            _ => {
-                *paused = None;
-                Ok(())
-            }
-        }
-    }
 }
 
-/// A failed attempt with what decides about the next.
-#[derive(Debug)]
-struct Failure {
-    error: ProviderError,
-    /// The output limit was reached.
-    cut: bool,
-    throttle: Option<Throttle>,
-    /// No later request can succeed either: key, model, permission.
-    fatal: bool,
-}
-
-impl From<ProviderError> for Failure {
-    fn from(error: ProviderError) -> Self {
-        Self {
-            error,
-            cut: false,
-            throttle: None,
-            fatal: false,
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Thinking {
-    Default,
-    Least,
-}
-
-enum Next {
-    GiveUp,
-    LessThinking,
-    After(Duration),
-}
-
-/// 1 s, 2 s, 4 s, each with jitter.
-fn backoff(attempt: u32) -> Duration {
-    jittered(Duration::from_secs(1 << (attempt - 1).min(5)))
-}
-
-/// Never earlier than advised, at most a quarter later.
-fn jittered(wait: Duration) -> Duration {
-    wait + wait.mul_f64(fastrand::f64() / 4.0)
+fn rejected(error: &crate::http::HttpError) -> Failure {
+    ProviderError::Rejected(error.to_string()).into()
 }

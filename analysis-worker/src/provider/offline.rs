@@ -4,6 +4,7 @@
 //! show. The result goes through the same validation as a model's answer.
 
 mod alert;
+mod cluster;
 mod drift;
 mod triage;
 
@@ -23,10 +24,10 @@ pub(crate) fn analyse(case: &Case) -> Findings {
     }
 }
 
-/// The line that stands out most among the numbered lines of a source's facts; the last one of equals, since what came
+/// The line that stands out most among the numbered lines of the facts of some sources; the last one of equals, since what came
 /// before may have been survived.
-fn worst_line(case: &Case, source: Source) -> Option<(&Evidence, &str)> {
-    let facts = case.context.evidence.iter().filter(|fact| fact.source == source);
+fn worst_line(case: &Case, wanted: impl Fn(Source) -> bool) -> Option<(&Evidence, &str)> {
+    let facts = case.context.evidence.iter().filter(|fact| wanted(fact.source));
     let worst = facts
         .flat_map(|fact| fact.content.lines().map(move |line| (fact, line)))
         .filter_map(|(fact, line)| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
+use super::backfill::same_alert;
 use super::{Store, StoreError, effects, ledger};
 use crate::policy::Policy;
 use crate::signal::{Signal, Status, digest, now};
@@ -89,6 +90,10 @@ fn accept(
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
+    let known = match known {
+        Some(known) => Some(known),
+        None => same_alert(transaction, signal)?,
+    };
     if let Some((id, incident, status)) = known {
         transaction.execute(
             "UPDATE signal SET times_seen = times_seen + 1, last_seen_at = ?2 WHERE id = ?1",

@@ -7,10 +7,12 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Migration `n` leads to `user_version` `n + 1`. A file that was released is never changed.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_incidents.sql"),
     include_str!("migrations/0002_actions.sql"),
     include_str!("migrations/0003_interventions.sql"),
+    include_str!("migrations/0004_backfill.sql"),
+    include_str!("migrations/0005_provider.sql"),
 ];
 
 /// The version of a database that this program made.

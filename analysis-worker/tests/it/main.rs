@@ -3,11 +3,14 @@
 mod actions;
 mod adversarial;
 mod ask;
+mod backfill;
 mod command;
 mod durability;
+mod engines;
 mod follow;
 mod intake;
 mod kills;
+mod kubernetes;
 mod pages;
 mod provider;
 mod secrets;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plumbline_analysis_worker::{Findings, Outcome};
+use plumbline_analysis_worker::{Engine, Findings, Outcome, ProviderConfig, Secret};
 use plumbline_testkit::gemini::{
     self, FakeGemini, answer, blocked, error, finished, no_candidates, quota_of_the_day, retry_after,
 };
@@ -272,8 +272,10 @@ async fn a_silent_provider_is_waited_for_until_the_deadline() {
 async fn a_wrong_key_is_reported_without_being_told() {
     let gemini = FakeGemini::answering(|_| answer("{}")).await;
     let mut wrong = provider(&gemini, Duration::from_secs(5));
-    if let plumbline_analysis_worker::ProviderConfig::Gemini(config) = &mut wrong {
-        config.api_key = "another-key-123".to_owned();
+    if let ProviderConfig::Model(config) = &mut wrong
+        && let Engine::Gemini(engine) = &mut config.engine
+    {
+        engine.api_key = Secret::new("another-key-123");
     }
     let mut worker = TestWorker::start(|config| config.provider = wrong).await;
     alert(&worker).await;

@@ -10,7 +10,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use plumbline_analysis_worker::{App, Config, FinishedReport, GeminiConfig, PART, ProviderConfig, Report};
+use plumbline_analysis_worker::{
+    App, Config, Engine, FinishedReport, GeminiEngine, Limits, ModelConfig, PART, ProviderConfig, Report,
+    Secret,
+};
 use plumbline_service::Process;
 use plumbline_testkit::gemini::{API_KEY, FakeGemini};
 use serde_json::{Value, json};
@@ -113,12 +116,21 @@ impl TestWorker {
 }
 
 pub(crate) fn provider(gemini: &FakeGemini, timeout: Duration) -> ProviderConfig {
-    ProviderConfig::Gemini(GeminiConfig {
-        api_key: API_KEY.to_owned(),
-        model: "gemini-3.5-flash".to_owned(),
+    let engine = Engine::Gemini(GeminiEngine {
         base_url: gemini.url().parse().expect("a URL"),
+        api_key: Secret::new(API_KEY),
+    });
+    model(engine, "gemini-3.5-flash", timeout)
+}
+
+/// A model with the limits of the defaults.
+pub(crate) fn model(engine: Engine, name: &str, timeout: Duration) -> ProviderConfig {
+    ProviderConfig::Model(Box::new(ModelConfig {
+        engine,
+        model: name.to_owned(),
         timeout,
-    })
+        limits: Limits::default(),
+    }))
 }
 
 pub(crate) fn alert(labels: &Value, annotations: &Value) -> Value {

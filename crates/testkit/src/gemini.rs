@@ -4,7 +4,10 @@
 //! It refuses what the service refuses (unknown fields, roles, both schema or thinking fields, a wrong key), so that a
 //! client that passes here sends what the service takes. What it cannot show: tokenisation, latency, quality.
 
-use http::StatusCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::predictor::{FakePredictor, Received, Reply};
@@ -56,17 +59,27 @@ fn texts(content: &Value) -> String {
 
 /// The fake service; it ends when dropped.
 #[derive(Debug)]
-pub struct FakeGemini(FakePredictor);
+pub struct FakeGemini {
+    server: FakePredictor,
+    /// Whether it knows the models that it is asked about.
+    knows_models: Arc<AtomicBool>,
+}
 
 impl FakeGemini {
     /// Answers every accepted `generateContent` with what `script` says.
     pub async fn answering(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self(FakePredictor::answering(move |request| serve(request, &script)).await)
+        let knows_models = Arc::new(AtomicBool::new(true));
+        let knows = Arc::clone(&knows_models);
+        let server = FakePredictor::answering(move |request| serve(request, &knows, &script)).await;
+        Self { server, knows_models }
     }
 
     /// The same, each answer held until [`FakeGemini::release`].
     pub async fn holding(script: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        Self(FakePredictor::holding(move |request| serve(request, &script)).await)
+        let knows_models = Arc::new(AtomicBool::new(true));
+        let knows = Arc::clone(&knows_models);
+        let server = FakePredictor::holding(move |request| serve(request, &knows, &script)).await;
+        Self { server, knows_models }
     }
 
     /// Answers the first request with the first reply, the second with the second; the last one repeats.
@@ -77,7 +90,7 @@ impl FakeGemini {
         assert!(!replies.is_empty(), "at least one reply");
         let next = std::sync::atomic::AtomicUsize::new(0);
         Self::answering(move |_| {
-            let turn = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let turn = next.fetch_add(1, Ordering::SeqCst);
             replies[turn.min(replies.len() - 1)].clone()
         })
         .await
@@ -85,40 +98,68 @@ impl FakeGemini {
 
     /// `http://127.0.0.1:<port>`
     pub fn url(&self) -> String {
-        self.0.url()
+        self.server.url()
     }
 
-    /// Waits for `count` requests and returns those that were `generateContent`.
+    /// Has no model of any name any more.
+    pub fn forget_models(&self) {
+        self.knows_models.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits for `count` requests to generate content and returns all so far.
     pub async fn received(&self, count: usize) -> Vec<Asked> {
-        self.0
-            .received(count)
-            .await
+        let mut requests = count;
+        loop {
+            let received = self.server.received(requests).await;
+            let asked: Vec<Asked> = received.iter().filter_map(Asked::read).collect();
+            if asked.len() >= count {
+                return asked;
+            }
+            requests = received.len() + 1;
+        }
+    }
+
+    /// Waits until it was asked about a model, not for an answer of it.
+    pub async fn described(&self) {
+        let mut requests = 1;
+        loop {
+            let received = self.server.received(requests).await;
+            if received.iter().any(|request| request.method == Method::GET) {
+                return;
+            }
+            requests = received.len() + 1;
+        }
+    }
+
+    /// Requests to generate content so far.
+    pub fn received_so_far(&self) -> usize {
+        self.server
+            .received_by_now()
             .iter()
             .filter_map(Asked::read)
-            .collect()
-    }
-
-    /// Requests so far.
-    pub fn received_so_far(&self) -> usize {
-        self.0.received_so_far()
+            .count()
     }
 
     /// Lets every held and later answer go.
     pub fn release(&self) {
-        self.0.release();
+        self.server.release();
     }
 
     /// Breaks every connection.
     pub async fn drop_connections(&self) {
-        self.0.drop_connections().await;
+        self.server.drop_connections().await;
     }
 }
 
-fn serve(request: &Received, script: &impl Fn(&Asked) -> Reply) -> Reply {
-    let Some((_, operation)) = operation(request.path()) else {
+fn serve(request: &Received, knows_models: &AtomicBool, script: &impl Fn(&Asked) -> Reply) -> Reply {
+    let description = (request.method == Method::GET)
+        .then(|| described(request.path()))
+        .flatten();
+    let operation = operation(request.path());
+    if description.is_none() && operation.is_none() {
         return error(404, "NOT_FOUND", "no such method");
-    };
-    let vertex = request.path().contains("/projects/");
+    }
+    let vertex = request.path().contains("/publishers/");
     let key_fits = request.header("x-goog-api-key") == API_KEY;
     let token_fits = vertex && request.header("authorization").starts_with("Bearer ");
     if !(key_fits || token_fits) {
@@ -128,6 +169,19 @@ fn serve(request: &Received, script: &impl Fn(&Asked) -> Reply) -> Reply {
             "API key not valid. Please pass a valid API key.",
         );
     }
+    let model = description
+        .or(operation.map(|(model, _)| model))
+        .unwrap_or_default();
+    if !knows_models.load(Ordering::SeqCst) {
+        let message = format!("models/{model} is not found for API version v1beta.");
+        return error(404, "NOT_FOUND", &message);
+    }
+    let Some((_, operation)) = operation else {
+        let methods = ["generateContent", "countTokens"];
+        let description = json!({"name": format!("models/{model}"), "supportedGenerationMethods": methods,
+            "inputTokenLimit": 1_048_576, "outputTokenLimit": 65_536});
+        return Reply::json(description.to_string());
+    };
     let Some(asked) = Asked::read(request) else {
         return error(400, "INVALID_ARGUMENT", "Invalid JSON payload received.");
     };
@@ -142,6 +196,15 @@ fn serve(request: &Received, script: &impl Fn(&Asked) -> Reply) -> Reply {
         }
         _ => script(&asked),
     }
+}
+
+/// Model of `/v1beta/models/{model}` and of the Vertex AI form of it.
+fn described(path: &str) -> Option<&str> {
+    let (before, model) = path.rsplit_once("/models/")?;
+    let known = ["/v1", "/v1beta", "/v1beta1"]
+        .iter()
+        .any(|version| before == *version || before == format!("{version}/publishers/google"));
+    (known && !model.contains([':', '/'])).then_some(model)
 }
 
 /// Model and method of `/v1beta/models/{model}:{method}` and of the Vertex AI form of it.

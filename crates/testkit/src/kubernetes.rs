@@ -1,5 +1,5 @@
-//! An API server that lists and watches two kinds of objects as Kubernetes does, and misbehaves when the test says so:
-//! it forgets history, repeats events, breaks off within one, goes away and comes back.
+//! An API server that gets, lists and watches objects as Kubernetes does, has logs of containers, and misbehaves when the
+//! test says so: it forgets history, repeats events, breaks off within one, forbids, falls silent, goes away and comes back.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -16,7 +16,7 @@
 
 mod connection;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +55,12 @@ struct Store {
     history: Vec<Entry>,
     /// What came before this version is forgotten.
     oldest: u64,
+    /// By namespace, pod, container, and whether it is that of the run before.
+    logs: HashMap<(String, String, String, bool), String>,
+    /// Verbs and resources, such as `get` and `pods/log`.
+    forbidden: HashSet<(String, String)>,
+    /// Resources that are never answered about.
+    silent: HashSet<String>,
 }
 
 /// Something that watchers of a collection are told.
@@ -195,6 +201,29 @@ impl FakeApiServer {
         self.wake(store);
     }
 
+    /// Sets what a container has logged, each line with its time before it; of the run before its restart with `previous`.
+    pub fn log(&self, namespace: &str, pod: &str, container: &str, previous: bool, text: &str) {
+        let key = (
+            namespace.to_owned(),
+            pod.to_owned(),
+            container.to_owned(),
+            previous,
+        );
+        self.store().logs.insert(key, text.to_owned());
+    }
+
+    /// Answers 403 from now on when somebody wants to `verb` the resource, such as `get` and `pods/log`.
+    pub fn forbid(&self, verb: &str, resource: &str) {
+        self.store()
+            .forbidden
+            .insert((verb.to_owned(), resource.to_owned()));
+    }
+
+    /// Does not answer any more about a resource.
+    pub fn fall_silent(&self, resource: &str) {
+        self.store().silent.insert(resource.to_owned());
+    }
+
     /// Stops listening and breaks all connections.
     pub async fn go_away(&self) {
         self.up().cancel();
@@ -279,16 +308,24 @@ impl Store {
     }
 }
 
-const KINDS: [(&str, &str); 2] = [
+const KINDS: [(&str, &str); 10] = [
     ("InferenceService", "inferenceservices"),
     ("EndpointSlice", "endpointslices"),
+    ("Pod", "pods"),
+    ("Event", "events"),
+    ("Node", "nodes"),
+    ("PersistentVolumeClaim", "persistentvolumeclaims"),
+    ("Deployment", "deployments"),
+    ("ReplicaSet", "replicasets"),
+    ("StatefulSet", "statefulsets"),
+    ("Job", "jobs"),
 ];
 
 fn key(object: &Value) -> (String, String, String) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let kind = text(&object["kind"]);
     let known = KINDS.iter().find(|(known, _)| *known == kind);
-    let (_, plural) = known.expect("an InferenceService or an EndpointSlice");
+    let (_, plural) = known.expect("one of the kinds that are known");
     let metadata = &object["metadata"];
     (
         (*plural).to_owned(),

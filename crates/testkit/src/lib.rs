@@ -9,5 +9,7 @@ pub mod gemini;
 pub mod github;
 pub mod kubernetes;
 pub mod malformed;
+pub mod ollama;
+pub mod openai;
 pub mod predictor;
 pub mod slack;

@@ -184,6 +184,11 @@ impl FakePredictor {
         reached.expect("the sender lives as long as self").clone()
     }
 
+    /// The requests that have arrived whole so far.
+    pub fn received_by_now(&self) -> Vec<Received> {
+        self.shared.requests.borrow().clone()
+    }
+
     /// How many requests have arrived whole so far.
     pub fn received_so_far(&self) -> usize {
         self.shared.requests.borrow().len()

@@ -1,16 +1,13 @@
 //! Replies and errors of the Gemini API.
 
-use std::time::Duration;
-
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failure, ProviderError};
+use super::ProviderError;
+use crate::provider::failure::{Failure, Throttle, retry_after, seconds};
+use crate::provider::model::Answer;
 use crate::text::{one_line, sanitise};
-
-/// Longest advised wait that is kept; a longer one means "not today".
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +16,16 @@ pub(super) struct Reply {
     candidates: Vec<Candidate>,
     #[serde(default)]
     prompt_feedback: Option<PromptFeedback>,
+    #[serde(default)]
+    usage_metadata: Option<Usage>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Usage {
+    /// Thoughts included.
+    #[serde(default)]
+    total_token_count: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,22 +60,22 @@ struct Part {
 }
 
 impl Reply {
-    /// Reads a 200's body; the flag tells whether the output was cut.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, (ProviderError, bool)> {
+    /// Reads a 200's body.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|error| {
             let text = format!("not an answer of the API: {error}");
-            (ProviderError::Unavailable(one_line(&text, 200)), false)
+            ProviderError::Unavailable(one_line(&text, 200)).into()
         })
     }
 
     /// The text of the first candidate, its parts joined, thoughts left out.
-    pub(super) fn into_text(self) -> Result<String, (ProviderError, bool)> {
+    pub(super) fn into_answer(self) -> Result<Answer, Failure> {
         if let Some(reason) = self.prompt_feedback.and_then(|feedback| feedback.block_reason) {
-            return Err((ProviderError::Blocked(one_line(&sanitise(&reason), 60)), false));
+            return Err(ProviderError::Blocked(one_line(&sanitise(&reason), 60)).into());
         }
-        let empty = |what: &str, cut| Err((ProviderError::Empty(what.to_owned()), cut));
+        let empty = |what: &str| Err(ProviderError::Empty(what.to_owned()).into());
         let Some(candidate) = self.candidates.into_iter().next() else {
-            return empty("no candidates", false);
+            return empty("no candidates");
         };
         let reason = candidate.finish_reason.unwrap_or_else(|| "STOP".to_owned());
         let text: String = candidate
@@ -80,24 +87,15 @@ impl Reply {
             .filter_map(|part| part.text)
             .collect();
         match reason.as_str() {
-            "STOP" | "FINISH_REASON_UNSPECIFIED" if text.trim().is_empty() => empty("no text", false),
-            "STOP" | "FINISH_REASON_UNSPECIFIED" => Ok(text),
-            "MAX_TOKENS" => empty("cut at the output limit (MAX_TOKENS)", true),
-            other => empty(
-                &format!("finish reason {}", one_line(&sanitise(other), 60)),
-                false,
-            ),
+            "STOP" | "FINISH_REASON_UNSPECIFIED" if text.trim().is_empty() => empty("no text"),
+            "STOP" | "FINISH_REASON_UNSPECIFIED" => Ok(Answer {
+                text,
+                tokens: self.usage_metadata.and_then(|usage| usage.total_token_count),
+            }),
+            "MAX_TOKENS" => Err(Failure::cut("cut at the output limit (MAX_TOKENS)")),
+            other => empty(&format!("finish reason {}", one_line(&sanitise(other), 60))),
         }
     }
-}
-
-/// What a 429 advises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Throttle {
-    /// Come back after this.
-    Wait(Duration),
-    /// Not before the quota is renewed.
-    Exhausted,
 }
 
 /// Reads an error: `{"error": {…}}`, the same in an array, or whatever a gateway wrote.
@@ -138,49 +136,38 @@ fn throttle(error: &Value, headers: &HeaderMap, message: &str) -> Option<Throttl
             id.contains("PerDay") || id.contains("Daily")
         });
     if per_day || message.contains("limit: 0") {
-        return Some(Throttle::Exhausted);
+        return Some(Throttle::Day);
     }
     let advised = details
         .iter()
         .find_map(|detail| seconds(detail["retryDelay"].as_str()?))
-        .or_else(|| seconds(headers.get(http::header::RETRY_AFTER)?.to_str().ok()?))
+        .or_else(|| retry_after(headers))
         .or_else(|| {
             let rest = message.split_once("Please retry in ")?.1;
             seconds(rest.split_whitespace().next()?.trim_end_matches('.'))
         })?;
-    Some(if advised > LONGEST_WAIT {
-        Throttle::Exhausted
-    } else {
-        Throttle::Wait(advised)
-    })
-}
-
-/// `38s`, `34.07s`, `900ms`, `38`.
-fn seconds(text: &str) -> Option<Duration> {
-    let (number, scale) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1e-3),
-        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
-    };
-    let number: f64 = number.trim().parse().ok()?;
-    Duration::try_from_secs_f64(number * scale).ok()
+    Some(Throttle::after(advised))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
 
-    fn text(reply: &Value) -> Result<String, (ProviderError, bool)> {
-        Reply::parse(reply.to_string().as_bytes()).and_then(Reply::into_text)
+    fn read(reply: &Value) -> Result<Answer, Failure> {
+        Reply::parse(reply.to_string().as_bytes()).and_then(Reply::into_answer)
     }
 
     #[test]
     fn text_parts_are_joined_and_thoughts_left_out() {
         let reply = json!({"candidates": [{"content": {"parts": [
             {"text": "let me think", "thought": true}, {"text": "{\"a\""}, {"text": ": 1}"},
-        ]}, "finishReason": "STOP"}], "somethingNew": 1});
-        assert_eq!(text(&reply).as_deref(), Ok("{\"a\": 1}"));
+        ]}, "finishReason": "STOP"}], "somethingNew": 1, "usageMetadata": {"totalTokenCount": 42}});
+        let answer = read(&reply).expect("an answer");
+        assert_eq!((answer.text.as_str(), answer.tokens), ("{\"a\": 1}", Some(42)));
     }
 
     #[test]
@@ -213,9 +200,9 @@ mod tests {
                 false,
             ),
         ] {
-            let (error, was_cut) = text(&reply).expect_err("a failure");
-            assert!(error.to_string().contains(expected), "{error}");
-            assert_eq!(was_cut, cut);
+            let failure = read(&reply).expect_err("a failure");
+            assert!(failure.error.to_string().contains(expected), "{failure:?}");
+            assert_eq!(failure.cut, cut);
         }
     }
 
@@ -240,11 +227,11 @@ mod tests {
         );
         assert_eq!(
             read(with(json!([{"retryDelay": "3600s"}]))),
-            Some(Throttle::Exhausted)
+            Some(Throttle::Pause(Duration::from_hours(1)))
         );
         let daily =
             json!([{"violations": [{"quotaId": "GenerateRequestsPerDayPerProject"}]}, {"retryDelay": "1s"}]);
-        assert_eq!(read(with(daily)), Some(Throttle::Exhausted));
+        assert_eq!(read(with(daily)), Some(Throttle::Day));
         assert_eq!(
             read(json!([{"error": {"message": "Please retry in 2.5s."}}])),
             Some(Throttle::Wait(Duration::from_millis(2_500)))

@@ -1,6 +1,6 @@
 //! Alerts, by code: what their name, labels, logs and series usually mean.
 
-use super::{Case, cite, remembered, worst_line};
+use super::{Case, cite, cluster, remembered, worst_line};
 use crate::evidence::{Evidence, Source};
 use crate::report::{Citation, IncidentFindings, Remediation, Risk, RootCause};
 use crate::text::{clip_line, one_line};
@@ -100,6 +100,7 @@ const GENERAL: [Usual; 2] = [
 pub(super) fn analyse(case: &Case) -> IncidentFindings {
     let alerts: Vec<&Evidence> = of(case, Source::Alert);
     let mut causes = Vec::new();
+    causes.extend(cluster::causes(case));
     causes.extend(from_logs(case, &alerts));
     causes.extend(from_series(case));
     causes.extend(from_drift(case));
@@ -169,15 +170,15 @@ fn summary(case: &Case, alerts: &[&Evidence]) -> String {
         .model
         .as_deref()
         .map_or_else(String::new, |model| format!(" for model {model}"));
-    let searched = match (of(case, Source::Logs).len(), of(case, Source::Prometheus).len()) {
+    let searched = match (logs(case).count(), of(case, Source::Prometheus).len()) {
         (0, 0) => "Neither logs nor metrics could be looked at.".to_owned(),
-        (logs, 0) => format!("{logs} log files were searched; metrics could not be looked at."),
+        (logs, 0) => format!("{logs} logs were searched; metrics could not be looked at."),
         (0, series) => {
             format!("{series} groups of metrics were compared with the hour before; there were no logs.")
         }
-        (logs, series) => format!(
-            "{logs} log files were searched, {series} groups of metrics compared with the hour before."
-        ),
+        (logs, series) => {
+            format!("{logs} logs were searched, {series} groups of metrics compared with the hour before.")
+        }
     };
     format!(
         "{} {state}{model} since {}. {searched} The causes below are the usual ones, ranked by what the evidence says for them.",
@@ -194,9 +195,14 @@ fn of(case: &Case, source: Source) -> Vec<&Evidence> {
         .collect()
 }
 
+/// Facts that are lines of logs.
+fn logs(case: &Case) -> impl Iterator<Item = &Evidence> {
+    case.context.evidence.iter().filter(|fact| fact.source.is_log())
+}
+
 /// The line of the logs that stands out most.
 fn from_logs(case: &Case, alerts: &[&Evidence]) -> Option<RootCause> {
-    let (fact, text) = worst_line(case, Source::Logs)?;
+    let (fact, text) = worst_line(case, Source::is_log)?;
     let quote = crate::text::prefix(text, 240).trim().to_owned();
     Some(RootCause {
         hypothesis: format!("What the log says: {}", clip_line(text, text.len(), 240)),

@@ -183,7 +183,7 @@ fn unchanged(case: &Case) -> bool {
 /// What the log says loudest, when no tool is known.
 fn worst(case: &Case, job: &FailedJob) -> Option<TriageFinding> {
     let log = job.log.as_ref()?;
-    let (fact, quote) = match worst_line(case, Source::JobLog) {
+    let (fact, quote) = match worst_line(case, |source| source == Source::JobLog) {
         Some((fact, text)) if fact.id == *log => {
             (fact.id.clone(), Some(prefix(text, MAX_QUOTE).trim().to_owned()))
         }

@@ -1,4 +1,4 @@
-//! Connections of the fake API server: lists in pages, watches from a version on.
+//! Connections of the fake API server: objects, lists in pages, watches from a version on, logs.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -33,7 +33,7 @@ pub(super) async fn accept(listener: TcpListener, state: Arc<State>, up: Cancell
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let state = Arc::clone(&state);
-                async move { Ok::<_, Infallible>(answer(state, &request)) }
+                async move { Ok::<_, Infallible>(answer(state, &request).await) }
             });
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             let _ended = up.run_until_cancelled(connection).await;
@@ -63,50 +63,91 @@ struct Collection {
     plural: String,
     /// Empty for all.
     namespace: String,
-    /// `KEY=VALUE`, or empty.
+    /// `KEY=VALUE`, separated by commas, or empty.
     selector: String,
+    /// The same, of fields such as `involvedObject.name`.
+    fields: String,
 }
 
 impl Collection {
     fn has(&self, plural: &str, namespace: &str, labels: &Value) -> bool {
-        let selected = match self.selector.split_once('=') {
-            Some((key, value)) => labels[key] == value || labels.is_null() && namespace.is_empty(),
-            None => true,
-        };
+        let selected = pairs(&self.selector)
+            .all(|(key, value)| labels[key] == value || labels.is_null() && namespace.is_empty());
         // Bookmarks and the end are for everybody, and have no namespace.
         let in_namespace = self.namespace.is_empty() || namespace.is_empty() || namespace == self.namespace;
         plural == self.plural && in_namespace && selected
     }
 }
 
-fn answer(state: Arc<State>, request: &Request<Incoming>) -> Response<Body> {
+impl Collection {
+    fn has_fields(&self, object: &Value) -> bool {
+        pairs(&self.fields).all(|(path, value)| {
+            let field = path.split('.').fold(object, |object, name| &object[name]);
+            field == value
+        })
+    }
+}
+
+fn pairs(selector: &str) -> impl Iterator<Item = (&str, &str)> {
+    selector.split(',').filter_map(|pair| pair.split_once('='))
+}
+
+async fn answer(state: Arc<State>, request: &Request<Incoming>) -> Response<Body> {
     let query = request.uri().query().unwrap_or_default();
     let query: HashMap<&str, String> = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| {
-            (
-                name,
-                value.replace("%3D", "=").replace("%3A", ":").replace("%2F", "/"),
-            )
-        })
+        .map(|(name, value)| (name, decoded(value)))
         .collect();
     let parts: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-    let (namespace, plural) = match parts.as_slice() {
-        ["apis", _, _, plural] => ("", *plural),
-        ["apis", _, _, "namespaces", namespace, plural] => (*namespace, *plural),
-        _ => {
-            return status(
-                StatusCode::NOT_FOUND,
-                "NotFound",
-                "the server could not find the requested resource",
-            );
-        }
+    let within = match parts.as_slice() {
+        ["api", _, within @ ..] | ["apis", _, _, within @ ..] => within,
+        _ => &[],
     };
+    let (namespace, plural, name, subresource) = match *within {
+        [plural] => ("", plural, "", ""),
+        ["namespaces", namespace, plural] => (namespace, plural, "", ""),
+        ["namespaces", namespace, plural, name] => (namespace, plural, name, ""),
+        ["namespaces", namespace, plural, name, subresource] => (namespace, plural, name, subresource),
+        [plural, name] => ("", plural, name, ""),
+        _ => return not_found("the server could not find the requested resource"),
+    };
+    let resource = if subresource.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}/{subresource}")
+    };
+    let verb = match (name, query.contains_key("watch")) {
+        ("", false) => "list",
+        ("", true) => "watch",
+        _ => "get",
+    };
+    if lock(&state.store).silent.contains(&resource) {
+        std::future::pending::<()>().await;
+    }
+    if lock(&state.store)
+        .forbidden
+        .contains(&(verb.to_owned(), resource.clone()))
+    {
+        let message =
+            format!("{resource} is forbidden: User \"worker\" cannot {verb} resource \"{resource}\"");
+        return status(StatusCode::FORBIDDEN, "Forbidden", &message);
+    }
+    if subresource == "log" {
+        return log(&state, namespace, name, &query);
+    }
+    if !name.is_empty() {
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        return match lock(&state.store).objects.get(&key) {
+            Some(object) => respond(StatusCode::OK, object.to_string()),
+            None => not_found(&format!("{plural} \"{name}\" not found")),
+        };
+    }
     let collection = Collection {
         plural: plural.to_owned(),
         namespace: namespace.to_owned(),
         selector: query.get("labelSelector").cloned().unwrap_or_default(),
+        fields: query.get("fieldSelector").cloned().unwrap_or_default(),
     };
     let text = |name: &str| query.get(name).map_or("", String::as_str);
     if text("watch").is_empty() {
@@ -114,6 +155,36 @@ fn answer(state: Arc<State>, request: &Request<Incoming>) -> Response<Body> {
     } else {
         watch(state, collection, text("resourceVersion"))
     }
+}
+
+/// The end of a log: as many lines, and of those as many bytes from the first on, as are asked for.
+fn log(state: &State, namespace: &str, pod: &str, query: &HashMap<&str, String>) -> Response<Body> {
+    let text = |name: &str| query.get(name).map_or("", String::as_str);
+    let (container, previous) = (text("container"), text("previous") == "true");
+    let key = (
+        namespace.to_owned(),
+        pod.to_owned(),
+        container.to_owned(),
+        previous,
+    );
+    let Some(log) = lock(&state.store).logs.get(&key).cloned() else {
+        let what = if previous {
+            "previous terminated container"
+        } else {
+            "container"
+        };
+        let message = format!("{what} \"{container}\" in pod \"{pod}\" not found");
+        return status(StatusCode::BAD_REQUEST, "BadRequest", &message);
+    };
+    let number = |name: &str| text(name).parse().unwrap_or(usize::MAX);
+    let lines: Vec<&str> = log.split_inclusive('\n').collect();
+    let from = lines.len().saturating_sub(number("tailLines"));
+    let mut body = lines[from..].concat().into_bytes();
+    body.truncate(number("limitBytes"));
+    let mut response = respond(StatusCode::OK, String::from_utf8_lossy(&body).into_owned());
+    let plain = http::HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+    response
 }
 
 fn list(state: &State, collection: &Collection, limit: &str, token: &str) -> Response<Body> {
@@ -134,7 +205,7 @@ fn list(state: &State, collection: &Collection, limit: &str, token: &str) -> Res
     let mut items = Vec::new();
     let mut left = false;
     let matching = store.objects.iter().filter(|((plural, namespace, _), object)| {
-        collection.has(plural, namespace, &object["metadata"]["labels"])
+        collection.has(plural, namespace, &object["metadata"]["labels"]) && collection.has_fields(object)
     });
     for (_, object) in matching.skip(offset) {
         if items.len() == limit {
@@ -206,6 +277,25 @@ async fn tell(state: Arc<State>, collection: Collection, from: u64, mut body: Se
             return;
         }
     }
+}
+
+/// Percent-decoded.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = (*first == b'%').then(|| after.get(..2)).flatten();
+        let byte = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn not_found(message: &str) -> Response<Body> {
+    status(StatusCode::NOT_FOUND, "NotFound", message)
 }
 
 fn gone() -> Response<Body> {
