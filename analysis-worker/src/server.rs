@@ -1,5 +1,6 @@
 //! Webhooks, API and pages on one port.
 
+mod actions;
 mod api;
 mod approvals;
 mod audit;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     console_token: Option<[u8; 32]>,
     /// Woken by what leads to effects.
     outbox: Wake,
+    /// Where people reach the pages: a form may come from there.
+    public_host: Option<String>,
     /// Slack, where it is used, with what its requests are checked with.
     slack: Option<(Slack, SlackConfig)>,
     /// Shown in the pages' foot.
@@ -77,6 +80,12 @@ impl Shared {
             prometheus: Prometheus::configured(&config.sources, HttpClient::new()),
             outbox: outbox.wake.clone(),
             slack: outbox.slack.clone().zip(config.actions.slack.clone()),
+            public_host: config
+                .actions
+                .public_url
+                .as_ref()
+                .and_then(|url| url.authority())
+                .map(ToString::to_string),
             console_token: config.actions.console_token.as_ref().map(digest),
             max_body_bytes: config.max_body_bytes,
             token: config.webhook_token.as_ref().map(digest),

@@ -266,3 +266,93 @@ fn read_slack(reader: &mut Reader) -> Option<SlackConfig> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plumbline_service::config::{Common, Outcome, Problems, load};
+
+    use super::*;
+    use crate::config::{Config, PORTS, SETTINGS};
+
+    fn read(arguments: &[&str]) -> Result<(Actions, String), Problems> {
+        let arguments = arguments.iter().map(ToString::to_string);
+        let settings = Common::settings(PORTS.0, PORTS.1);
+        let read = load(
+            "analysis-worker",
+            &[&settings, SETTINGS],
+            arguments,
+            [],
+            Config::read,
+        )?;
+        match read {
+            Outcome::Start { config, shown } => Ok((config.1.actions, shown.to_string())),
+            other => panic!("a configuration, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_done_outside_unless_it_is_configured() {
+        let (actions, _) = read(&[]).expect("valid");
+        assert_eq!(actions.policy, Policy::nothing());
+        assert!(actions.slack.is_none() && actions.console_token.is_none());
+    }
+
+    #[test]
+    fn a_retraining_needs_a_person_unless_somebody_says_otherwise() {
+        let workflow = [
+            "--github-token=t",
+            "--retrain-workflow=acme/models/retrain.yml@main",
+        ];
+        let (actions, _) = read(&workflow).expect("valid");
+        let retrain = actions.policy.retrain.expect("configured");
+        assert_eq!(retrain.approval, Approval::Required);
+        assert_eq!(
+            (retrain.cooldown, retrain.daily_cap),
+            (Duration::from_hours(24), 3)
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let (actions, shown) = read(&[
+            "--slack-token=xoxb-secret-1",
+            "--slack-channel=C0123",
+            "--slack-signing-secret=secret-2",
+            "--console-token=secret-3-is-long",
+        ])
+        .expect("valid");
+        let secrets: Vec<&str> = actions.secrets().collect();
+        assert_eq!(secrets, ["xoxb-secret-1", "secret-2", "secret-3-is-long"]);
+        let debug = format!("{actions:?}");
+        for secret in secrets {
+            assert!(!shown.contains(secret) && !debug.contains(secret), "{secret}");
+        }
+    }
+
+    #[test]
+    fn problems_are_told_together() {
+        let text = read(&[
+            "--slack-token=xoxb-1",
+            "--slack-approver=@alice",
+            "--github-issues=acme/models",
+            "--retrain-workflow=acme/models/retrain.yml@main",
+            "--retrain-approval=never",
+            "--retrain-min-effect=0",
+            "--console-token=short",
+        ])
+        .expect_err("seven problems")
+        .to_string();
+        for expected in [
+            "7 problems",
+            "slack_channel",
+            "ids of people",
+            "github_issues",
+            "retrain_workflow",
+            "required or automatic",
+            "retrain_min_effect",
+            "at least 12 characters",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+}

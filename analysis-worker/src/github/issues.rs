@@ -25,7 +25,8 @@ impl GitHub {
     /// The issue with this marker, open or closed.
     ///
     /// The list is asked, not the search: that knows of an issue only after a while, and a second one would be opened
-    /// in between. Who can set a label may write to the repository, so a copied marker does not count.
+    /// in between. Who can set a label may write to the repository, so a copied marker does not count; nor does one that
+    /// stands in a fact further down.
     ///
     /// # Errors
     /// [`Error`].
@@ -37,7 +38,7 @@ impl GitHub {
         let query =
             format!("/issues?labels={LABEL}&state=all&sort=created&direction=desc&per_page={PER_PAGE}");
         let issues: Vec<Posted> = self.pages(&repository.path(&query), None).await?;
-        let has = |issue: &Posted| issue.body.as_ref().is_some_and(|body| body.contains(marker));
+        let has = |issue: &Posted| issue.body.as_ref().is_some_and(|body| body.starts_with(marker));
         // The oldest, if a person copied it.
         Ok(issues.into_iter().rfind(has))
     }

@@ -217,6 +217,6 @@ impl Posted {
                 self.author_association.as_str(),
                 "OWNER" | "MEMBER" | "COLLABORATOR"
             );
-        by_us && self.body.as_ref().is_some_and(|body| body.contains(marker))
+        by_us && self.body.as_ref().is_some_and(|body| body.starts_with(marker))
     }
 }

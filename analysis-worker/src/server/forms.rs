@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{HOST, LOCATION, ORIGIN};
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderValue, StatusCode, Uri};
 use maud::{Markup, html};
 use sha2::{Digest as _, Sha256};
 
@@ -41,7 +43,7 @@ pub(super) async fn read(shared: &Shared, request: Request) -> Result<Form, Box<
         let reason = "The pages only show: no token is configured (console_token).";
         return Err(Box::new(refused(shared, StatusCode::FORBIDDEN, reason)));
     };
-    if !is_own(&head.headers) {
+    if !is_own(&head, shared.public_host.as_deref()) {
         let reason = "The form was not sent by a page of this server.";
         return Err(Box::new(refused(shared, StatusCode::FORBIDDEN, reason)));
     }
@@ -73,16 +75,24 @@ pub(super) async fn read(shared: &Shared, request: Request) -> Result<Form, Box<
     })
 }
 
-/// Whether the browser says that a page of this origin sent the request.
-fn is_own(headers: &HeaderMap) -> bool {
-    let text = |value: Option<&HeaderValue>| value.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let site = text(headers.get("sec-fetch-site"));
-    if site.is_some_and(|site| site != "same-origin") {
+/// Whether the browser says that a page of ours sent the request: of the address that was asked, or of `public_host`,
+/// behind which a proxy may ask for another.
+fn is_own(head: &Parts, public_host: Option<&str>) -> bool {
+    let text = |name| {
+        head.headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    if text("sec-fetch-site").is_some_and(|site| site != "same-origin") {
         return false;
     }
-    let origin: Option<Uri> = text(headers.get(ORIGIN)).and_then(|origin| origin.parse().ok());
-    let origin = origin.and_then(|origin| origin.authority().map(ToString::to_string));
-    origin.is_some() && origin == text(headers.get(HOST))
+    let origin: Option<Uri> = text(ORIGIN.as_str()).and_then(|origin| origin.parse().ok());
+    let Some(origin) = origin.as_ref().and_then(Uri::authority) else {
+        return false;
+    };
+    // HTTP/2 has the host in the address.
+    let asked = text(HOST.as_str()).or(head.uri.authority().map(Authority::as_str));
+    asked == Some(origin.as_str()) || public_host == Some(origin.as_str())
 }
 
 /// The page that says why nothing was done.
@@ -124,31 +134,28 @@ mod tests {
 
     #[test]
     fn only_a_page_of_this_origin_sends_forms() {
-        let own = |fields: &[(&'static str, &'static str)]| {
-            let headers = fields.iter().map(|(name, value)| {
-                (
-                    http::HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            });
-            is_own(&headers.collect())
+        let own = |address: &str, fields: &[(&str, &str)]| {
+            let mut request = Request::post(address);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let (head, ()) = request.body(()).expect("a request").into_parts();
+            is_own(&head, Some("plumbline.example"))
         };
         let host = ("host", "worker:8090");
-        assert!(own(&[host, ("origin", "http://worker:8090")]));
-        assert!(own(&[
-            host,
-            ("origin", "https://worker:8090"),
-            ("sec-fetch-site", "same-origin")
-        ]));
-        assert!(!own(&[host]));
-        assert!(!own(&[host, ("origin", "null")]));
-        assert!(!own(&[host, ("origin", "http://evil.example")]));
-        assert!(!own(&[host, ("origin", "http://worker:80")]));
-        assert!(!own(&[
-            host,
-            ("origin", "http://worker:8090"),
-            ("sec-fetch-site", "cross-site")
-        ]));
-        assert!(!own(&[("origin", "http://worker:8090")]));
+        let same = ("origin", "http://worker:8090");
+        assert!(own("/x", &[host, same]));
+        assert!(own("/x", &[host, same, ("sec-fetch-site", "same-origin")]));
+        assert!(own("http://worker:8090/x", &[same]), "HTTP/2");
+        assert!(
+            own("/x", &[host, ("origin", "https://plumbline.example")]),
+            "behind a proxy"
+        );
+        assert!(!own("/x", &[host]));
+        assert!(!own("/x", &[same]));
+        assert!(!own("/x", &[host, ("origin", "null")]));
+        assert!(!own("/x", &[host, ("origin", "http://evil.example")]));
+        assert!(!own("/x", &[host, ("origin", "http://worker:80")]));
+        assert!(!own("/x", &[host, same, ("sec-fetch-site", "cross-site")]));
     }
 }

@@ -7,15 +7,13 @@ use axum::response::Response;
 use http::StatusCode;
 use maud::{Markup, html};
 
+use super::actions::Actions;
 use super::api::{LIST, SIGNALS};
-use super::forms::form;
 use super::layout::{page, state, time, urgency};
-use super::{Shared, approvals, interventions, outbox, plot};
-use crate::action::title_of;
+use super::{Shared, interventions, plot};
 use crate::drift::{Drift, whole_percent};
-use crate::policy::Verdict;
 use crate::report::{Citation, DriftFindings, Findings, IncidentFindings, Report, Risk, TriageFindings};
-use crate::store::{DecisionRow, EffectRow, IncidentRow, Retraining, SignalRow, StoreError};
+use crate::store::{IncidentRow, SignalRow, StoreError};
 
 /// `GET /`
 pub(super) async fn incidents(State(shared): State<Arc<Shared>>) -> Response {
@@ -77,11 +75,7 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
         let signals = shared.store.signals(&id, SIGNALS).await?;
         let report = shared.store.report(&id).await?;
         let interventions = shared.store.interventions(&id).await?;
-        let actions = Actions {
-            decisions: shared.store.decisions(&id, SIGNALS).await?,
-            effects: shared.store.effects(Some(id.clone()), SIGNALS).await?,
-            retraining: shared.store.retraining(&id).await?,
-        };
+        let actions = Actions::of(&shared, &id).await?;
         Ok(Some((incident, signals, report, actions, interventions)))
     };
     let (incident, signals, report, actions, interventions) = match read.await {
@@ -107,58 +101,6 @@ pub(super) async fn incident(State(shared): State<Arc<Shared>>, Path(id): Path<S
 /// Any other path.
 pub(super) async fn not_found(State(shared): State<Arc<Shared>>) -> Response {
     missing(&shared)
-}
-
-/// What was decided and done about an incident.
-struct Actions {
-    decisions: Vec<DecisionRow>,
-    effects: Vec<EffectRow>,
-    retraining: Option<Retraining>,
-}
-
-impl Actions {
-    fn show(&self, shared: &Shared, report: Option<&Report>) -> Markup {
-        html! {
-            @if !self.decisions.is_empty() {
-                h2 { "What policy decided" }
-                @if let Some(retraining) = &self.retraining { (approvals::card(shared, retraining)) }
-                div.card.scroll {
-                    table {
-                        thead {
-                            tr {
-                                th.number scope="col" { "Revision" } th scope="col" { "Action" }
-                                th scope="col" { "Verdict" } th scope="col" { "Why" }
-                            }
-                        }
-                        tbody {
-                            @for decision in &self.decisions {
-                                tr {
-                                    td.number { (decision.revision) }
-                                    td { (title_of(&decision.action)) }
-                                    td { (Verdict::title(&decision.verdict)) }
-                                    td.title { (decision.reasons.join("; ")) }
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            @if !self.effects.is_empty() {
-                h2 { "What was done outside" }
-                (outbox::table(&self.effects))
-            }
-            @if let Some(report) = report {
-                h2 { "Was this report right?" }
-                div.card {
-                    (form(shared, "verdict", &format!("/incidents/{}/verdict", report.incident.id), &html! {
-                        input type="hidden" name="revision" value=(report.revision);
-                        button name="verdict" value="useful" { "Useful" }
-                        button.second name="verdict" value="wrong_cause" { "Wrong cause" }
-                    }))
-                }
-            }
-        }
-    }
 }
 
 fn missing(shared: &Shared) -> Response {

@@ -102,10 +102,13 @@ pub(crate) fn incident(told: &Told, links: &Links) -> Message {
             let remedies = remedies.map(|remedy| format!("{}: {}", remedy.action.title(), remedy.rationale));
             blocks.extend(list("What to do", remedies));
         }
-        Findings::Triage(findings) => {
-            let failed = findings.findings.iter();
-            let failed = failed.map(|finding| format!("{}: {}", finding.title, finding.fix.action));
-            blocks.extend(list("What failed, and what to do", failed));
+        Findings::Triage(triage) => {
+            let findings = triage.findings.iter();
+            let findings = findings.map(|finding| format!("{}: {}", finding.title, finding.fix.action));
+            blocks.extend(list(
+                &format!("What failed ({})", triage.failure_type.as_str()),
+                findings,
+            ));
         }
     }
     if let Some(retraining) = &told.retraining {

@@ -1,5 +1,8 @@
 //! From a signal to Slack, GitHub and a retraining, and what people decide on the way.
 
+mod console;
+mod slack;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +12,12 @@ use plumbline_analysis_worker::{
     Actions, Approval, Config, FinishedReport, Policy, Repository, RetrainPolicy, SlackConfig, Workflow,
 };
 use plumbline_testkit::github::{self, FakeGitHub};
-use plumbline_testkit::slack::{self, FakeSlack, sign};
+use plumbline_testkit::slack::{self as fake_slack, FakeSlack, sign};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, PATIENCE, TestWorker, drift_event};
 
-const REPOSITORY: &str = "acme/models";
+pub(crate) const REPOSITORY: &str = "acme/models";
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 const CONSOLE: &str = "console-token-of-the-test";
 
@@ -25,6 +28,7 @@ struct Stage {
     worker: TestWorker,
 }
 
+/// A GitHub with the repository and its workflow.
 pub(crate) async fn github() -> FakeGitHub {
     let github = FakeGitHub::start().await;
     github.add_repository(REPOSITORY);
@@ -32,11 +36,12 @@ pub(crate) async fn github() -> FakeGitHub {
     github
 }
 
-fn actions(slack: &FakeSlack) -> Actions {
+/// Everything is done outside, retraining after approval.
+pub(crate) fn actions(slack: &FakeSlack) -> Actions {
     let repository = Repository::parse(REPOSITORY).expect("a name");
     Actions {
         policy: Policy {
-            slack: Some(slack::CHANNEL.to_owned()),
+            slack: Some(fake_slack::CHANNEL.to_owned()),
             issues: Some(repository.clone()),
             retrain: Some(RetrainPolicy {
                 workflow: Workflow {
@@ -54,9 +59,9 @@ fn actions(slack: &FakeSlack) -> Actions {
             reopen_window: Duration::from_hours(1),
         },
         slack: Some(SlackConfig {
-            token: slack::TOKEN.to_owned(),
+            token: fake_slack::TOKEN.to_owned(),
             base_url: slack.url().parse().expect("a URL"),
-            channel: slack::CHANNEL.to_owned(),
+            channel: fake_slack::CHANNEL.to_owned(),
             signing_secret: Some(SECRET.to_owned()),
             approvers: vec!["U0ALICE".to_owned()],
         }),
@@ -233,279 +238,12 @@ async fn urgent_drift_is_told_opens_an_issue_and_asks_before_it_trains() {
 }
 
 #[tokio::test]
-async fn a_button_of_an_approver_starts_one_retraining() {
-    let mut stage = Stage::start(|_| ()).await;
-    let finished = stage.drift().await;
-    let id = &finished.report.incident.id;
-    stage.until(|slack| !slack.threads().is_empty()).await;
-    let message = stage.slack.threads().remove(0);
-    let value = message.button("approve_retraining").expect("a button");
-    // Not everybody may, not from everywhere, and not something else.
-    for (user, channel, value, expected) in [
-        (
-            "U0MALLORY",
-            slack::CHANNEL,
-            value.as_str(),
-            "not among those who decide",
-        ),
-        ("U0ALICE", "C0OTHER", value.as_str(), "another channel"),
-        ("U0ALICE", slack::CHANNEL, "1:0000", "does not count"),
-        ("U0ALICE", slack::CHANNEL, "x:y", "not one of ours"),
-    ] {
-        let before = stage.slack.responses().len();
-        let answer = stage.press(user, channel, "approve_retraining", value).await;
-        assert_eq!(answer.status, StatusCode::OK);
-        let said = stage.said(before).await;
-        assert!(said.contains(expected), "{expected}: {said}");
-    }
-    let before = stage.slack.responses().len();
-    stage
-        .press("U0ALICE", slack::CHANNEL, "approve_retraining", &value)
-        .await;
-    assert!(stage.said(before).await.starts_with("Taken"));
-    stage
-        .until(|slack| {
-            slack.threads()[0]
-                .text()
-                .contains("Retraining was started* by <@U0ALICE>")
-        })
-        .await;
-    let dispatches = stage.github.dispatches(REPOSITORY);
-    assert_eq!(dispatches.len(), 1);
-    assert_eq!(dispatches[0]["inputs"]["model"], "churn");
-    assert_eq!(&dispatches[0]["inputs"]["incident"], id);
-    // The same button once more.
-    let before = stage.slack.responses().len();
-    stage
-        .press("U0ALICE", slack::CHANNEL, "approve_retraining", &value)
-        .await;
-    assert!(stage.said(before).await.contains("the request is approved by"));
-    assert_eq!(stage.slack.refused(), Vec::<String>::new());
-
-    stage.worker.post("/api/v1/events", recovered().to_string()).await;
-    stage
-        .until(|slack| {
-            let messages = slack.messages();
-            messages[0].text().contains("recovered · churn") && messages.len() == 2
-        })
-        .await;
-    let reply = &stage.slack.messages()[1];
-    assert_eq!(reply.thread_ts.as_ref(), Some(&message.ts));
-    assert!(
-        reply.text().contains("Recovered: no signal fires since"),
-        "{reply:#?}"
-    );
-    let page = stage.worker.get(&format!("/incidents/{id}")).await.text();
-    for expected in [
-        "What policy decided",
-        "urgency is P0",
-        "slack:U0ALICE",
-        "What was done outside",
-        "acme/models",
-    ] {
-        assert!(page.contains(expected), "{expected}: {page}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_not_signed_by_slack_just_now_is_refused() {
-    let stage = Stage::start(|_| ()).await;
-    let body = form(&[("command", "/plumbline"), ("text", "incidents")]);
-    let answer = stage.slack_sends(&body).await;
-    assert_eq!(answer.json()["text"], "Nothing has happened yet.");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.expect("after 1970").as_secs();
-    let old = (now - 301).to_string();
-    let replayed = stage
-        .signed(&body, &old, &sign(SECRET, &old, body.as_bytes()))
-        .await;
-    assert_eq!(replayed.status, StatusCode::UNAUTHORIZED);
-    assert!(
-        replayed.text().contains("more than five minutes old"),
-        "{}",
-        replayed.text()
-    );
-    let now = now.to_string();
-    let forged = stage
-        .signed(&body, &now, &sign("another secret", &now, body.as_bytes()))
-        .await;
-    assert_eq!(forged.status, StatusCode::UNAUTHORIZED);
-    let unsigned = stage.worker.post("/api/v1/slack", body).await;
-    assert_eq!(unsigned.status, StatusCode::UNAUTHORIZED);
-    let metrics = stage.worker.metrics();
-    assert!(
-        metrics.contains(r#"plumbline_worker_rejected_total{intake="slack",reason="unauthorized"} 3"#),
-        "{metrics}"
-    );
-    let answer = stage.slack_sends("nothing=1").await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    let without = TestWorker::start(|_| ()).await;
-    assert_eq!(
-        without.post("/api/v1/slack", "x=1").await.status,
-        StatusCode::NOT_FOUND
-    );
-}
-
-#[tokio::test]
-async fn slack_asks_for_incidents_and_people_judge_reports() {
-    let mut stage = Stage::start(|_| ()).await;
-    let finished = stage.drift().await;
-    let id = finished.report.incident.id.clone();
-    let list = stage
-        .slack_sends(&form(&[("command", "/plumbline"), ("text", "incidents")]))
-        .await;
-    let list = list.json()["text"].as_str().expect("text").to_owned();
-    assert!(list.contains(&id) && list.contains("P0: churn:"), "{list}");
-    let report = stage
-        .slack_sends(&form(&[
-            ("command", "/plumbline"),
-            ("text", &format!("report {id}")),
-        ]))
-        .await;
-    assert!(report.text().contains("Model churn"), "{}", report.text());
-    let missing = stage
-        .slack_sends(&form(&[("command", "/plumbline"), ("text", "report <!channel>")]))
-        .await;
-    assert!(
-        missing.text().contains("There is no report of &lt;!channel&gt;."),
-        "{}",
-        missing.text()
-    );
-    stage.until(|slack| !slack.threads().is_empty()).await;
-    let value = stage.slack.threads()[0]
-        .button("report_wrong_cause")
-        .expect("a button");
-    let before = stage.slack.responses().len();
-    stage
-        .press("U0BOB", slack::CHANNEL, "report_wrong_cause", &value)
-        .await;
-    assert!(stage.said(before).await.starts_with("Thank you"));
-    stage
-        .until(|slack| {
-            slack.threads()[0]
-                .text()
-                .contains("0 found it useful, 1 say wrong cause")
-        })
-        .await;
-    let metrics = stage.worker.metrics();
-    assert!(
-        metrics.contains(r#"plumbline_worker_verdicts_total{verdict="wrong_cause"} 1"#),
-        "{metrics}"
-    );
-}
-
-#[tokio::test]
-async fn the_console_decides_with_its_token_from_its_own_pages_only() {
-    let mut stage = Stage::start(|_| ()).await;
-    stage.drift().await;
-    let page = stage.worker.get("/approvals").await.text();
-    assert!(
-        page.contains("Train churn again") && page.contains("acme/models/retrain.yml@main"),
-        "{page}"
-    );
-    let after = |text: &str, start: &str| {
-        let from = text.find(start).unwrap_or_else(|| panic!("{start}: {text}")) + start.len();
-        text[from..].split('"').next().unwrap_or_default().to_owned()
-    };
-    let action = after(&page, "action=\"");
-    let digest = after(&page, "name=\"digest\" value=\"");
-    let fields = |token: &str, name: &str, digest: &str| {
-        form(&[
-            ("token", token),
-            ("name", name),
-            ("choice", "approve"),
-            ("digest", digest),
-        ])
-    };
-    let host = stage.worker.url.trim_start_matches("http://").to_owned();
-    let send = async |origin: &str, body: String| {
-        let headers = [
-            ("content-type", "application/x-www-form-urlencoded"),
-            ("host", host.as_str()),
-            ("origin", origin),
-        ];
-        stage.worker.send(Method::POST, &action, &headers, body).await
-    };
-    let own = stage.worker.url.clone();
-    for (origin, body, status, expected) in [
-        (
-            "http://evil.example",
-            fields(CONSOLE, "ann", &digest),
-            StatusCode::FORBIDDEN,
-            "not sent by a page",
-        ),
-        (
-            "null",
-            fields(CONSOLE, "ann", &digest),
-            StatusCode::FORBIDDEN,
-            "not sent by a page",
-        ),
-        (
-            &own,
-            fields("guess", "ann", &digest),
-            StatusCode::FORBIDDEN,
-            "not the right one",
-        ),
-        (
-            &own,
-            fields(CONSOLE, " ", &digest),
-            StatusCode::BAD_REQUEST,
-            "A name is needed",
-        ),
-        (
-            &own,
-            fields(CONSOLE, "ann", &"0".repeat(64)),
-            StatusCode::CONFLICT,
-            "not the one that was shown",
-        ),
-    ] {
-        let answer = send(origin, body).await;
-        assert_eq!(answer.status, status, "{}", answer.text());
-        assert!(answer.text().contains(expected), "{expected}: {}", answer.text());
-    }
-    let answer = send(&own, fields(CONSOLE, "ann", &digest)).await;
-    assert_eq!(
-        (answer.status, &answer.headers["location"]),
-        (StatusCode::SEE_OTHER, &"/approvals".parse().expect("a value"))
-    );
-    let answer = send(&own, fields(CONSOLE, "bob", &digest)).await;
-    assert_eq!(answer.status, StatusCode::CONFLICT);
-    assert!(
-        answer.text().contains("approved by console:ann"),
-        "{}",
-        answer.text()
-    );
-    stage
-        .until(|slack| {
-            slack
-                .threads()
-                .first()
-                .is_some_and(|message| message.text().contains("Retraining was started"))
-        })
-        .await;
-    assert_eq!(stage.github.dispatches(REPOSITORY).len(), 1);
-    let page = stage.worker.get("/audit").await.text();
-    assert!(page.contains("console:ann") && page.contains("Head"), "{page}");
-}
-
-#[tokio::test]
-async fn pages_without_a_token_only_show() {
-    let mut stage = Stage::start(|config| config.actions.console_token = None).await;
-    stage.drift().await;
-    let page = stage.worker.get("/approvals").await.text();
-    assert!(
-        page.contains("console_token") && !page.contains("<form"),
-        "{page}"
-    );
-    let answer = stage.worker.post("/approvals/1", "choice=approve").await;
-    assert_eq!(answer.status, StatusCode::FORBIDDEN);
-}
-
-#[tokio::test]
 async fn a_service_that_is_away_or_loses_answers_gets_each_effect_once() {
     let stage = {
         let mut stage = Stage::start(|_| ()).await;
-        stage.slack.fail("chat.postMessage", 1, slack::Fault::AnswerLost);
+        stage
+            .slack
+            .fail("chat.postMessage", 1, fake_slack::Fault::AnswerLost);
         stage
             .github
             .fail(&Method::POST, "/issues", 1, github::Fault::AnswerLost);
@@ -534,42 +272,4 @@ async fn a_service_that_is_away_or_loses_answers_gets_each_effect_once() {
     ] {
         assert!(metrics.contains(expected), "{expected}: {metrics}");
     }
-}
-
-#[tokio::test]
-async fn an_effect_that_cannot_be_made_is_shown_and_can_be_retried() {
-    let mut stage = Stage::start(|_| ()).await;
-    stage
-        .slack
-        .fail("chat.postMessage", 1, slack::Fault::Error("invalid_blocks"));
-    stage.drift().await;
-    stage.until(|slack| slack.received_so_far() >= 1).await;
-    let dead = async {
-        loop {
-            let page = stage.worker.get("/outbox").await.text();
-            if page.contains("Given up") {
-                return page;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let page = tokio::time::timeout(PATIENCE, dead).await.expect("in time");
-    assert!(page.contains("Slack: chat.postMessage: invalid_blocks"), "{page}");
-    let from = page.find("/outbox/").expect("a form");
-    let path = page[from..].split('"').next().expect("an address").to_owned();
-    let host = stage.worker.url.trim_start_matches("http://").to_owned();
-    let headers = [
-        ("content-type", "application/x-www-form-urlencoded"),
-        ("host", host.as_str()),
-        ("origin", stage.worker.url.as_str()),
-    ];
-    let body = form(&[("token", CONSOLE), ("name", "ann")]);
-    let answer = stage
-        .worker
-        .send(Method::POST, &path, &headers, body.clone())
-        .await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
-    stage.until(|slack| slack.threads().len() == 1).await;
-    let answer = stage.worker.send(Method::POST, &path, &headers, body).await;
-    assert_eq!(answer.status, StatusCode::CONFLICT);
 }

@@ -17,11 +17,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::actions::github;
+use crate::actions::{REPOSITORY, github};
 use crate::spawned::Spawned;
 use crate::support::{PATIENCE, alert, drift_event};
-
-const REPOSITORY: &str = "acme/models";
 
 /// The services, and how a worker is started that uses them.
 struct Stage {
@@ -144,6 +142,7 @@ fn signal(number: usize) -> (&'static str, String) {
         let model = format!("model-{number}");
         event["id"] = json!(format!("{model}-detected"));
         event["source"] = json!(format!("/plumbline/{model}"));
+        event["subject"] = json!(model);
         event["data"]["model"] = json!(model);
         event["data"]["report"]["model"] = json!(model);
         return ("/api/v1/events", event.to_string());

@@ -173,3 +173,24 @@ fn the_longest_texts_stay_within_what_slack_takes() {
     check(&incident(&told, &links()));
     check(&revision(&told.report, &links()));
 }
+
+#[test]
+fn a_failed_pipeline_tells_what_failed_and_what_to_change() {
+    let mut told = told();
+    told.report.findings = serde_json::from_value(json!({
+        "type": "triage", "summary": "A test fails.", "failure_type": "test", "confidence": 0.9, "priority": "P1",
+        "findings": [{
+            "title": "tests/test_churn.py::test_auc", "explanation": "0.7 < 0.8", "risk": "a worse model is released",
+            "fix": {"action": "look at the split"}, "false_positive": {"verdict": "unlikely", "reason": "it is exact"},
+            "priority": "P1", "confidence": 0.9, "evidence": [],
+        }],
+    }))
+    .expect("findings");
+    let message = incident(&told, &links());
+    check(&message);
+    let text = serde_json::to_string(&message.blocks).expect("JSON");
+    assert!(
+        text.contains("*What failed (test)*\\n• `tests/test_churn.py::test_auc:` look at the split"),
+        "{text}"
+    );
+}

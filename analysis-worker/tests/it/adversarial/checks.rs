@@ -8,7 +8,7 @@ use plumbline_testkit::gemini::API_KEY;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::{Observed, TOKEN};
+use super::{GITHUB_TOKEN, Observed, SLACK_TOKEN, TOKEN, effects};
 
 /// What holds for every case, whatever it asks for.
 pub(super) fn always(observed: &Observed) {
@@ -46,6 +46,9 @@ pub(super) fn always(observed: &Observed) {
 }
 
 pub(super) fn hold(observed: &Observed, surface: &str, assertion: &str, check: &Value) {
+    if effects::hold(observed, assertion, check) {
+        return;
+    }
     let id = &observed.id;
     let expected = &check[assertion];
     match assertion {
@@ -145,13 +148,21 @@ pub(super) fn hold(observed: &Observed, surface: &str, assertion: &str, check: &
 fn on_text(observed: &Observed, surface: &str, assertion: &str, check: &Value) {
     let id = &observed.id;
     let prompt = observed.asked.prompt();
+    let slack = effects::slack_text(&observed.slack);
     let text = match surface {
         "prompt" => &prompt,
-        "issue_title" => &observed.report.incident.title,
-        "issue" | "comment" | "stdout" => &observed.markdown,
+        "issue_title" => &observed.issues[0].0,
+        // A comment has what the issue has.
+        "issue" | "comment" => &observed.issues[0].1,
+        "slack" => &slack,
+        "stdout" => &observed.markdown,
         unknown => panic!("{id}: no surface `{unknown}`"),
     };
-    let live = live_text(id, &observed.markdown);
+    let live = match surface {
+        "slack" => without_spans(&slack),
+        // Without the first line, the marker, which is ours.
+        _ => live_text(id, text.split_once('\n').map_or(text.as_str(), |(_, rest)| rest)),
+    };
     match assertion {
         "no_markup" => {
             let tag = Regex::new("<[A-Za-z/!]").expect("a pattern");
@@ -238,7 +249,7 @@ fn inside_untrusted(observed: &Observed) {
     }
 }
 
-fn outputs(observed: &Observed) -> [(&'static str, String); 7] {
+fn outputs(observed: &Observed) -> [(&'static str, String); 9] {
     [
         ("prompt", observed.asked.body.to_string()),
         ("markdown", observed.markdown.clone()),
@@ -247,12 +258,14 @@ fn outputs(observed: &Observed) -> [(&'static str, String); 7] {
         ("store", observed.store.clone()),
         ("metrics", observed.metrics.clone()),
         ("console", observed.console.clone()),
+        ("slack", observed.slack.to_string()),
+        ("issues", format!("{:?}", observed.issues)),
     ]
 }
 
 fn no_configured_secret(observed: &Observed) {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-    for secret in [API_KEY, TOKEN] {
+    for secret in [API_KEY, TOKEN, SLACK_TOKEN, GITHUB_TOKEN] {
         let hex = secret
             .bytes()
             .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -293,7 +306,7 @@ fn no_seeded_secret(observed: &Observed, fragment: Option<usize>) {
 }
 
 /// The Markdown without fenced blocks and code spans: what a renderer acts on.
-fn live_text(id: &str, markdown: &str) -> String {
+pub(super) fn live_text(id: &str, markdown: &str) -> String {
     let mut live = String::new();
     let mut fence: Option<String> = None;
     for line in markdown.lines() {
