@@ -14,6 +14,8 @@ DATA_DIR ?= ../shared/data
 GOLDEN_DIR ?= ../shared/golden
 # Logs with known answers, of `make log-evaluation` and `make triage-evaluation`.
 LOGS ?= $(DATA_DIR)/ci-logs
+# Recorded incidents with known explanations, of `make incident-evaluation`.
+INCIDENTS ?= $(DATA_DIR)/incident-logs
 
 .PHONY: help
 help: ## Lists the targets
@@ -67,7 +69,7 @@ test-data: setup ## The golden values and the real data of GOLDEN_DIR and DATA_D
 	GOLDEN_DIR="$$(cd "$(GOLDEN_DIR)" && pwd)" $(CARGO) test --workspace --locked --test golden
 	$(CARGO) test --workspace --locked --no-run --quiet
 	tests/data/run.sh target/debug/plumbline "$(DATA_DIR)"
-	@$(MAKE) --no-print-directory log-evaluation triage-evaluation
+	@$(MAKE) --no-print-directory log-evaluation triage-evaluation incident-evaluation
 
 KILLS ?= 1000
 
@@ -168,10 +170,28 @@ test-rules: setup ## The recording and alert rules: promtool, their runbooks, th
 	$(PYTHON_ENV) tests/prometheus/live.py --plumbline target/debug/plumbline --sidecar target/debug/plumbline-sidecar \
 	  --rules charts/plumbline/rules/psi.yaml
 
+# Seconds for which the worker is gone in `make test-prometheus`.
+OUTAGE ?= 20
+
 .PHONY: test-prometheus
 test-prometheus: ## The demo with real Prometheus and Alertmanager between sidecar and worker (Debian's packages)
 	@scripts/require-prometheus.sh
 	@$(MAKE) --no-print-directory demo DEMO_ONCE=1 PROMETHEUS=1 ANY_PORT=1
+	@$(CARGO) build --locked -p plumbline-analysis-worker
+	tests/prometheus/backfill.py --worker target/debug/plumbline-analysis-worker --outage $(OUTAGE)
+
+.PHONY: test-mlflow
+test-mlflow: ## The worker asks a real MLflow server (SQLite) for versions, runs and importances
+	@scripts/setup-mlflow.sh
+	@$(CARGO) build --locked -p plumbline-analysis-worker
+	.setup/venv-mlflow/bin/python tests/mlflow/run.py --worker target/debug/plumbline-analysis-worker
+
+.PHONY: test-providers
+test-providers: ## google-genai, openai and gemini-cli against the fakes that the worker is tested with; and the worker with gemini-cli
+	@scripts/setup-providers.sh
+	@$(CARGO) build --locked -p plumbline-analysis-worker -p plumbline-testkit --bin plumbline-analysis-worker --example providers
+	.setup/venv-providers/bin/python tests/providers/run.py --fakes target/debug/examples/providers \
+	  --worker target/debug/plumbline-analysis-worker --gemini-cli .setup/gemini-cli/node_modules/.bin/gemini
 
 # etcd and kube-apiserver come from the folders that K8S_UP asks for (KUBE_BIN, ETCD_BIN); kubectl, openssl and curl are on the PATH.
 K8S_UP ?= ../shared/tools/k8s-up.sh
@@ -243,6 +263,12 @@ triage-evaluation: setup ## Whether the offline triage finds what kind of failur
 	@[[ -d "$(LOGS)" ]] || { echo "no folder $(LOGS): set LOGS" >&2; exit 1; }
 	@$(CARGO) build --locked -p plumbline-analysis-worker
 	cd evaluation && ../$(PYTHON_ENV) -m triage --worker ../target/debug/plumbline-analysis-worker "$(abspath $(LOGS))"
+
+.PHONY: incident-evaluation
+incident-evaluation: setup ## What of the explanations of recorded incidents the worker's evidence has; INCIDENTS is their folder
+	@[[ -d "$(INCIDENTS)" ]] || { echo "no folder $(INCIDENTS): set INCIDENTS" >&2; exit 1; }
+	@$(CARGO) build --locked -p plumbline-analysis-worker
+	cd evaluation && ../$(PYTHON_ENV) -m incidents --worker ../target/debug/plumbline-analysis-worker $(INCIDENT_EVALUATION_FLAGS) "$(abspath $(INCIDENTS))"
 
 # --- Load ----------------------------------------------------------------------------------------------------------
 

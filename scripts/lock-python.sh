@@ -31,4 +31,6 @@ clients=$root/tests/clients
 lock "$root/conformance/requirements.in" "$root/conformance/requirements.lock" 3.11
 lock "$clients/requirements-triton.in" "$clients/requirements-triton.lock" 3.10
 lock "$clients/requirements-kserve.in" "$clients/requirements-kserve.lock" 3.10 --excludes "$clients/excluded-kserve.txt"
+lock "$root/tests/mlflow/requirements.in" "$root/tests/mlflow/requirements.lock" 3.11
+lock "$root/tests/providers/requirements.in" "$root/tests/providers/requirements.lock" 3.11
 lock "$root/tests/openapi/requirements.in" "$root/tests/openapi/requirements.lock" 3.10

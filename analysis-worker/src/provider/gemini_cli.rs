@@ -43,7 +43,7 @@ impl Folder {
             fastrand::u64(..)
         );
         let folder = Self(std::env::temp_dir().join(name));
-        for part in ["", "home", "tmp", "work"] {
+        for part in ["", "home", "home/.gemini", "tmp", "work"] {
             // Nobody else may read what it leaves there.
             std::fs::DirBuilder::new()
                 .mode(0o700)
@@ -119,7 +119,8 @@ impl GeminiCli {
             "mcpServers": {},
         });
         for (name, text) in [
-            ("settings.json", settings.to_string()),
+            // Settings of the system are not read below a folder that others may write to, such as /tmp.
+            ("home/.gemini/settings.json", settings.to_string()),
             ("system.md", with_schema(ask)),
         ] {
             std::fs::write(folder.0.join(name), text)
@@ -155,7 +156,6 @@ impl GeminiCli {
             .env("GEMINI_CLI_HOME", at("home"))
             .env("TMPDIR", at("tmp"))
             .env("GEMINI_API_KEY", self.engine.api_key.reveal())
-            .env("GEMINI_CLI_SYSTEM_SETTINGS_PATH", at("settings.json"))
             .env("GEMINI_SYSTEM_MD", at("system.md"))
             // The folder is ours and empty.
             .env("GEMINI_CLI_TRUST_WORKSPACE", "true")
@@ -312,7 +312,7 @@ mod tests {
         let program = folder.path().join("gemini");
         let script = format!(
             "#!/bin/sh\nenv > {0}/env\ncat > {0}/prompt\ncp \"$GEMINI_SYSTEM_MD\" {0}/system\n\
-             cp \"$GEMINI_CLI_SYSTEM_SETTINGS_PATH\" {0}/settings\nprintf '{{\"response\": \"{{}}\"}}'\n",
+             cp \"$HOME/.gemini/settings.json\" {0}/settings\nprintf '{{\"response\": \"{{}}\"}}'\n",
             folder.path().display()
         );
         std::fs::write(&program, script).expect("written");

@@ -190,10 +190,7 @@ fn serve(request: &Received, knows_models: &AtomicBool, script: &impl Fn(&Asked)
     }
     match operation {
         "countTokens" => Reply::json(json!({"totalTokens": asked.prompt().len().div_ceil(4)}).to_string()),
-        "streamGenerateContent" => {
-            let reply = answer_body("{}", "STOP");
-            Reply::json(format!("data: {reply}\r\n\r\n")).header("content-type", "text/event-stream")
-        }
+        "streamGenerateContent" => streamed(script(&asked)),
         _ => script(&asked),
     }
 }
@@ -286,6 +283,17 @@ fn known_only(value: &Value, fields: &[&str], at: &str) -> Result<(), String> {
         Some(name) => Err(format!("Unknown name \"{name}\" at '{at}': Cannot find field.")),
         None => Ok(()),
     }
+}
+
+/// An answer as the one event of a stream; an error stays as it is.
+fn streamed(reply: Reply) -> Reply {
+    if !reply.is_ok() {
+        return reply;
+    }
+    let event = [b"data: ", &reply.body()[..], b"\r\n\r\n"].concat();
+    Reply::status(StatusCode::OK)
+        .header("content-type", "text/event-stream")
+        .chunk(event)
 }
 
 fn answer_body(text: &str, reason: &str) -> Value {

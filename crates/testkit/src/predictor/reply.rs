@@ -138,6 +138,16 @@ impl Reply {
         self
     }
 
+    /// Whether its status is 200.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == StatusCode::OK
+    }
+
+    /// The body, whole.
+    pub(crate) fn body(&self) -> Bytes {
+        self.chunks.concat().into()
+    }
+
     /// The head; trailers are announced, since HTTP/1.1 sends none that are not.
     pub(super) fn head(&self) -> Response<()> {
         let mut response = Response::new(());

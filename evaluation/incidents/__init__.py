@@ -1,0 +1,1 @@
+"""How much of what explains an incident reaches the analysis of its alert."""
