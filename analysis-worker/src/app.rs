@@ -10,11 +10,14 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::analysis::Analyst;
 use crate::config::{Config, ProviderConfig};
+use crate::github::GitHub;
+use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
 use crate::runner::{FinishedReport, Runner};
 use crate::server::{self, Shared};
 use crate::store::Store;
+use crate::watch::Watch;
 
 /// Reports that a slow listener may be behind before it misses some.
 const REPORTS: usize = 64;
@@ -24,6 +27,7 @@ pub struct App {
     listener: Listener,
     shared: Arc<Shared>,
     runner: Runner,
+    watch: Watch,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -61,6 +65,14 @@ impl App {
             lease: lease(&config),
             print: config.print_reports,
         };
+        let watch = Watch {
+            github: GitHub::new(&config.github, HttpClient::new()),
+            repositories: config.github.repositories.clone(),
+            store: store.clone(),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+            wake: Arc::clone(&wake),
+        };
         let provider = match &config.provider {
             ProviderConfig::Offline => "offline".to_owned(),
             ProviderConfig::Gemini(gemini) => format!("gemini ({})", gemini.model),
@@ -71,6 +83,7 @@ impl App {
             listener,
             shared: Arc::new(shared),
             runner,
+            watch,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -94,6 +107,7 @@ impl App {
     /// None today; the signature is that of every part.
     pub async fn serve(self) -> anyhow::Result<()> {
         let stop = self.shutdown.token();
+        let watch = tokio::spawn(self.watch.run(stop.clone()));
         let runner = tokio::spawn(self.runner.run(stop, self.shutdown.drain_timeout()));
         let router = server::router(self.shared);
         let service = TraceRequests::new(router, self.tracer);
@@ -102,6 +116,9 @@ impl App {
             .await;
         if let Err(error) = runner.await {
             tracing::error!(%error, "the job runner ended early");
+        }
+        if let Err(error) = watch.await {
+            tracing::error!(%error, "the watch for runs ended early");
         }
         Ok(())
     }

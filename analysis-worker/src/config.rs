@@ -10,6 +10,8 @@ use plumbline_service::config::{ByteSize, Common, ParseSetting, Reader, Setting}
 
 pub use triage::TriageConfig;
 
+use crate::github::Repository;
+
 /// Settings beyond the common ones.
 pub const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -75,6 +77,11 @@ pub const SETTINGS: &[Setting] = &[
         "github_webhook_secret",
         "SECRET",
         "Secret of the webhook, with which GitHub signs what it sends to /api/v1/github; nothing is taken there without it.",
+    ),
+    Setting::repeated(
+        "github_repository",
+        "OWNER/NAME",
+        "Repository whose runs of the last 24 hours are looked for at the start and every 10 minutes: GitHub sends a webhook once.",
     ),
     triage::LABEL,
     triage::MENTION,
@@ -191,6 +198,8 @@ pub struct GitHubConfig {
     pub base_url: Uri,
     /// What webhooks are signed with.
     pub webhook_secret: Option<String>,
+    /// Whose runs are looked for.
+    pub repositories: Vec<Repository>,
 }
 
 impl GitHubConfig {
@@ -208,6 +217,7 @@ impl GitHubConfig {
             token,
             base_url: reader.value("github_url"),
             webhook_secret: reader.optional("github_webhook_secret"),
+            repositories: reader.list("github_repository"),
         }
     }
 }
@@ -219,6 +229,7 @@ impl std::fmt::Debug for GitHubConfig {
             .field("token", &hidden(&self.token))
             .field("base_url", &self.base_url)
             .field("webhook_secret", &hidden(&self.webhook_secret))
+            .field("repositories", &self.repositories)
             .finish()
     }
 }
@@ -331,6 +342,7 @@ impl Config {
                 token: None,
                 base_url: Uri::from_static("https://api.github.com"),
                 webhook_secret: None,
+                repositories: Vec::new(),
             },
             triage: TriageConfig::default(),
             redact_addresses: false,

@@ -25,6 +25,7 @@ mod signal;
 mod store;
 mod triage;
 mod urgency;
+mod watch;
 
 use plumbline_log_fitting::text;
 
