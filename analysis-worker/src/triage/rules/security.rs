@@ -5,7 +5,7 @@ use crate::report::FailureType::{ContainerCve, Secret, SecuritySast, SecuritySca
 
 pub(super) const RULES: &[Rule] = &[
     // Code.
-    Rule::new(SecuritySast, "semgrep", 7, r"^\s*\x{276f}+[\x{276f}\x{2771} ]*(?P<subject>[\w.-]+\.[\w.-]+)$").before(),
+    Rule::new(SecuritySast, "semgrep", 7, r"^\s*(?:\x{276f}|\x{2771})+ +(?P<subject>[\w.-]+\.[\w.-]+)$").before(),
     Rule::new(SecuritySast, "semgrep", 9, r"^\s*\x{2022} Findings: (?P<message>[1-9]\d* \([1-9]\d* blocking\))"),
     Rule::new(SecuritySast, "semgrep", 9, r"^Ran \d+ rules on \d+ files?: (?P<message>[1-9]\d* findings)"),
     Rule::new(SecuritySast, "bandit", 8, r"^>> Issue: \[(?P<subject>B\d{3}:\w+)\] (?P<message>.+)").after(),
