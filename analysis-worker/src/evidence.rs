@@ -33,8 +33,8 @@ pub enum Source {
     Changes,
     /// Lines of the code that a tool names.
     SourceCode,
-    /// A scanner's report.
-    ScanReport,
+    /// A report of a scanner or a test tool.
+    ToolReport,
 }
 
 impl Source {
@@ -52,7 +52,7 @@ impl Source {
         Self::Annotations,
         Self::Changes,
         Self::SourceCode,
-        Self::ScanReport,
+        Self::ToolReport,
     ];
 
     /// As JSON and metrics spell it.
@@ -70,7 +70,7 @@ impl Source {
             Self::Annotations => "annotations",
             Self::Changes => "changes",
             Self::SourceCode => "source_code",
-            Self::ScanReport => "scan_report",
+            Self::ToolReport => "tool_report",
         }
     }
 
@@ -89,7 +89,7 @@ impl Source {
             Self::Annotations => "annotations",
             Self::Changes => "changes since the last green run",
             Self::SourceCode => "source code",
-            Self::ScanReport => "scanner's report",
+            Self::ToolReport => "report of a tool",
         }
     }
 }

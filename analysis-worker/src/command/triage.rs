@@ -42,7 +42,7 @@ const OWN: &[Setting] = &[
     Setting::repeated(
         "report",
         "FILE",
-        "A scanner's report in SARIF, read beside the log.",
+        "A report in SARIF or JUnit's XML, read beside the log.",
     ),
     Setting::switch(
         "comment",
