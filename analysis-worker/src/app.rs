@@ -23,6 +23,7 @@ use crate::server::{self, Shared};
 use crate::slack::Slack;
 use crate::slack::message::Links;
 use crate::store::Store;
+use crate::watch::Watch;
 
 /// Reports that a slow listener may be behind before it misses some.
 const REPORTS: usize = 64;
@@ -38,6 +39,7 @@ pub struct App {
     outbox: Outbox,
     follower: Follower,
     backfill: Backfill,
+    watch: Watch,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -113,6 +115,14 @@ impl App {
             lease: lease(&config),
             print: config.print_reports,
         };
+        let watch = Watch {
+            github: GitHub::new(&config.github, HttpClient::new()),
+            repositories: config.github.repositories.clone(),
+            store: store.clone(),
+            redactor: redactor.clone(),
+            metrics: metrics.clone(),
+            wake: Arc::clone(&wake),
+        };
         tracing::info!(store = %config.store.display(), provider = config.provider.title(), "worker configured");
         let measurer = Arc::new(Measurer::new(config.sources.clone()));
         let follower = Follower {
@@ -132,6 +142,7 @@ impl App {
             outbox,
             follower,
             backfill,
+            watch,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -160,6 +171,7 @@ impl App {
         let outbox = tokio::spawn(self.outbox.run(stop.clone(), grace));
         let follower = tokio::spawn(self.follower.run(stop.clone()));
         let runner = tokio::spawn(self.runner.run(stop.clone(), grace));
+        let watch = tokio::spawn(self.watch.run(stop.clone()));
         let backfill = tokio::spawn(self.backfill.run(stop));
         // A model that is not there must not keep the worker from taking alerts.
         let checked = tokio::spawn(checked);
@@ -168,20 +180,19 @@ impl App {
         self.listener
             .serve(service, self.serve_options, &self.shutdown)
             .await;
+        checked.abort();
+        // It has the store until it has ended.
+        let _cancelled = checked.await;
         for (task, ended) in [
             ("jobs", runner.await),
             ("outbox", outbox.await),
             ("follower", follower.await),
+            ("back-fill", backfill.await),
+            ("watch for runs", watch.await),
         ] {
             if let Err(error) = ended {
                 tracing::error!(%error, task, "a task ended early");
             }
-        }
-        checked.abort();
-        // It has the store until it has ended.
-        let _cancelled = checked.await;
-        if let Err(error) = backfill.await {
-            tracing::error!(%error, "asking for missed alerts ended early");
         }
         Ok(())
     }

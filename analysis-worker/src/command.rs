@@ -31,7 +31,7 @@ plumbline-analysis-worker fit --file FILE [...]       print what of a log a mode
 plumbline-analysis-worker triage --run OWNER/REPO/ID  say why a workflow run failed, what it means and what to do
   --attempt N, --comment   which attempt; comment on the run's pull request or commit
 plumbline-analysis-worker triage --job-log FILE [...] the same for the log of one job, without asking anybody
-  --job NAME, --step NAME  what it is the log of; --good-log FILE, --report FILE a scanner's report in SARIF
+  --job NAME, --step NAME  what it is the log of; --good-log FILE, --report FILE a report in SARIF or JUnit's XML
 plumbline-analysis-worker ask \"QUESTION\" [...]        answer from --prometheus URL, with the query
 plumbline-analysis-worker capacity --of MODEL [...]   how long its replicas will do, from --prometheus URL
   --days N                 how much history is looked at

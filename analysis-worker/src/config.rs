@@ -19,6 +19,8 @@ pub use provider::{
 pub use sources::{KubernetesSource, LokiSource, MlflowSource, Sidecar, Sources};
 pub use triage::TriageConfig;
 
+use crate::github::Repository;
+
 /// Settings beyond the common ones.
 pub const SETTINGS: &[Setting] = &{
     let mut all = [OWN[0]; OWN.len() + actions::SETTINGS.len()];
@@ -149,6 +151,11 @@ const OWN: &[Setting] = &[
         "github_webhook_secret",
         "SECRET",
         "Secret of the webhook, with which GitHub signs what it sends to /api/v1/github; nothing is taken there without it.",
+    ),
+    Setting::repeated(
+        "github_repository",
+        "OWNER/NAME",
+        "Repository whose runs of the last 24 hours are looked for at the start and every 10 minutes: GitHub sends a webhook once.",
     ),
     triage::LABEL,
     triage::MENTION,
@@ -310,6 +317,8 @@ pub struct GitHubConfig {
     pub base_url: Uri,
     /// What webhooks are signed with.
     pub webhook_secret: Option<String>,
+    /// Whose runs are looked for.
+    pub repositories: Vec<Repository>,
 }
 
 impl GitHubConfig {
@@ -327,6 +336,7 @@ impl GitHubConfig {
             token,
             base_url: reader.value("github_url"),
             webhook_secret: reader.optional("github_webhook_secret"),
+            repositories: reader.list("github_repository"),
         }
     }
 }
@@ -338,6 +348,7 @@ impl std::fmt::Debug for GitHubConfig {
             .field("token", &hidden(&self.token))
             .field("base_url", &self.base_url)
             .field("webhook_secret", &hidden(&self.webhook_secret))
+            .field("repositories", &self.repositories)
             .finish()
     }
 }
@@ -412,6 +423,7 @@ impl Config {
                 token: None,
                 base_url: Uri::from_static("https://api.github.com"),
                 webhook_secret: None,
+                repositories: Vec::new(),
             },
             triage: TriageConfig::default(),
             redact_addresses: false,

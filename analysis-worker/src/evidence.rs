@@ -39,8 +39,8 @@ pub enum Source {
     Changes,
     /// Lines of the code that a tool names.
     SourceCode,
-    /// A scanner's report.
-    ScanReport,
+    /// A report of a scanner or a test tool.
+    ToolReport,
     /// An earlier incident of the kind.
     PastIncident,
     /// MLflow's registry and runs.
@@ -65,7 +65,7 @@ impl Source {
         Self::Annotations,
         Self::Changes,
         Self::SourceCode,
-        Self::ScanReport,
+        Self::ToolReport,
         Self::PastIncident,
         Self::Mlflow,
     ];
@@ -88,7 +88,7 @@ impl Source {
             Self::Annotations => "annotations",
             Self::Changes => "changes",
             Self::SourceCode => "source_code",
-            Self::ScanReport => "scan_report",
+            Self::ToolReport => "tool_report",
             Self::PastIncident => "past_incident",
             Self::Mlflow => "mlflow",
         }
@@ -112,7 +112,7 @@ impl Source {
             Self::Annotations => "annotations",
             Self::Changes => "changes since the last green run",
             Self::SourceCode => "source code",
-            Self::ScanReport => "scanner's report",
+            Self::ToolReport => "report of a tool",
             Self::PastIncident => "past incident",
             Self::Mlflow => "MLflow",
         }

@@ -37,6 +37,7 @@ mod slack;
 mod store;
 mod triage;
 mod urgency;
+mod watch;
 
 use plumbline_log_fitting::text;
 

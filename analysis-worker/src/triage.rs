@@ -2,9 +2,11 @@
 //!
 //! `rules` know the lines that tools write when they fail. `scan` goes through a job's log with them and keeps what
 //! they detect, with the file and line that the tool names. `classify` decides from that, and from the names of job
-//! and step, which kind of failure it is. `sarif` reads the reports of scanners. Nothing is asked of anybody here.
+//! and step, which kind of failure it is. `sarif` and `junit` read
+//! reports. Nothing is asked of anybody here.
 
 mod classify;
+mod junit;
 mod rules;
 mod sarif;
 mod scan;
@@ -15,11 +17,22 @@ use crate::report::{FailureType, Urgency};
 
 pub(crate) use classify::Classified;
 use classify::classify;
-pub(crate) use sarif::read as read_sarif;
 pub(crate) use scan::{Scan, Scanned};
 
 /// Detections of a job that are kept.
 const MAX_DETECTIONS: usize = 40;
+
+/// Reads the report of a scanner (SARIF) or of a test tool (`JUnit`'s XML).
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_report(text: &str) -> Result<Vec<Detection>, String> {
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
+        junit::read(text)
+    } else {
+        sarif::read(text)
+    }
+}
 
 /// A failed run, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -76,7 +76,7 @@ pub(crate) struct LogToTriage {
     pub(crate) good: Option<String>,
     pub(crate) job: Option<String>,
     pub(crate) step: Option<String>,
-    /// Scanners' reports in SARIF: name and text.
+    /// Reports of scanners and test tools: name and text.
     pub(crate) reports: Vec<(String, String)>,
 }
 
@@ -446,11 +446,11 @@ async fn read_into(
     failed
 }
 
-/// Adds what a scanner's report has.
+/// Adds what a report has.
 fn report(builder: &mut Builder<'_>, failed: &mut FailedJob, name: &str, text: &str) {
-    let mut found = match crate::triage::read_sarif(text) {
+    let mut found = match crate::triage::read_report(text) {
         Ok(found) => found,
-        Err(problem) => return builder.missing(Source::ScanReport, &format!("{name}: {problem}")),
+        Err(problem) => return builder.missing(Source::ToolReport, &format!("{name}: {problem}")),
     };
     for detection in &mut found {
         detection.quote = builder.redaction.text(&detection.quote);
@@ -462,7 +462,7 @@ fn report(builder: &mut Builder<'_>, failed: &mut FailedJob, name: &str, text: &
     let quotes: Vec<&str> = found.iter().map(|detection| detection.quote.as_str()).collect();
     let content = quotes.join("\n");
     let title = format!("{}: {} findings", name, quotes.len());
-    let fact = builder.add_clean(Source::ScanReport, &title, content);
+    let fact = builder.add_clean(Source::ToolReport, &title, content);
     for detection in &mut found {
         detection.fact = Some(fact.clone());
     }

@@ -22,7 +22,7 @@ use crate::text::prefix;
 /// Bytes that GitHub takes of all summaries of a step.
 const MAX_SUMMARY: usize = 1 << 20;
 /// Bytes of a local log that are read, from its end.
-const MAX_LOG: usize = 8 << 20;
+const MAX_LOG: usize = 4 << 20;
 
 const OWN: &[Setting] = &[
     Setting::new("run", "OWNER/REPO/ID", "The run to triage."),
@@ -42,7 +42,7 @@ const OWN: &[Setting] = &[
     Setting::repeated(
         "report",
         "FILE",
-        "A scanner's report in SARIF, read beside the log.",
+        "A report in SARIF or JUnit's XML, read beside the log.",
     ),
     Setting::switch(
         "comment",

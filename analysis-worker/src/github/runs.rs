@@ -7,7 +7,7 @@ use super::{Call, Error, GitHub, PER_PAGE, Repository, segment};
 use crate::http::encode;
 
 /// Bytes that are kept of the end of a job's log.
-const MAX_LOG: usize = 8 << 20;
+const MAX_LOG: usize = 4 << 20;
 /// Bytes of a log that are read at all.
 const MAX_DOWNLOAD: usize = 1 << 30;
 /// Time for downloading one.
@@ -44,6 +44,21 @@ impl GitHub {
             None => format!("/actions/runs/{id}"),
         };
         self.read(&repository.path(&path)).await
+    }
+
+    /// The runs that have ended and were made at `since` (RFC 3339) or later, as GitHub tells them: their texts come from
+    /// outside and have not been cleaned.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub(crate) async fn completed_runs(
+        &self,
+        repository: &Repository,
+        since: &str,
+    ) -> Result<Vec<serde_json::Value>, Error> {
+        let created = encode(&format!(">={since}"));
+        let path = format!("/actions/runs?status=completed&created={created}&per_page={PER_PAGE}");
+        self.pages(&repository.path(&path), Some("workflow_runs")).await
     }
 
     /// The jobs of one attempt with their steps.

@@ -20,6 +20,7 @@ fn client(fake: &FakeGitHub, token: Option<&str>) -> GitHub {
         token: token.map(str::to_owned),
         base_url: fake.url().parse().expect("a URL"),
         webhook_secret: None,
+        repositories: Vec::new(),
     };
     GitHub::new(&config, HttpClient::new())
 }

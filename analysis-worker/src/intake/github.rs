@@ -6,7 +6,7 @@ use ring::hmac;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Malformed, Taken, clean_json, typed};
+use super::{Malformed, clean_json, typed};
 use crate::github::{Repository, Run};
 use crate::redact::Redactor;
 use crate::report::Urgency;
@@ -24,7 +24,7 @@ pub(crate) enum Delivery {
     /// GitHub tries the address.
     Ping,
     /// A run that failed.
-    Failed(Taken),
+    Failed(Box<Signal>),
     /// A run that did not: what was red of this incident before `at` is green.
     Green { incident: IncidentKey, at: i64 },
     /// Something else.
@@ -66,24 +66,28 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Reads a webhook whose signature was checked.
+/// Reads a webhook whose signature was checked; also how many values were taken out of it.
 ///
 /// # Errors
 /// [`Malformed`], naming the header or field.
-pub(crate) fn read(headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> Result<Delivery, Malformed> {
+pub(crate) fn read(
+    headers: &HeaderMap,
+    body: &[u8],
+    redactor: &Redactor,
+) -> Result<(Delivery, u64), Malformed> {
     let header = |name: &str| {
         let value = headers.get(name).and_then(|value| value.to_str().ok());
         value.ok_or_else(|| Malformed::field(name, "the header is missing"))
     };
     let (event, delivery) = (header(EVENT)?, header(DELIVERY)?);
     match event {
-        "ping" => return Ok(Delivery::Ping),
+        "ping" => return Ok((Delivery::Ping, 0)),
         "workflow_run" => {}
-        _ => return Ok(Delivery::Other),
+        _ => return Ok((Delivery::Other, 0)),
     }
     let (value, redactions) = clean_json(body, redactor)?;
     if value["action"] != "completed" {
-        return Ok(Delivery::Other);
+        return Ok((Delivery::Other, redactions));
     }
     let Body {
         workflow_run: run,
@@ -91,21 +95,31 @@ pub(crate) fn read(headers: &HeaderMap, body: &[u8], redactor: &Redactor) -> Res
     } = typed(&value, "")?;
     let name = Repository::parse(&repository.full_name)
         .ok_or_else(|| Malformed::field("repository.full_name", "expected OWNER/NAME"))?;
-    let incident = incident_key(&name, &run);
-    let at = started_at(&run)?;
-    match run.conclusion.as_deref() {
-        Some("success") => Ok(Delivery::Green { incident, at }),
+    let told = of_run(&name, &repository.default_branch, &run, delivery)?;
+    Ok((told, redactions))
+}
+
+/// What a run that has ended means; `delivery` says how it was told. Texts of the run are redacted already.
+///
+/// # Errors
+/// [`Malformed`] for a time that is none.
+pub(crate) fn of_run(
+    repository: &Repository,
+    default_branch: &str,
+    run: &Run,
+    delivery: &str,
+) -> Result<Delivery, Malformed> {
+    let incident = incident_key(repository, run);
+    let at = started_at(run)?;
+    Ok(match run.conclusion.as_deref() {
+        Some("success") => Delivery::Green { incident, at },
         Some("failure" | "timed_out" | "startup_failure") => {
-            let is_default =
-                run.head_branch.as_deref() == Some(&repository.default_branch) && run.is_of(&name);
-            let signal = signal(&name, &run, incident, at, is_default, delivery);
-            Ok(Delivery::Failed(Taken {
-                signals: vec![signal],
-                redactions,
-            }))
+            let is_default = run.head_branch.as_deref() == Some(default_branch) && run.is_of(repository);
+            let signal = signal(repository, run, incident, at, is_default, delivery);
+            Delivery::Failed(Box::new(signal))
         }
-        _ => Ok(Delivery::Other),
-    }
+        _ => Delivery::Other,
+    })
 }
 
 /// One workflow on one branch. A fork's branch of the same name is another one.
@@ -216,11 +230,12 @@ mod tests {
             &Redactor::new(&[], false),
         )
         .expect("taken")
+        .0
     }
 
     fn failed(change: &serde_json::Value) -> Signal {
         match delivered(change) {
-            Delivery::Failed(mut taken) => taken.signals.remove(0),
+            Delivery::Failed(signal) => *signal,
             other => panic!("a failure, not {other:?}"),
         }
     }
@@ -280,11 +295,11 @@ mod tests {
         ));
         let redactor = Redactor::new(&[], false);
         let of = |event: &str, body: &str| read(&headers(event), body.as_bytes(), &redactor);
-        assert!(matches!(of("ping", "{}"), Ok(Delivery::Ping)));
-        assert!(matches!(of("push", "{}"), Ok(Delivery::Other)));
+        assert!(matches!(of("ping", "{}"), Ok((Delivery::Ping, 0))));
+        assert!(matches!(of("push", "{}"), Ok((Delivery::Other, _))));
         assert!(matches!(
             of("workflow_run", r#"{"action": "requested"}"#),
-            Ok(Delivery::Other)
+            Ok((Delivery::Other, _))
         ));
         let error = of("workflow_run", r#"{"action": "completed"}"#)
             .expect_err("no run")

@@ -61,7 +61,7 @@ pub(super) async fn github(State(shared): State<Arc<Shared>>, request: Request) 
         let message = format!("{} is missing or wrong", github::SIGNATURE);
         return rejected(Rejection::Unauthorized, StatusCode::UNAUTHORIZED, &message);
     }
-    let delivery = match github::read(&head.headers, &body, &shared.redactor) {
+    let (delivery, redactions) = match github::read(&head.headers, &body, &shared.redactor) {
         Ok(delivery) => delivery,
         Err(error) => return rejected(Rejection::Malformed, StatusCode::BAD_REQUEST, &error.to_string()),
     };
@@ -74,10 +74,10 @@ pub(super) async fn github(State(shared): State<Arc<Shared>>, request: Request) 
             shared.metrics.delivered(Delivered::Other);
             StatusCode::NO_CONTENT.into_response()
         }
-        github::Delivery::Failed(taken) => {
+        github::Delivery::Failed(signal) => {
             shared.metrics.delivered(Delivered::Failed);
-            shared.metrics.redacted(taken.redactions);
-            answer(&shared, Intake::GitHub, shared.store.accept(taken.signals).await)
+            shared.metrics.redacted(redactions);
+            answer(&shared, Intake::GitHub, shared.store.accept(vec![*signal]).await)
         }
         github::Delivery::Green { incident, at } => {
             shared.metrics.delivered(Delivered::Green);

@@ -42,6 +42,8 @@ pub(crate) struct Scan {
     job: Option<String>,
     /// Between the `##[group]Run` of a step and its output: the script and its environment.
     in_script: bool,
+    /// What Trivy looks at: the lines after a target are about it.
+    target: Option<FailureType>,
     /// Where the last file was named.
     last_place: Option<(usize, String, Option<u32>)>,
     /// Detections that wait for the line that names their file.
@@ -121,6 +123,7 @@ impl Scan {
     }
 
     fn detect(&mut self, rule: &'static Rule, found: &Captures<'_>, number: usize, body: &str, level: Level) {
+        let kind = self.kind(rule, body);
         let count = self.of_a_rule.entry(rule.name()).or_default();
         *count += 1;
         if *count > MAX_OF_A_RULE || self.detections.len() >= MAX_DETECTIONS {
@@ -131,7 +134,7 @@ impl Scan {
             (!text.is_empty()).then_some(text)
         };
         let mut detection = Detection {
-            kind: rule.kind,
+            kind,
             tool: rule.tool.to_owned(),
             // A warning is not why a step failed.
             weight: if level == Level::Warning { 1 } else { rule.weight },
@@ -181,6 +184,17 @@ impl Scan {
         self.detections.push(detection);
         self.steps_of
             .push(if number == 0 { EVERY_STEP } else { self.step() });
+    }
+
+    /// Trivy writes of lock files and of images alike; the target before the lines tells which.
+    fn kind(&mut self, rule: &Rule, body: &str) -> FailureType {
+        if rule.tool != "Trivy" {
+            return rule.kind;
+        }
+        if body.ends_with(')') && !body.starts_with("Total:") {
+            self.target = Some(rule.kind);
+        }
+        self.target.unwrap_or(rule.kind)
     }
 
     /// Notes the file that a line names, and gives it to those that wait for one.
@@ -371,6 +385,23 @@ mod tests {
                 (FailureType::Test, true, 4),
                 (FailureType::Infrastructure, false, 8)
             ]
+        );
+    }
+
+    #[test]
+    fn trivys_lines_are_about_the_target_before_them() {
+        let row = "\u{2502} lodash (package-lock.json) \u{2502} CVE-2026-1 \u{2502} HIGH \u{2502} fixed \u{2502} 4.17.20 \u{2502} 4.17.21 \u{2502}";
+        let log = format!(
+            "web/package-lock.json (npm)\nTotal: 1 (HIGH: 1, CRITICAL: 0)\n{row}\nregistry/app:1 (debian 12.4)\nTotal: 2 (HIGH: 2)\n"
+        );
+        let found = scan(&log).detections;
+        let kinds: Vec<_> = found.iter().map(|found| found.kind).collect();
+        let sca = FailureType::SecuritySca;
+        let image = FailureType::ContainerCve;
+        assert_eq!(kinds, [sca, sca, sca, image, image]);
+        assert_eq!(
+            (found[2].subject.as_deref(), found[2].fixed_in.as_deref()),
+            (Some("lodash"), Some("4.17.21"))
         );
     }
 

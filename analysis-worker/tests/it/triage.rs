@@ -1,7 +1,7 @@
 //! Failed workflow runs: from a webhook to a report, and from the command line to a comment.
 
 use http::{Method, StatusCode};
-use plumbline_analysis_worker::{Config, FailureType, Findings, GitHubConfig};
+use plumbline_analysis_worker::{Config, FailureType, Findings, GitHubConfig, Repository};
 use plumbline_testkit::gemini::{self, FakeGemini};
 use plumbline_testkit::github::{FakeGitHub, Fault, TOKEN};
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ fn asking(fake: &FakeGitHub) -> impl FnOnce(&mut Config) {
             token: Some(TOKEN.to_owned()),
             base_url,
             webhook_secret: Some(SECRET.to_owned()),
+            repositories: Vec::new(),
         };
     }
 }
@@ -471,4 +472,57 @@ async fn a_model_that_obeys_the_log_cannot_change_what_code_knows() {
         !outside.contains("@everyone") && !outside.contains("https://evil"),
         "{outside}"
     );
+}
+
+#[tokio::test]
+async fn runs_whose_webhooks_did_not_come_are_looked_for_once() {
+    let (fake, _) = repository().await;
+    // The runs of the other tests are older than what is looked for.
+    let ago = |minutes: i64| {
+        let at = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(minutes);
+        jiff::Timestamp::from_second(at.as_second())
+            .expect("a time")
+            .to_string()
+    };
+    let run = |branch: &str, conclusion: &str, minutes: i64| {
+        let at = ago(minutes);
+        let fields = json!({
+            "head_branch": branch, "conclusion": conclusion, "created_at": at, "run_started_at": at, "head_sha": "b2",
+        });
+        let id = fake.add_run(ACME, &fields);
+        fake.add_job(ACME, id, 1, &json!({"name": "unit"}), Some(RED));
+        id
+    };
+    run("main", "failure", 90);
+    let red = run("main", "failure", 60);
+    run("main", "cancelled", 50);
+    run("fix/x", "failure", 40);
+    run("fix/x", "success", 30);
+    let mut worker = TestWorker::start(|config| {
+        asking(&fake)(config);
+        config.github.repositories = vec![Repository::parse(ACME).expect("a name")];
+    })
+    .await;
+    let finished = worker.report().await;
+    assert_eq!(finished.report.incident.title, "CI of acme/churn is red on main");
+    assert!(
+        finished.report.evidence[0]
+            .content
+            .contains(&format!("run: {red}\n"))
+    );
+    // Its webhook comes late: known.
+    let mut late = completed(red, 1, "failure", &ago(60));
+    late["workflow_run"]["head_repository"] = Value::Null;
+    assert_eq!(
+        deliver(&worker, "workflow_run", &late).await.json()["duplicates"],
+        1
+    );
+    let incidents = worker.get("/api/v1/incidents").await.json();
+    assert_eq!(
+        incidents["incidents"].as_array().map(Vec::len),
+        Some(1),
+        "{incidents}"
+    );
+    assert!(worker.no_more_reports());
+    worker.stop().await;
 }

@@ -184,6 +184,13 @@ fn test_tools_are_known_by_their_lines() {
             "test_x (test.test_tcl.TclTest.test_x)",
             "",
         ),
+        (
+            "  \u{25cf} sums \u{203a} adds",
+            Test,
+            "jest",
+            "sums \u{203a} adds",
+            "",
+        ),
         ("FAIL src/a.test.ts (5.2 s)", Test, "jest", "", "src/a.test.ts"),
         (
             "Tests:       14 failed, 2 skipped, 120 passed, 136 total",
@@ -281,6 +288,20 @@ fn scanners_are_known_by_their_lines() {
             SecuritySca,
             "govulncheck",
             "GO-2023-1571",
+            "",
+        ),
+        (
+            "    \u{276f}\u{276f}\u{2771} python.lang.security.audit.exec-detected",
+            SecuritySast,
+            "semgrep",
+            "python.lang.security.audit.exec-detected",
+            "",
+        ),
+        (
+            "\u{2502} libssl3 \u{2502} CVE-2026-1234 \u{2502} CRITICAL \u{2502} fixed \u{2502} 3.0.11 \u{2502} 3.0.13 \u{2502}",
+            ContainerCve,
+            "Trivy",
+            "libssl3",
             "",
         ),
         ("9:01AM WRN leaks found: 3", Secret, "gitleaks", "", ""),
@@ -449,5 +470,12 @@ fn what_goes_well_is_not_detected() {
         "Adding repository directory to the temporary git global config as a safe directory",
     ] {
         assert_eq!(read(line), None, "{line}");
+    }
+}
+
+#[test]
+fn every_rule_reads_the_lines_that_it_fits() {
+    for (rule, _) in &RULES.rules {
+        regex::Regex::new(rule.pattern).unwrap_or_else(|error| panic!("{}: {error}", rule.pattern));
     }
 }

@@ -5,7 +5,7 @@ use crate::report::FailureType::{ContainerCve, Secret, SecuritySast, SecuritySca
 
 pub(super) const RULES: &[Rule] = &[
     // Code.
-    Rule::new(SecuritySast, "semgrep", 7, r"^\s*\x{276f}+[\x{276f}\x{2771} ]*(?P<subject>[\w.-]+\.[\w.-]+)$").before(),
+    Rule::new(SecuritySast, "semgrep", 7, r"^\s*(?:\x{276f}|\x{2771})+ +(?P<subject>[\w.-]+\.[\w.-]+)$").before(),
     Rule::new(SecuritySast, "semgrep", 9, r"^\s*\x{2022} Findings: (?P<message>[1-9]\d* \([1-9]\d* blocking\))"),
     Rule::new(SecuritySast, "semgrep", 9, r"^Ran \d+ rules on \d+ files?: (?P<message>[1-9]\d* findings)"),
     Rule::new(SecuritySast, "bandit", 8, r"^>> Issue: \[(?P<subject>B\d{3}:\w+)\] (?P<message>.+)").after(),
@@ -32,7 +32,7 @@ pub(super) const RULES: &[Rule] = &[
     // Images.
     Rule::new(ContainerCve, "Trivy", 9, r"^Total: (?P<message>[1-9]\d* \((?:UNKNOWN: \d+, )?(?:LOW: \d+, )?(?:MEDIUM: \d+, )?.*(?:HIGH|CRITICAL|MEDIUM|LOW): \d+\))"),
     Rule::new(ContainerCve, "Trivy", 7, r"^(?P<subject>\S+ \((?:debian|ubuntu|alpine|redhat|centos|rocky|alma|amazon|oracle|photon|wolfi|chainguard|suse\S*|opensuse\S*|azurelinux|mariner|cbl-mariner) ?[\w.]*\))$"),
-    Rule::new(ContainerCve, "Trivy", 7, r"^\x{2502} (?P<subject>\S+)\s+\x{2502} (?P<message>(?:CVE-\d{4}-\d+|GHSA-\S+|RUSTSEC-\S+|DLA-\S+))\s+\x{2502} (?P<severity>LOW|MEDIUM|HIGH|CRITICAL)\s+\x{2502}\s*\w*\s*\x{2502} \S*\s*(?:\x{2502}\s*(?P<fixed>[\w.:~+-]*))?"),
+    Rule::new(ContainerCve, "Trivy", 7, r"^\x{2502} (?P<subject>\S+)(?: \([^)]*\))?\s+\x{2502} (?P<message>(?:CVE-\d{4}-\d+|GHSA-\S+|RUSTSEC-\S+|DLA-\S+))\s+\x{2502} (?P<severity>LOW|MEDIUM|HIGH|CRITICAL)\s+\x{2502}\s*\w*\s*\x{2502} \S*\s*(?:\x{2502}\s*(?P<fixed>[\w.:~+-]*))?"),
     Rule::new(ContainerCve, "Grype", 9, r"discovered vulnerabilities at or above the severity threshold"),
     Rule::new(ContainerCve, "Grype", 7, r"^(?P<subject>[\w.+/-]+)\s+\S+\s+(?:(?P<fixed>[\d][\w.:~+-]*)\s+|\(won't fix\)\s+)?(?:deb|apk|rpm|python|npm|go-module|java-archive|gem|rust-crate|binary)\s+(?P<message>CVE-\d{4}-\d+|GHSA-\S+)\s+(?P<severity>Negligible|Low|Medium|High|Critical)"),
     Rule::new(ContainerCve, "Docker Scout", 8, r"^\s*(?:\x{2717}|x)\s+(?P<severity>CRITICAL|HIGH|MEDIUM|LOW)\s+(?P<subject>CVE-\d{4}-\d+)"),

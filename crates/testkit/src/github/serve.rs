@@ -389,6 +389,17 @@ fn read_actions(
         repository.runs.iter().find(|run| run["id"].as_u64() == id)
     };
     match rest {
+        ["runs"] => {
+            let since = wants("created").and_then(|range| range.strip_prefix(">=").map(str::to_owned));
+            let runs = repository.runs.iter().filter(|run| {
+                wants("status").is_none_or(|wanted| run["status"] == *wanted)
+                    && since
+                        .as_ref()
+                        .is_none_or(|since| run["created_at"].as_str() >= Some(since))
+            });
+            // Newest first.
+            page(own, request, Some("workflow_runs"), runs.rev().cloned().collect())
+        }
         ["runs", id] => found(run_of(id)),
         ["runs", id, "attempts", attempt] => match run_of(id) {
             Some(run) if run["run_attempt"].as_u64() >= attempt.parse().ok() => {
