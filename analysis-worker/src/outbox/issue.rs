@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::drift::{DriftSubject, percent};
 use crate::github::{NewIssue, marker};
 use crate::report::markdown::inline;
-use crate::slack::message::Links;
+use crate::slack::message::{self, Links};
 use crate::store::Told;
 use crate::text::one_line;
 
@@ -68,14 +68,10 @@ pub(super) fn revision(told: &Told, key: &str, links: &Links) -> String {
 
 /// The end of an incident. Whether the issue is done with is for a person to say.
 pub(super) fn recovered(told: &Told, key: &str) -> String {
-    let since = told.incident.resolved_at.as_deref().unwrap_or("now");
-    let again = match told.reopened {
-        0 => String::new(),
-        times => format!(" It came back {times} times before."),
-    };
     format!(
-        "{}\n\nThe signal recovered: nothing fires since {since}.{again} The issue stays open until a person closes it.\n",
-        marker_of(key)
+        "{}\n\n{} The issue stays open until a person closes it.\n",
+        marker_of(key),
+        message::recovery(told)
     )
 }
 
@@ -193,7 +189,7 @@ mod tests {
         told.reopened = 2;
         let text = recovered(&told, "k");
         assert!(
-            text.contains("nothing fires since 2026-11-22T23:00:00Z. It came back 2 times before."),
+            text.contains("no signal fires since 2026-11-22T23:00:00Z. It came back 2 times before."),
             "{text}"
         );
         assert!(text.contains("stays open"), "{text}");

@@ -133,13 +133,19 @@ pub(crate) fn revision(report: &Report, links: &Links) -> Message {
 
 /// The end of an incident, in the thread.
 pub(crate) fn recovered(told: &Told, links: &Links) -> Message {
-    let since = told.incident.resolved_at.as_deref().unwrap_or("now");
+    reply(&recovery(told), &told.incident.id, links)
+}
+
+/// The end of an incident in a sentence or two.
+pub(crate) fn recovery(told: &Told) -> String {
     let again = match told.reopened {
         0 => String::new(),
         times => format!(" It came back {times} times before."),
     };
-    let text = format!("Recovered: no signal fires since {since}.{again}");
-    reply(&text, &told.incident.id, links)
+    match &told.incident.resolved_at {
+        Some(since) => format!("Recovered: no signal fires since {since}.{again}"),
+        None => "The signals had stopped, and fire again.".to_owned(),
+    }
 }
 
 fn reply(text: &str, incident: &str, links: &Links) -> Message {

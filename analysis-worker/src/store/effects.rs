@@ -239,7 +239,7 @@ pub(super) fn of_recovery(
 pub(super) fn of_return(transaction: &Transaction<'_>, incident: &str, now: i64) -> rusqlite::Result<()> {
     transaction.execute(
         "UPDATE effect SET state = 'cancelled', updated_at = ?2
-         WHERE incident_id = ?1 AND occasion = 'recovered' AND state = 'queued' AND attempts = 0",
+         WHERE incident_id = ?1 AND occasion = 'recovered' AND state = 'queued' AND uncertain = 0",
         params![incident, now],
     )?;
     transaction.execute(

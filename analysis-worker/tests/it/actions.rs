@@ -37,7 +37,7 @@ pub(crate) async fn github() -> FakeGitHub {
 }
 
 /// Everything is done outside, retraining after approval.
-pub(crate) fn actions(slack: &FakeSlack) -> Actions {
+fn actions(slack: &FakeSlack) -> Actions {
     let repository = Repository::parse(REPOSITORY).expect("a name");
     Actions {
         policy: Policy {
@@ -70,13 +70,18 @@ pub(crate) fn actions(slack: &FakeSlack) -> Actions {
     }
 }
 
+/// Settings of a worker that uses both.
+pub(crate) fn acting(config: &mut Config, slack: &FakeSlack, github: &FakeGitHub) {
+    config.actions = actions(slack);
+    config.github.token = Some(github::TOKEN.to_owned());
+    config.github.base_url = github.url().parse().expect("a URL");
+}
+
 impl Stage {
     async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let (slack, github) = (FakeSlack::start().await, github().await);
         let worker = TestWorker::start(|config| {
-            config.actions = actions(&slack);
-            config.github.token = Some(github::TOKEN.to_owned());
-            config.github.base_url = github.url().parse().expect("a URL");
+            acting(config, &slack, &github);
             change(config);
         })
         .await;
@@ -272,4 +277,25 @@ async fn a_service_that_is_away_or_loses_answers_gets_each_effect_once() {
     ] {
         assert!(metrics.contains(expected), "{expected}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_holds_up_no_other() {
+    let (slack, github) = (FakeSlack::holding().await, github().await);
+    let mut worker = TestWorker::start(|config| acting(config, &slack, &github)).await;
+    worker.post("/api/v1/events", drift_event().to_string()).await;
+    worker.report().await;
+    let opened = async {
+        while github.issues(REPOSITORY).is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, opened).await.expect("opened");
+    tokio::time::timeout(PATIENCE, slack.received(1))
+        .await
+        .expect("asked");
+    assert_eq!(slack.messages(), []);
+    // It does not hold up the end of the process either.
+    worker.stop().await;
+    assert_eq!(slack.messages(), []);
 }

@@ -128,13 +128,11 @@ async fn observe(case: &Value, seed: u64) -> Observed {
     };
     let (slack, github) = (FakeSlack::start().await, crate::actions::github().await);
     let mut worker = TestWorker::start(|config| {
-        config.actions = crate::actions::actions(&slack);
+        crate::actions::acting(config, &slack, &github);
         // Links of our own would be in the way of the checks.
         config.actions.public_url = None;
         let retrain = config.actions.policy.retrain.as_mut().expect("configured");
         retrain.approval = Approval::Automatic;
-        config.github.token = Some(GITHUB_TOKEN.to_owned());
-        config.github.base_url = github.url().parse().expect("a URL");
         config.provider = provider;
         config.webhook_token = Some(TOKEN.to_owned());
         config.sources.logs.clone_from(&logs);

@@ -110,6 +110,11 @@ fn an_incident_that_is_over_says_so() {
         "{}",
         reply.text
     );
+    told.incident.resolved_at = None;
+    assert_eq!(
+        recovered(&told, &links()).text,
+        "The signals had stopped, and fire again."
+    );
 }
 
 #[test]
