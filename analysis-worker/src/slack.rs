@@ -160,7 +160,7 @@ impl Slack {
     /// thread of it.
     ///
     /// # Errors
-    /// [`SlackError`].
+    /// [`SlackError`]; also when there are more messages than are looked through, and ours is not among the first.
     pub(crate) async fn find(
         &self,
         channel: &str,
@@ -168,20 +168,21 @@ impl Slack {
         key: &str,
         since: i64,
     ) -> Result<Option<String>, SlackError> {
-        let oldest = since.div_euclid(1000);
+        let mut query = format!(
+            "?channel={}&oldest={}&limit={PER_PAGE}&include_all_metadata=true",
+            encode(channel),
+            since.div_euclid(1000)
+        );
+        let method = match thread {
+            Some(thread) => {
+                let _ = write!(query, "&ts={}", encode(thread));
+                "conversations.replies"
+            }
+            None => "conversations.history",
+        };
         let mut cursor = String::new();
         for _ in 0..MAX_PAGES {
-            let mut query = format!(
-                "?channel={}&oldest={oldest}&limit={PER_PAGE}&include_all_metadata=true",
-                encode(channel)
-            );
-            let method = match thread {
-                Some(thread) => {
-                    let _ = write!(query, "&ts={}", encode(thread));
-                    "conversations.replies"
-                }
-                None => "conversations.history",
-            };
+            let mut query = query.clone();
             if !cursor.is_empty() {
                 let _ = write!(query, "&cursor={}", encode(&cursor));
             }
@@ -200,10 +201,13 @@ impl Slack {
             let next = answer["response_metadata"]["next_cursor"].as_str();
             cursor = next.map_or_else(String::new, str::to_owned);
             if cursor.is_empty() {
-                break;
+                return Ok(None);
             }
         }
-        Ok(None)
+        Err(SlackError::NotSeen {
+            method,
+            reason: format!("more than {MAX_PAGES} pages since the message may have been posted"),
+        })
     }
 
     /// Answers somebody who pressed a button or gave a command, visible to nobody else. Only addresses of Slack are written
@@ -289,3 +293,6 @@ fn wait(headers: &HeaderMap) -> Duration {
         .and_then(|value| value.to_str().ok()?.trim().parse().ok());
     Duration::from_secs(seconds.unwrap_or(60))
 }
+
+#[cfg(test)]
+mod tests;

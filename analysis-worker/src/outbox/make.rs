@@ -205,7 +205,7 @@ async fn found_message(
         None => (&effect.target, None),
     };
     // Slack's clock need not be ours.
-    let since = effect.created_at - 60_000;
+    let since = effect.tried_at - 60_000;
     slack
         .find(channel, ts, &effect.key, since)
         .await

@@ -35,7 +35,8 @@ pub(crate) struct Effect {
     pub(crate) uncertain: bool,
     /// This try, from 1.
     pub(crate) attempt: u32,
-    pub(crate) created_at: i64,
+    /// When it was first tried, in milliseconds since 1970: nothing of it is outside from before.
+    pub(crate) tried_at: i64,
 }
 
 /// Why a try came to nothing.
@@ -105,7 +106,8 @@ impl Store {
         self.write(move |transaction| {
             transaction
                 .prepare_cached(
-                    "UPDATE effect SET state = 'sending', attempts = attempts + 1, updated_at = ?2
+                    "UPDATE effect SET state = 'sending', attempts = attempts + 1, updated_at = ?2,
+                         tried_at = coalesce(tried_at, ?2)
                      WHERE id = (
                          SELECT id FROM effect AS next
                          WHERE lane = ?1 AND state = 'queued' AND not_before <= ?2 AND NOT EXISTS (
@@ -116,7 +118,7 @@ impl Store {
                                      OR earlier.state = 'dead' AND earlier.action IN ('slack_message', 'github_issue')))
                          ORDER BY id LIMIT 1)
                      RETURNING id, incident_id, revision, action, occasion, key, model, target, uncertain, attempts,
-                         created_at",
+                         tried_at",
                 )?
                 .query_row(params![lane.label(), now()], effect)
                 .optional()
@@ -193,7 +195,7 @@ impl Store {
                     "UPDATE effect SET state = 'queued', uncertain = 1, attempts = 0, not_before = ?2, updated_at = ?2
                      WHERE id = ?1 AND state = 'dead'
                      RETURNING id, incident_id, revision, action, occasion, key, model, target, uncertain, attempts,
-                         created_at",
+                         tried_at",
                 )?
                 .query_row(params![id, now], effect)
                 .optional()?;
@@ -263,7 +265,7 @@ fn effect(row: &Row<'_>) -> rusqlite::Result<Effect> {
         target: row.get(7)?,
         uncertain: row.get(8)?,
         attempt: row.get(9)?,
-        created_at: row.get(10)?,
+        tried_at: row.get(10)?,
     })
 }
 

@@ -71,16 +71,31 @@ impl Posted {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     messages: Vec<Posted>,
     /// What was written to `response_url`s.
     responses: Vec<Value>,
     faults: Vec<(String, usize, Fault)>,
     delay: Duration,
+    per_page: usize,
     denied: Vec<String>,
     /// Problems of refused requests.
     refused: Vec<String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            responses: Vec::new(),
+            faults: Vec::new(),
+            delay: Duration::ZERO,
+            per_page: 50,
+            denied: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
 }
 
 /// The fake service; it ends when dropped.
@@ -132,6 +147,11 @@ impl FakeSlack {
     /// Answers every call this much after it was performed.
     pub fn answer_after(&self, delay: Duration) {
         lock(&self.state).delay = delay;
+    }
+
+    /// Gives this many messages of a history at once, whatever was asked for, as Slack may: 50 without this.
+    pub fn page(&self, messages: usize) {
+        lock(&self.state).per_page = messages;
     }
 
     /// Takes a scope from the token: methods that need it are refused with `missing_scope`.
@@ -308,7 +328,7 @@ fn update(state: &mut State, mut body: Value) -> Result<Value, String> {
     Ok(json!({"ok": true, "channel": message.body["channel"], "ts": ts}))
 }
 
-/// Newest first for a channel, the thread in order for replies; two messages a page, so that a reader has to turn pages.
+/// Newest first for a channel, the thread in order for replies; in pages.
 fn history(state: &State, method: &str, request: &Received) -> Result<Value, String> {
     let query = request.uri.query().unwrap_or_default();
     let parameter = |name: &str| {
@@ -337,7 +357,7 @@ fn history(state: &State, method: &str, request: &Received) -> Result<Value, Str
     let page: Vec<Value> = all
         .iter()
         .skip(from)
-        .take(PER_PAGE)
+        .take(state.per_page)
         .map(|message| {
             let mut shown = json!({"type": "message", "ts": message.ts, "text": message.body["text"]});
             if with_metadata {
@@ -357,8 +377,6 @@ fn history(state: &State, method: &str, request: &Received) -> Result<Value, Str
         "response_metadata": {"next_cursor": cursor},
     }))
 }
-
-const PER_PAGE: usize = 2;
 
 fn error_reply(error: &str) -> Reply {
     Reply::json(json!({"ok": false, "error": error}).to_string())

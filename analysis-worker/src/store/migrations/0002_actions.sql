@@ -37,6 +37,7 @@ CREATE TABLE effect (
     attempts    INTEGER NOT NULL,
     not_before  INTEGER NOT NULL,
     created_at  INTEGER NOT NULL,
+    tried_at    INTEGER,            -- first: nothing of it is outside from before
     updated_at  INTEGER NOT NULL,
     receipt     TEXT,               -- JSON: where what it made is
     error       TEXT
