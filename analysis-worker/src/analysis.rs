@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::collect::pipeline::{PipelineCollector, RunToTriage};
 use crate::collect::{About, Collector};
-use crate::config::{Config, ProviderConfig};
+use crate::config::Config;
 use crate::evidence::Context;
 use crate::github::GitHub;
 use crate::http::HttpClient;
@@ -85,16 +85,7 @@ impl Analyst {
             redactor.clone(),
             metrics.clone(),
         );
-        let model = match &config.provider {
-            ProviderConfig::Offline => None,
-            ProviderConfig::Model(model) => Some(Model::new(
-                (**model).clone(),
-                http,
-                store,
-                redactor.clone(),
-                metrics.clone(),
-            )),
-        };
+        let model = Model::configured(&config.provider, http, store, redactor.clone(), metrics.clone());
         Self {
             collector: Arc::new(collector),
             pipelines,

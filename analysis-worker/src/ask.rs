@@ -6,12 +6,16 @@
 
 mod answer;
 mod catalog;
+mod pick;
 mod read;
 
 use std::time::Duration;
 
 use crate::prometheus::Prometheus;
+use crate::provider::Model;
+use crate::redact::Redactor;
 use crate::signal::now;
+use crate::text::sanitise;
 
 pub(crate) use answer::Answer;
 pub(crate) use catalog::Query;
@@ -75,8 +79,19 @@ pub(crate) enum AskError {
         name: String,
         known: String,
     },
+    #[error("a language model was asked what is meant: {0}")]
+    NotPicked(String),
     #[error("Prometheus: {0}")]
     Prometheus(String),
+}
+
+/// Answers questions. Cloned freely.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) prometheus: Prometheus,
+    /// Picks where code cannot.
+    pub(crate) model: Option<Model>,
+    pub(crate) redactor: Redactor,
 }
 
 /// What can be named, as Prometheus has it now.
@@ -115,14 +130,22 @@ pub(crate) fn measurements() -> Vec<Measurement> {
     each.collect()
 }
 
-/// Reads `question` and answers it.
-///
-/// # Errors
-/// [`AskError`]; each says what to do instead.
-pub(crate) async fn answer(prometheus: &Prometheus, question: &str) -> Result<Answer, AskError> {
-    let known = known(prometheus).await?;
-    let choice = read::read(question, &known)?;
-    run(prometheus, &choice).await
+impl Asker {
+    /// Reads `question` and answers it.
+    ///
+    /// # Errors
+    /// [`AskError`]; each says what to do instead.
+    pub(crate) async fn answer(&self, question: &str) -> Result<Answer, AskError> {
+        let known = known(&self.prometheus).await?;
+        let choice = match (read::read(question, &known), &self.model) {
+            (Err(AskError::NotUnderstood(_) | AskError::Ambiguous(_)), Some(model)) => {
+                let question = self.redactor.begin([]).text(&sanitise(question));
+                pick::pick(model, &question, &known).await?
+            }
+            (read, _) => read?,
+        };
+        run(&self.prometheus, &choice).await
+    }
 }
 
 /// Asks Prometheus what was understood.

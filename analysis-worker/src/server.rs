@@ -27,12 +27,14 @@ use plumbline_service::{REQUEST_ID, RequestId};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 
+use crate::ask::Asker;
 use crate::config::{Config, SlackConfig};
 use crate::follow::Measurer;
 use crate::http::HttpClient;
 use crate::metrics::Metrics;
 use crate::outbox::{Outbox, Wake};
 use crate::prometheus::Prometheus;
+use crate::provider::Model;
 use crate::redact::Redactor;
 use crate::slack::Slack;
 use crate::store::Store;
@@ -45,6 +47,8 @@ pub(crate) struct Shared {
     wake: Arc<Notify>,
     measurer: Arc<Measurer>,
     prometheus: Option<Prometheus>,
+    /// Answers questions; none without Prometheus.
+    asker: Option<Asker>,
     max_body_bytes: usize,
     /// Digest of the webhook token, so that comparing takes the same time for every guess.
     token: Option<[u8; 32]>,
@@ -71,13 +75,26 @@ impl Shared {
         wake: Arc<Notify>,
     ) -> Self {
         let digest = |token: &String| Sha256::digest(token).into();
+        let prometheus = Prometheus::configured(&config.sources, HttpClient::new());
+        let asker = prometheus.clone().map(|prometheus| Asker {
+            prometheus,
+            model: Model::configured(
+                &config.provider,
+                HttpClient::new(),
+                Some(outbox.store.clone()),
+                redactor.clone(),
+                outbox.metrics.clone(),
+            ),
+            redactor: redactor.clone(),
+        });
         Self {
             store: outbox.store.clone(),
             redactor,
             metrics: outbox.metrics.clone(),
             wake,
             measurer,
-            prometheus: Prometheus::configured(&config.sources, HttpClient::new()),
+            prometheus,
+            asker,
             outbox: outbox.wake.clone(),
             slack: outbox.slack.clone().zip(config.actions.slack.clone()),
             public_host: config

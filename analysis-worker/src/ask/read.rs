@@ -10,7 +10,7 @@ pub(super) const WINDOW: Duration = Duration::from_mins(5);
 /// Which latency is meant when the question does not say.
 pub(super) const QUANTILE: f64 = 0.95;
 /// Longest window, and the furthest that one may be in the past.
-const LONGEST: Duration = Duration::from_hours(24 * 90);
+pub(super) const LONGEST: Duration = Duration::from_hours(24 * 90);
 
 /// Words after `model` that are not its name.
 const NO_NAMES: &[&str] = &[
@@ -276,7 +276,7 @@ fn time(words: &Words<'_>) -> (Duration, Duration) {
 }
 
 /// The length of a unit of time, and the number that is written with it, as in `15m`.
-fn unit(word: &str) -> Option<(Duration, Option<f64>)> {
+pub(super) fn unit(word: &str) -> Option<(Duration, Option<f64>)> {
     let split = word.find(|c: char| !c.is_ascii_digit() && c != '.')?;
     let (number, unit) = word.split_at(split);
     let number: Option<f64> = number.parse().ok();

@@ -5,9 +5,13 @@ use std::process::ExitCode;
 use plumbline_service::config::{Reader, Setting};
 
 use super::{FORMAT, Format, json, once};
+use crate::ask::Asker;
 use crate::config::Config;
 use crate::http::HttpClient;
+use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
+use crate::provider::Model;
+use crate::redact::Redactor;
 use crate::{ask, capacity};
 
 const QUESTION: [Setting; 3] = [
@@ -47,7 +51,7 @@ pub(super) fn question(mut arguments: Vec<String>) -> ExitCode {
             if list {
                 return Ok(measurements(format));
             }
-            let answer = ask::answer(&prometheus(&config)?, &question)
+            let answer = Box::pin(asker(&config)?.answer(&question))
                 .await
                 .map_err(|error| error.to_string())?;
             Ok(match format {
@@ -94,6 +98,22 @@ pub(super) fn capacity(arguments: Vec<String>) -> ExitCode {
             })
         },
     )
+}
+
+fn asker(config: &Config) -> Result<Asker, String> {
+    let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
+    let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
+    Ok(Asker {
+        prometheus: prometheus(config)?,
+        model: Model::configured(
+            &config.provider,
+            HttpClient::new(),
+            None,
+            redactor.clone(),
+            metrics,
+        ),
+        redactor,
+    })
 }
 
 fn needs_prometheus(reader: &mut Reader, config: &Config) {

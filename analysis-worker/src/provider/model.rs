@@ -11,9 +11,9 @@ use super::gemini_cli::GeminiCli;
 use super::ledger::Ledger;
 use super::ollama::Ollama;
 use super::openai::OpenAi;
-use super::prompt::{Prompt, SYSTEM};
+use super::prompt::Prompt;
 use super::{MAX_OUTPUT_TOKENS, ProviderError};
-use crate::config::{Engine, ModelConfig};
+use crate::config::{Engine, ModelConfig, ProviderConfig};
 use crate::http::HttpClient;
 use crate::metrics::{Metrics, ProviderOutcome};
 use crate::redact::Redactor;
@@ -68,7 +68,23 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(
+    /// The one that the settings name; none when everything is offline.
+    pub(crate) fn configured(
+        config: &ProviderConfig,
+        http: HttpClient,
+        store: Option<Store>,
+        redactor: Redactor,
+        metrics: Metrics,
+    ) -> Option<Self> {
+        match config {
+            ProviderConfig::Offline => None,
+            ProviderConfig::Model(model) => {
+                Some(Self::new((**model).clone(), http, store, redactor, metrics))
+            }
+        }
+    }
+
+    fn new(
         config: ModelConfig,
         http: HttpClient,
         store: Option<Store>,
@@ -172,7 +188,7 @@ impl Model {
             self.metrics.provider(ProviderOutcome::Cached, Duration::ZERO);
             return Ok(answer);
         }
-        let size = (tokens(SYSTEM) + tokens(&prompt.text) + tokens(&schema.to_string())) as u64;
+        let size = (tokens(prompt.system) + tokens(&prompt.text) + tokens(&schema.to_string())) as u64;
         let mut least_thinking = false;
         let mut attempt = 1;
         loop {
@@ -185,7 +201,7 @@ impl Model {
                 self.metrics.provider(outcome, Duration::ZERO);
             })?;
             let ask = Ask {
-                system: SYSTEM,
+                system: prompt.system,
                 prompt: &prompt.text,
                 schema,
                 least_thinking,

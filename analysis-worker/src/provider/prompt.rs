@@ -28,6 +28,7 @@ const REPAIR: &str = include_str!("../../prompts/repair.v1.md").trim_ascii_end()
 /// One request's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Prompt {
+    pub(crate) system: &'static str,
     pub(crate) text: String,
     /// SHA-256 of system text and text, hex.
     pub(crate) digest: String,
@@ -38,11 +39,19 @@ pub(crate) struct Prompt {
 /// Builds the prompt; `refused` is what was wrong with the first answer.
 pub(crate) fn build(case: &Case, refused: Option<&Refused>) -> Prompt {
     let nonce = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
-    let text = text(case, refused, &nonce);
-    Prompt {
-        digest: digest(&[SYSTEM, &text]),
-        question: digest(&[SYSTEM, &self::text(case, refused, "")]),
-        text,
+    Prompt::new(SYSTEM, |nonce| text(case, refused, nonce), &nonce)
+}
+
+impl Prompt {
+    /// Of a text that has a nonce in it.
+    pub(crate) fn new(system: &'static str, text: impl Fn(&str) -> String, nonce: &str) -> Self {
+        let (question, text) = (text(""), text(nonce));
+        Self {
+            system,
+            digest: digest(&[system, &text]),
+            question: digest(&[system, &question]),
+            text,
+        }
     }
 }
 

@@ -23,10 +23,12 @@ use crate::store::{Ballot, Choice, Counted, StoreError};
 
 /// Bytes of a request; Slack's are a few kilobytes.
 const MAX_BODY: usize = 256 << 10;
+/// Lines of an answer to a question.
+const LINES: usize = 40;
 /// Incidents in an answer to a command.
 const LISTED: u32 = 10;
 
-const HELP: &str = "`incidents` lists the newest incidents, `report ID` tells what is known of one.";
+const HELP: &str = "`incidents` lists the newest incidents, `report ID` tells what is known of one, `ask QUESTION` answers from Prometheus, such as `ask p95 latency of churn`.";
 
 /// `POST /api/v1/slack`
 pub(super) async fn take(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -75,7 +77,7 @@ pub(super) async fn take(State(shared): State<Arc<Shared>>, request: Request) ->
     let answered = match said {
         Said::Challenge(challenge) => return json(StatusCode::OK, &json!({"challenge": challenge})),
         Said::Nothing => return StatusCode::OK.into_response(),
-        Said::Command(text) => command(&shared, &text).await.map(|text| {
+        Said::Command { text, url } => command(&shared, &text, url).await.map(|text| {
             let body = json!({"response_type": "ephemeral", "text": text});
             json(StatusCode::OK, &body)
         }),
@@ -101,7 +103,11 @@ pub(super) async fn take(State(shared): State<Arc<Shared>>, request: Request) ->
 /// What somebody does in Slack.
 enum Said {
     Press(Press),
-    Command(String),
+    Command {
+        text: String,
+        /// Where an answer goes that takes longer than Slack waits.
+        url: String,
+    },
     Challenge(String),
     /// Something that nothing is to be done about.
     Nothing,
@@ -125,7 +131,7 @@ impl Said {
                 _ => Self::Nothing,
             });
         }
-        let mut fields = form_urlencoded::parse(body);
+        let fields = form_urlencoded::parse(body);
         if let Some((_, payload)) = fields.clone().find(|(name, _)| name == "payload") {
             let payload: Value =
                 serde_json::from_str(&payload).map_err(|error| format!("payload is not JSON: {error}"))?;
@@ -133,10 +139,14 @@ impl Said {
         }
         let command = fields.clone().any(|(name, _)| name == "command");
         if command {
-            let text = fields.find(|(name, _)| name == "text");
-            return Ok(Self::Command(
-                text.map_or_else(String::new, |(_, text)| text.into_owned()),
-            ));
+            let field = |wanted: &str| {
+                let found = fields.clone().find(|(name, _)| name == wanted);
+                found.map_or_else(String::new, |(_, text)| text.into_owned())
+            };
+            return Ok(Self::Command {
+                text: field("text"),
+                url: field("response_url"),
+            });
         }
         Err("expected a payload, a command or an event".to_owned())
     }
@@ -227,7 +237,10 @@ fn respond(shared: &Shared, url: String, text: String) {
     }
 }
 
-async fn command(shared: &Shared, text: &str) -> Result<String, StoreError> {
+async fn command(shared: &Shared, text: &str, url: String) -> Result<String, StoreError> {
+    if let Some(question) = text.trim().strip_prefix("ask ") {
+        return Ok(ask(shared, question.to_owned(), url));
+    }
     let mut words = text.split_whitespace();
     match (words.next(), words.next()) {
         (Some("incidents"), None) => {
@@ -261,6 +274,28 @@ async fn command(shared: &Shared, text: &str) -> Result<String, StoreError> {
         }),
         _ => Ok(HELP.to_owned()),
     }
+}
+
+/// Answers a question at `url`; says so, or why not, at once.
+fn ask(shared: &Shared, question: String, url: String) -> String {
+    let slack = shared.slack.as_ref().map(|(slack, _)| slack.clone());
+    let (Some(asker), Some(slack)) = (shared.asker.clone(), slack) else {
+        return "Questions need Prometheus: the worker has no `prometheus` setting.".to_owned();
+    };
+    tokio::spawn(async move {
+        let answer = match Box::pin(asker.answer(&question)).await {
+            Ok(answer) => answer.markdown(),
+            Err(error) => error.to_string(),
+        };
+        slack.respond(&url, &said(&answer)).await;
+    });
+    "Looking it up …".to_owned()
+}
+
+/// Line by line, so that nothing in it is a mention or a link.
+fn said(answer: &str) -> String {
+    let lines = answer.lines().take(LINES);
+    lines.map(|line| inline(line, 600)).collect::<Vec<_>>().join("\n")
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use plumbline_testkit::gemini::{API_KEY, FakeGemini, answer};
 use plumbline_testkit::predictor::{FakePredictor, Received, Reply};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -111,6 +112,45 @@ async fn a_question_that_cannot_be_answered_ends_with_1_and_the_reason() {
         "{}",
         text(&worker.stderr)
     );
+}
+
+#[tokio::test]
+async fn a_language_model_picks_where_code_cannot_and_nothing_else() {
+    let prometheus = prometheus().await;
+    let pick = json!({"measurement": "latency", "model": "churn", "version": "", "quantile": 0.5, "window": "1h", "ago": "0m"});
+    let injected = json!({"measurement": "latency", "model": "churn\"} or up{", "version": "", "quantile": 0.5, "window": "1h", "ago": "0m"});
+    for (picked, code, expected) in [
+        (&pick, 0, "P50 of the latency of churn, over 1h: 12.3 ms"),
+        (&injected, 1, "a model was picked that there is not"),
+    ] {
+        let gemini = FakeGemini::answering({
+            let picked = picked.to_string();
+            move |_| answer(&picked)
+        })
+        .await;
+        let question = "How snappy has it felt lately? my key is ghp_A1b2A1b2A1b2A1b2A1b2A1b2A1b2A1b2A1b2";
+        let url = gemini.url();
+        let arguments = [
+            "ask",
+            question,
+            "--provider=gemini",
+            "--gemini-api-key",
+            API_KEY,
+            "--gemini-url",
+            &url,
+        ];
+        let output = run(&prometheus, &arguments).await;
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(said.contains(expected), "{said}");
+        let asked = &gemini.received(1).await[0];
+        assert!(
+            asked
+                .prompt()
+                .contains("1| How snappy has it felt lately? my key is [REDACTED:github_token:1]")
+        );
+        assert!(asked.system().contains("You do not answer the question"));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What people do in Slack, and what Slack does to calls.
 
-use plumbline_testkit::predictor::Received;
+use plumbline_testkit::predictor::{FakePredictor, Received, Reply};
 
 use super::*;
 
@@ -77,6 +77,51 @@ async fn a_button_of_an_approver_starts_one_retraining() {
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }
+}
+
+#[tokio::test]
+async fn a_question_is_answered_where_it_was_asked() {
+    let prometheus = FakePredictor::answering(|request| {
+        let data = match request.path() {
+            "/api/v1/query" => json!({"result": [{"metric": {"model": "churn"}, "value": [1, "0.0123"]}]}),
+            "/api/v1/label/model/values" => json!(["churn"]),
+            _ => json!([]),
+        };
+        Reply::json(json!({"status": "success", "data": data}).to_string())
+    })
+    .await;
+    let url = prometheus.url();
+    let stage = Stage::start(|config| config.sources.prometheus = Some(url.parse().expect("a URL"))).await;
+    let response_url = stage.slack.response_url();
+    for (question, expected) in [
+        ("What's the p95 latency of churn?", "12.3 ms (churn)"),
+        ("latency of model fraud <!channel>", "there is no model"),
+    ] {
+        let before = stage.slack.responses().len();
+        let text = format!("ask {question}");
+        let body = form(&[
+            ("command", "/plumbline"),
+            ("text", &text),
+            ("response_url", &response_url),
+        ]);
+        let answer = stage.slack_sends(&body).await;
+        assert_eq!(answer.json()["text"], "Looking it up …");
+        let said = stage.said(before).await;
+        assert!(said.contains(expected) && !said.contains("<!channel>"), "{said}");
+    }
+    let without = Stage::start(|_| ()).await;
+    let body = form(&[
+        ("command", "/plumbline"),
+        ("text", "ask p95"),
+        ("response_url", &response_url),
+    ]);
+    let answer = without.slack_sends(&body).await.json();
+    assert!(
+        answer["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("no `prometheus` setting")),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
