@@ -108,39 +108,20 @@ impl Collector {
             self.add(&mut context, Source::CanaryEvent, &fact, None);
         }
         self.drift(&mut context, stored.drift, drift, &mut redaction);
-        let setting = "not configured (prometheus)";
-        self.take(
-            &mut context,
-            Source::Prometheus,
-            series,
-            setting,
-            Some(&mut redaction),
-        );
         let (objects, pod_logs) = match cluster {
             Some((objects, logs)) => (Some(Ok(objects)), Some(Ok(logs))),
             None => (None, None),
         };
-        let setting = "not configured (kubernetes)";
-        self.take(
-            &mut context,
-            Source::Kubernetes,
-            objects,
-            setting,
-            Some(&mut redaction),
-        );
-        // Logs are redacted before they are cut down; see there.
-        self.take(&mut context, Source::PodLogs, pod_logs, setting, None);
-        self.take(&mut context, Source::Loki, loki, "not configured (loki)", None);
-        self.take(&mut context, Source::Logs, logs, "not configured (logs)", None);
+        let mut take = |source, asked, setting: &str| {
+            self.take(&mut context, source, asked, setting, &mut redaction);
+        };
+        take(Source::Prometheus, series, "prometheus");
+        take(Source::Kubernetes, objects, "kubernetes");
+        take(Source::PodLogs, pod_logs, "kubernetes");
+        take(Source::Loki, loki, "loki");
+        take(Source::Logs, logs, "logs");
         if about.model.is_some() {
-            let setting = "not configured (mlflow)";
-            self.take(
-                &mut context,
-                Source::Mlflow,
-                mlflow,
-                setting,
-                Some(&mut redaction),
-            );
+            take(Source::Mlflow, mlflow, "mlflow");
         }
         self.metrics.redacted(redaction.count());
         context
@@ -209,26 +190,25 @@ impl Collector {
         Some(by(deadline, Source::Mlflow, asked).await)
     }
 
-    /// Adds what a source came to; `without` says why there is nothing.
+    /// Adds what a source came to; without `setting` it was not asked. Reasons are texts from outside, too.
     fn take(
         &self,
         context: &mut Context,
         source: Source,
         asked: Asked,
-        without: &str,
-        mut redaction: Option<&mut Redaction>,
+        setting: &str,
+        redaction: &mut Redaction,
     ) {
-        match asked {
-            Some(Ok((facts, gaps))) => {
-                for fact in facts {
-                    self.add(context, source, &fact, redaction.as_deref_mut());
-                }
-                for gap in gaps {
-                    self.missing(context, source, &gap);
-                }
-            }
-            Some(Err(reason)) => self.missing(context, source, &reason),
-            None => self.missing(context, source, without),
+        let (facts, gaps) = match asked {
+            Some(Ok(found)) => found,
+            Some(Err(reason)) => (Vec::new(), vec![reason]),
+            None => (Vec::new(), vec![format!("not configured ({setting})")]),
+        };
+        for fact in facts {
+            self.add(context, source, &fact, Some(redaction));
+        }
+        for gap in gaps {
+            self.missing(context, source, &redaction.text(&gap));
         }
     }
 
@@ -243,7 +223,7 @@ impl Collector {
         let now = match asked {
             Some(Ok(drift)) => Some(redacted(&drift, redaction)),
             Some(Err(reason)) => {
-                self.missing(context, Source::DriftState, &reason);
+                self.missing(context, Source::DriftState, &redaction.text(&reason));
                 None
             }
             None => None,

@@ -2,21 +2,29 @@
 
 google-genai (content, stream, count of tokens, both kinds of schemas, Vertex AI's paths), openai (schema, any JSON
 object, models) and Google's command, alone and as the worker's provider. A fake that a stock client cannot use proves
-nothing about ours.
+nothing about ours. The worker's own signature for Vertex AI is checked by google-auth.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import tempfile
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import openai
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from google import genai
+from google.auth import jwt
 from google.genai import errors, types
 from google.oauth2.credentials import Credentials
 
@@ -122,6 +130,41 @@ def of_command(program: Path, url: str, key: str) -> None:
         check("gemini-cli: its answer", json.loads(done.stdout)["response"], ANSWER)
 
 
+@contextlib.contextmanager
+def account(folder: Path) -> Iterator[Path]:
+    """The key file of a service account, whose tokens are given to who signs for it as google-auth reads it."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    class Tokens(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+            claims = jwt.decode(form["assertion"][0], certs=public, audience=uri)
+            assert form["grant_type"] == ["urn:ietf:params:oauth:grant-type:jwt-bearer"], form
+            assert claims["iss"] == "worker@p.iam", claims
+            assert claims["scope"] == "https://www.googleapis.com/auth/cloud-platform", claims
+            body = json.dumps({"access_token": "ya29.signed", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
+    uri = f"http://127.0.0.1:{server.server_address[1]}/token"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    file = folder / "account.json"
+    told = {"type": "service_account", "client_email": "worker@p.iam", "private_key": private, "private_key_id": "k1"}
+    file.write_text(json.dumps({**told, "token_uri": uri}))
+    try:
+        yield file
+    finally:
+        server.shutdown()
+
+
 def of_worker(worker: Path, arguments: list[str], environment: dict[str, str], provider: str) -> None:
     """The worker's report is the answer."""
     with tempfile.TemporaryDirectory() as folder:
@@ -170,6 +213,9 @@ def main() -> None:
         of_worker(options.worker, ["--gemini-url", url], {"GEMINI_API_KEY": key}, "gemini")
         command = ["--gemini-url", url, "--gemini-cli", str(options.gemini_cli.resolve())]
         of_worker(options.worker, command, {"GEMINI_API_KEY": key}, "gemini-cli")
+        with tempfile.TemporaryDirectory() as folder, account(Path(folder)) as file:
+            vertex_settings = ["--vertex-url", url, "--vertex-project", "p", "--vertex-location", "europe-west4"]
+            of_worker(options.worker, [*vertex_settings, "--vertex-credentials", str(file)], {}, "vertex")
         server = ["--openai-url", told["openai"]["url"], "--openai-model", told["openai"]["model"]]
         of_worker(options.worker, server, {"OPENAI_API_KEY": told["openai"]["key"]}, "openai-compatible")
     finally:

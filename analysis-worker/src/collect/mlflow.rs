@@ -1,13 +1,14 @@
 //! Where a model comes from, as MLflow has it: the version that serves, the run that made it, what the version before was
 //! like, and which features matter. REST API 2.0.
 
+mod wire;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use http::Request;
 use http::header::{ACCEPT, AUTHORIZATION};
 use http_body_util::Full;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ use crate::drift::number;
 use crate::http::{HttpClient, encode, join};
 use crate::signal::rfc3339;
 use crate::text::one_line;
+use wire::{Alias, RegisteredModel, Run, RunAnswer, Version, Versions};
 
 /// Largest answer of the API.
 const MAX_BYTES: usize = 4 << 20;
@@ -30,95 +32,6 @@ const MAX_VALUES: usize = 60;
 const MAX_FEATURES: usize = 20;
 /// The reference profile, where a training puts it beside the model.
 const PROFILES: [&str; 3] = ["profile.json", "model/profile.json", "artifacts/profile.json"];
-
-#[derive(Deserialize)]
-struct Versions {
-    #[serde(default)]
-    model_versions: Vec<Version>,
-}
-
-#[derive(Clone, Deserialize)]
-struct Version {
-    #[serde(rename = "version")]
-    number: String,
-    #[serde(default)]
-    run_id: String,
-    #[serde(default)]
-    source: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    creation_timestamp: Value,
-    #[serde(default)]
-    tags: Vec<Pair>,
-}
-
-#[derive(Deserialize)]
-struct RegisteredModel {
-    registered_model: Registered,
-}
-
-#[derive(Deserialize)]
-struct Registered {
-    #[serde(default)]
-    aliases: Vec<Alias>,
-}
-
-#[derive(Clone, Deserialize)]
-struct Alias {
-    alias: String,
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct RunAnswer {
-    run: Run,
-}
-
-#[derive(Deserialize)]
-struct Run {
-    info: Info,
-    #[serde(default)]
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    #[serde(default)]
-    run_name: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default)]
-    start_time: Value,
-    #[serde(default)]
-    end_time: Value,
-}
-
-#[derive(Default, Deserialize)]
-struct Data {
-    #[serde(default)]
-    metrics: Vec<Metric>,
-    #[serde(default)]
-    params: Vec<Pair>,
-    #[serde(default)]
-    tags: Vec<Pair>,
-}
-
-#[derive(Deserialize)]
-struct Metric {
-    key: String,
-    /// A number, or `NaN` and infinities as texts.
-    value: Value,
-}
-
-#[derive(Clone, Deserialize)]
-struct Pair {
-    key: String,
-    #[serde(default)]
-    value: String,
-}
 
 /// Asks MLflow.
 struct Mlflow<'a> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plumbline_analysis_worker::{Sidecar, Source};
+use plumbline_analysis_worker::{LokiSource, MlflowSource, Secret, Sidecar, Source};
 use plumbline_testkit::predictor::{FakePredictor, RefusingPort, Reply};
 use serde_json::json;
 
@@ -137,5 +137,129 @@ async fn a_late_and_a_refusing_source_are_named_and_do_not_hold_up_the_report() 
     assert!(
         metrics.contains(r#"plumbline_worker_collected_total{outcome="missing",source="logs"} 1"#),
         "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_series_stands_beside_the_same_time_of_earlier_weeks() {
+    let server = FakePredictor::answering(|request| {
+        let begin = 1_795_384_800; // 22:00:00, when the alert began
+        let query = request.uri.query().unwrap_or("");
+        let has_series = query.contains("duration%5Fseconds%5Fcount") && !query.contains("code");
+        let result = match request.path() {
+            _ if !has_series => json!([]),
+            // Every minute of an hour, four times as much from ten minutes before the incident on.
+            "/api/v1/query_range" => {
+                let value = |minute| if minute < 50 { "10" } else { "40" };
+                let values: Vec<_> = (0..61)
+                    .map(|minute| json!([begin - 3_600 + minute * 60, value(minute)]))
+                    .collect();
+                json!([{"metric": {}, "values": values}])
+            }
+            _ if query.contains("offset%207d") => json!([{"metric": {}, "value": [begin, "11"]}]),
+            _ if query.contains("offset%2014d") => json!([{"metric": {}, "value": [begin, "9"]}]),
+            _ => json!([]),
+        };
+        Reply::json(json!({"status": "success", "data": {"result": result}}).to_string())
+    })
+    .await;
+    let url = server.url();
+    let mut worker =
+        TestWorker::start(|config| config.sources.prometheus = Some(url.parse().expect("a URL"))).await;
+    worker
+        .alert(&json!({"alertname": "LatencyHigh", "model": "churn"}), &json!({}))
+        .await;
+    let report = worker.report().await.report.clone();
+    let fact = report
+        .evidence
+        .iter()
+        .find(|fact| fact.source == Source::Prometheus);
+    let content = &fact.expect("a fact").content;
+    for expected in [
+        "same time 7 days ago 11, 14 days ago 9, 30 days ago no data; now it is 3.636 times their median",
+        "changed at 2026-11-22T21:50:00Z from 10 to 40 (10 min before the incident began)",
+        "each of N days ago: quantile_over_time(0.5, (sum(rate(plumbline_request_duration_seconds_count",
+    ] {
+        assert!(content.contains(expected), "{expected}:\n{content}");
+    }
+}
+
+#[tokio::test]
+async fn loki_is_asked_for_the_pods_lines() {
+    let server = FakePredictor::answering(|request| {
+        let at = "1795384800000000000"; // 22:00:00, when the alert began
+        assert_eq!(request.header("x-scope-orgid"), "ml");
+        let values = json!([
+            [at, "INFO started"],
+            [
+                at,
+                "ERROR checksum mismatch in shard 7, key sk_live_4eC39HqLyjWDarjtT1zdp7dc"
+            ]
+        ]);
+        let result = json!([{"stream": {"pod": "scorer-0"}, "values": values}]);
+        Reply::json(
+            json!({"status": "success", "data": {"resultType": "streams", "result": result}}).to_string(),
+        )
+    })
+    .await;
+    let loki = LokiSource {
+        url: server.url().parse().expect("a URL"),
+        tenant: Some("ml".to_owned()),
+        query: "{namespace=$namespace, pod=~$pods}".to_owned(),
+    };
+    let mut worker = TestWorker::start(|config| config.sources.loki = Some(loki)).await;
+    worker
+        .alert(
+            &json!({"alertname": "ErrorRate", "namespace": "models", "pod": "scorer-0"}),
+            &json!({}),
+        )
+        .await;
+    let report = worker.report().await.report.clone();
+    let fact = report.evidence.iter().find(|fact| fact.source == Source::Loki);
+    let content = &fact.expect("a fact").content;
+    assert!(content.contains("checksum mismatch in shard 7"), "{content}");
+    assert!(!content.contains("sk_live"), "{content}");
+    assert!(
+        content.contains(r#"query: {namespace="models", pod=~"scorer-0"}"#),
+        "{content}"
+    );
+    let asked = &server.received(1).await[0];
+    let query = asked.uri.query().expect("a query");
+    // From half an hour before the incident, in nanoseconds.
+    assert!(query.contains("start=1795383000000000000"), "{query}");
+}
+
+#[tokio::test]
+async fn an_mlflow_that_refuses_is_named_and_its_token_is_not() {
+    let server = FakePredictor::answering(|request| {
+        assert_eq!(request.header("authorization"), "Bearer mlflow-token-123");
+        Reply::json(
+            json!({"error_code": "PERMISSION_DENIED", "message": "token mlflow-token-123 may not read"})
+                .to_string(),
+        )
+        .with_status(http::StatusCode::FORBIDDEN)
+    })
+    .await;
+    let mlflow = MlflowSource {
+        url: server.url().parse().expect("a URL"),
+        token: Some(Secret::new("mlflow-token-123")),
+        alias: "champion".to_owned(),
+    };
+    let mut worker = TestWorker::start(|config| config.sources.mlflow = Some(mlflow)).await;
+    worker
+        .alert(&json!({"alertname": "AccuracyLow", "model": "churn"}), &json!({}))
+        .await;
+    let report = worker.report().await;
+    let gap = report
+        .report
+        .missing
+        .iter()
+        .find(|gap| gap.source == Source::Mlflow);
+    let reason = &gap.expect("named").reason;
+    assert!(reason.contains("status 403"), "{reason}");
+    assert!(
+        !report.markdown.contains("mlflow-token-123"),
+        "{}",
+        report.markdown
     );
 }
