@@ -5,10 +5,8 @@
 
 mod body;
 mod comments;
-#[allow(dead_code, reason = "who performs the effects of a report calls it")]
 mod dispatch;
 mod error;
-#[allow(dead_code, reason = "who performs the effects of a report calls it")]
 mod issues;
 mod model;
 mod repository;
