@@ -109,3 +109,52 @@ async fn a_second_worker_on_the_same_store_is_refused_and_sigterm_ends_the_first
     assert!(killed.success());
     assert_eq!(first.child.wait().await.expect("it ends").code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_full_disk_is_a_503_and_nothing_acknowledged_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("worker.db");
+    let mut worker = Spawned::start_with_little_room(&store, 2_048).await;
+    let body = |number: usize| {
+        let labels = json!({"alertname": "ErrorRate", "service": "scorer", "pod": format!("pod-{number}")});
+        alert(&labels, &json!({"description": "word ".repeat(4_000)})).to_string()
+    };
+    let post = async |url: &str, number: usize| {
+        let url = format!("{url}/api/v1/alerts");
+        let headers = [("content-type", "application/json")];
+        send(Method::POST, &url, &headers, body(number).into()).await
+    };
+    let mut acknowledged = 0;
+    let refused = loop {
+        let answer = post(&worker.url, acknowledged).await;
+        if answer.status != StatusCode::OK {
+            break answer;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 1_000, "20 kB each, and the disk is not full");
+    };
+    assert_eq!(
+        refused.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        refused.text()
+    );
+    assert!(refused.headers.contains_key("retry-after") && acknowledged > 0);
+    // It says so again, and goes on answering.
+    assert_eq!(
+        post(&worker.url, acknowledged).await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    worker.child.kill().await.expect("killed");
+
+    let worker = Spawned::start(&store, &["--provider=offline"], &[]).await;
+    assert_eq!(
+        post(&worker.url, acknowledged).await.json()["accepted"],
+        1,
+        "room again"
+    );
+    let kept: i64 = rusqlite::Connection::open(&store)
+        .and_then(|store| store.query_row("SELECT count(*) FROM signal", [], |row| row.get(0)))
+        .expect("readable");
+    assert_eq!(kept, acknowledged as i64 + 1);
+}

@@ -18,7 +18,24 @@ pub(crate) struct Spawned {
 impl Spawned {
     /// Starts one with a store, further arguments and variables, and waits until it listens.
     pub(crate) async fn start(store: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+        let program = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"));
+        Self::run(program, store, arguments, variables).await
+    }
+
+    /// Starts one that cannot make a file longer than so many blocks (of 512 bytes or 1 KiB, as the shell has it): a write
+    /// beyond that fails as one to a full disk does.
+    pub(crate) async fn start_with_little_room(store: &Path, blocks: u32) -> Self {
+        let mut program = Command::new("sh");
+        program.args([
+            "-c",
+            &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""),
+        ]);
+        program.arg(env!("CARGO_BIN_EXE_plumbline-analysis-worker"));
+        Self::run(program, store, &["--provider=offline"], &[]).await
+    }
+
+    async fn run(mut program: Command, store: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = program
             .args([
                 "serve",
                 "--listen=127.0.0.1:0",
