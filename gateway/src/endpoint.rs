@@ -57,10 +57,13 @@ struct State {
     ended: AtomicU64,
 }
 
+/// Latency in nanoseconds of an endpoint whose first answer is still waited for: it is not flooded before.
+const UNKNOWN: f64 = 1e9;
+
 /// What an endpoint offers to a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bid {
-    /// Peak-EWMA latency in nanoseconds; none before the first answer.
+    /// Peak-EWMA latency in nanoseconds; none before the first request.
     latency: Option<f64>,
     /// Requests at it.
     pending: f64,
@@ -76,13 +79,11 @@ impl Bid {
     /// number there and a part of the latency already; with those of the other counted, the latency of an idle endpoint
     /// has to be less than three times that of a busy one.
     ///
-    /// An endpoint that has not answered yet costs nothing for its first request, so that it is tried, and a second for each that
-    /// waits, so that it is not flooded before its first answer.
+    /// An endpoint costs nothing for its first request, so that it is tried.
     pub(crate) fn cost(&self, other: &Self) -> f64 {
-        match self.latency {
-            Some(latency) => latency * (1.0 + 1.5 * self.pending + 0.5 * other.pending),
-            None => self.pending * 1e9,
-        }
+        self.latency.map_or(0.0, |latency| {
+            latency * (1.0 + 1.5 * self.pending + 0.5 * other.pending)
+        })
     }
 
     /// Whether it is not a choice beside `other`, idle as it may be.
@@ -184,7 +185,7 @@ impl Endpoint {
             state.latency.decayed(now)
         } else {
             let silent = now.saturating_sub(state.silent_since.load(Ordering::Relaxed));
-            state.latency.last().map(|latency| latency.max(silent as f64))
+            Some(state.latency.last().unwrap_or(UNKNOWN).max(silent as f64))
         };
         Bid {
             latency,

@@ -131,7 +131,7 @@ async fn cost_grows_with_latency_and_with_requests_that_wait() {
     let now = Instant::now();
     assert_eq!(cost(&endpoint, now), 0.0);
     let mut first = endpoint.begin(now);
-    assert_eq!(cost(&endpoint, now), 1e9);
+    assert_eq!(cost(&endpoint, now), 2.5e9);
     first.waits_no_more();
     endpoint.answered(2 * MS, now);
     assert_eq!(cost(&endpoint, now), 5e6);

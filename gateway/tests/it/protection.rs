@@ -301,11 +301,13 @@ async fn an_endpoint_that_fails_in_its_trailers_is_put_out() {
     // Requests that wait make the good one dear, so that the failing one is asked in spite of its penalty.
     let mut waiting = Vec::new();
     while state(&gateway, 0).await["health"] != "ejected" {
+        assert!(waiting.len() < 1_000, "{}", state(&gateway, 0).await);
         let mut client = gateway.http2().await;
         waiting.push(tokio::spawn(async move {
             Grpc::of(client.send_request(grpc_infer("churn")).await.expect("an answer")).await
         }));
-        tokio::task::yield_now().await;
+        // The good one has to be silent for longer than the failing one's penalty weighs, which takes about two seconds.
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(state(&gateway, 0).await["ejected"]["cause"], "failing");
     well.release();
