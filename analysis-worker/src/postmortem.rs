@@ -3,6 +3,7 @@
 //! Code writes it; every line is something that was recorded. Whoever holds the review adds what the records cannot know.
 
 mod impact;
+pub(crate) mod worded;
 
 use std::fmt::Write as _;
 
@@ -57,6 +58,24 @@ pub(crate) struct Postmortem {
     pub(crate) went_well: Vec<String>,
     pub(crate) went_badly: Vec<String>,
     pub(crate) actions: Vec<String>,
+    /// The same in other words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) worded: Option<Worded>,
+    /// Why there are no other words, where there should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_worded: Option<String>,
+}
+
+/// What a language model made of the records; each lesson and action with words that stand in them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Worded {
+    pub(crate) model: String,
+    /// None when it had a number that no record has.
+    pub(crate) summary: Option<String>,
+    pub(crate) lessons: Vec<String>,
+    pub(crate) actions: Vec<String>,
+    /// Items that no record carries.
+    pub(crate) dropped: usize,
 }
 
 /// One moment.
@@ -124,6 +143,8 @@ pub(crate) fn write(material: &Material) -> Postmortem {
         went_well,
         went_badly,
         actions: actions(material),
+        worded: None,
+        not_worded: None,
     }
 }
 
@@ -383,7 +404,34 @@ impl Postmortem {
                 let _ = writeln!(page, "- {}", inline(line));
             }
         }
+        if let Some(worded) = &self.worded {
+            worded.add(&mut page);
+        }
+        if let Some(reason) = &self.not_worded {
+            let _ = writeln!(page, "\nNo language model has worded this: {}.", inline(reason));
+        }
         page
+    }
+}
+
+impl Worded {
+    fn add(&self, page: &mut String) {
+        let _ = writeln!(page, "\n## In the words of {}\n", inline(&self.model));
+        if let Some(summary) = &self.summary {
+            let _ = writeln!(page, "{}\n", inline(summary));
+        }
+        for (title, lines) in [("To learn", &self.lessons), ("To do", &self.actions)] {
+            for line in lines {
+                let _ = writeln!(page, "- {title}: {}", inline(line));
+            }
+        }
+        if self.dropped > 0 {
+            let _ = writeln!(
+                page,
+                "\n{} items were dropped: no record carries them.",
+                self.dropped
+            );
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use plumbline_service::config::{Reader, Setting};
 
+use super::summary::{SUMMARY, Summary};
 use super::{FORMAT, Format, once, read_file};
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::config::Config;
@@ -14,20 +15,22 @@ use crate::report::Subject;
 use crate::signal::Signal;
 use crate::store::SignalRow;
 
-const ALERT: [Setting; 2] = [
+const ALERT: [Setting; 3] = [
     Setting::new(
         "alert",
         "FILE",
         "Body of an Alertmanager webhook; - for standard input.",
     ),
+    SUMMARY,
     FORMAT,
 ];
-const EVENT: [Setting; 2] = [
+const EVENT: [Setting; 3] = [
     Setting::new(
         "event",
         "FILE",
         "A drift CloudEvent as JSON; - for standard input.",
     ),
+    SUMMARY,
     FORMAT,
 ];
 
@@ -39,6 +42,7 @@ enum Input {
 
 struct What {
     file: String,
+    summary: Summary,
     format: Format,
 }
 
@@ -46,6 +50,7 @@ impl What {
     fn read(reader: &mut Reader, name: &'static str) -> Self {
         Self {
             file: reader.required(name, String::new()),
+            summary: Summary::read(reader),
             format: reader.value("format"),
         }
     }
@@ -86,6 +91,7 @@ async fn analyse(config: Config, input: Input, what: What) -> Result<String, Str
         let task = task(&signals);
         let context = analyst.collect(&task, false).await;
         let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
+        what.summary.add(&markdown)?;
         match what.format {
             Format::Markdown => text.push_str(&markdown),
             Format::Json => {

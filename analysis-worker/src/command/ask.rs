@@ -8,7 +8,6 @@ use super::{FORMAT, Format, json, once};
 use crate::ask::Asker;
 use crate::config::Config;
 use crate::http::HttpClient;
-use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::provider::Model;
 use crate::redact::Redactor;
@@ -101,18 +100,10 @@ pub(super) fn capacity(arguments: Vec<String>) -> ExitCode {
 }
 
 fn asker(config: &Config) -> Result<Asker, String> {
-    let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
-    let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
     Ok(Asker {
         prometheus: prometheus(config)?,
-        model: Model::configured(
-            &config.provider,
-            HttpClient::new(),
-            None,
-            redactor.clone(),
-            metrics,
-        ),
-        redactor,
+        model: Model::for_command(config),
+        redactor: Redactor::new(&config.secrets(), config.redact_addresses),
     })
 }
 

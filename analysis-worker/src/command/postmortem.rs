@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use plumbline_service::config::Setting;
 use plumbline_service::error_chain;
 
+use super::summary::{SUMMARY, Summary};
 use super::{FORMAT, Format, json, once};
 use crate::http::HttpClient;
 use crate::postmortem;
 use crate::prometheus::Prometheus;
+use crate::provider::Model;
 use crate::store::Store;
 
-const OWN: [Setting; 2] = [
+const OWN: [Setting; 3] = [
     Setting::new("incident", "ID", "Id of the incident, as reports have it."),
+    SUMMARY,
     FORMAT,
 ];
 
@@ -21,15 +24,25 @@ pub(super) fn main(arguments: Vec<String>) -> ExitCode {
     once(
         arguments,
         &OWN,
-        |reader, _| (reader.required("incident", String::new()), reader.value("format")),
-        async |config, (id, format)| {
+        |reader, _| {
+            let incident: String = reader.required("incident", String::new());
+            (incident, Summary::read(reader), reader.value("format"))
+        },
+        async |config, (id, summary, format)| {
             let store = Store::open_read_only(&config.store).map_err(|error| error_chain(&error))?;
             let prometheus = Prometheus::configured(&config.sources, HttpClient::new());
             let material = postmortem::gather(&store, prometheus.as_ref(), &id)
                 .await
                 .map_err(|error| error_chain(&error))?
                 .ok_or_else(|| format!("{}: there is no incident `{id}`", config.store.display()))?;
-            let postmortem = postmortem::write(&material);
+            let mut postmortem = postmortem::write(&material);
+            if let Some(model) = Model::for_command(&config) {
+                match postmortem::worded::word(&model, &postmortem).await {
+                    Ok(worded) => postmortem.worded = Some(worded),
+                    Err(reason) => postmortem.not_worded = Some(reason),
+                }
+            }
+            summary.add(&postmortem.markdown())?;
             Ok(match format {
                 Format::Markdown => postmortem.markdown(),
                 Format::Json => json(&postmortem),

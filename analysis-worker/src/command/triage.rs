@@ -1,12 +1,12 @@
 //! `triage`: why a workflow run or a job failed, as a report, in the summary of a workflow step, and as a comment.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use plumbline_service::config::{ParseSetting, Reader, Setting};
 
-use super::{Format, once};
+use super::summary::{SUMMARY, Summary};
+use super::{FORMAT, Format, once};
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::collect::pipeline::{LogToTriage, RunToTriage};
 use crate::config::Config;
@@ -17,10 +17,7 @@ use crate::metrics::Metrics;
 use crate::redact::Redactor;
 use crate::report::{Findings, Report, Subject, Urgency, markdown};
 use crate::signal::{PIPELINE, now, rfc3339};
-use crate::text::prefix;
 
-/// Bytes that GitHub takes of all summaries of a step.
-const MAX_SUMMARY: usize = 1 << 20;
 /// Bytes of a local log that are read, from its end.
 const MAX_LOG: usize = 4 << 20;
 
@@ -48,19 +45,14 @@ const OWN: &[Setting] = &[
         "comment",
         "Comments on the run's pull request, or on its commit; a later triage of the same workflow changes that comment.",
     ),
-    Setting::new(
-        "step_summary",
-        "FILE",
-        "File that the report is added to as Markdown; GITHUB_STEP_SUMMARY is read too.",
-    )
-    .shared_variable("GITHUB_STEP_SUMMARY"),
-    super::FORMAT,
+    SUMMARY,
+    FORMAT,
 ];
 
 struct Triage {
     what: What,
     comment: bool,
-    summary: Option<PathBuf>,
+    summary: Summary,
     format: Format,
 }
 
@@ -135,7 +127,7 @@ fn read(reader: &mut Reader) -> Triage {
     Triage {
         what,
         comment,
-        summary: reader.optional("step_summary"),
+        summary: Summary::read(reader),
         format: reader.value("format"),
     }
 }
@@ -157,9 +149,7 @@ impl Triage {
         };
         let task = task(&name, &context)?;
         let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
-        if let Some(summary) = &self.summary {
-            summarise(summary, &markdown).map_err(|error| format!("{}: {error}", summary.display()))?;
-        }
+        self.summary.add(&markdown)?;
         if let (true, What::Run(run)) = (self.comment, &self.what) {
             self.comment(config, run, &report)
                 .await
@@ -311,42 +301,9 @@ fn end_of(file: &str) -> std::io::Result<(Vec<u8>, u64)> {
     }
 }
 
-/// Adds the report to the summary of a step, as much of it as GitHub still takes.
-fn summarise(file: &std::path::Path, markdown: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = std::fs::File::options().create(true).append(true).open(file)?;
-    let written = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    let left = MAX_SUMMARY.saturating_sub(written);
-    let note = "\n\n… the rest was left out: a summary has at most 1 MiB.\n";
-    let mut text = format!("{markdown}\n");
-    if text.len() > left {
-        let kept = prefix(&text, left.saturating_sub(note.len()));
-        // Not in the middle of a line, where an open span would swallow the note.
-        let kept = kept.rfind('\n').map_or("", |end| &kept[..end]);
-        text = format!("{kept}{note}");
-    }
-    if text.len() <= left {
-        file.write_all(text.as_bytes())?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_summary_is_added_to_and_never_too_long() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("summary.md");
-        summarise(&file, "# first").expect("written");
-        summarise(&file, &"line of the report\n".repeat(80_000)).expect("written");
-        let text = std::fs::read_to_string(&file).expect("text");
-        assert!(text.starts_with("# first\nline of") && text.len() <= MAX_SUMMARY);
-        assert!(text.ends_with("at most 1 MiB.\n"));
-        summarise(&file, &"more\n".repeat(100)).expect("nothing is written");
-        assert!(std::fs::read_to_string(&file).expect("text") == text);
-    }
 
     #[test]
     fn of_a_long_log_the_end_is_read() {

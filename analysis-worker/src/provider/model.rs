@@ -13,7 +13,7 @@ use super::ollama::Ollama;
 use super::openai::OpenAi;
 use super::prompt::Prompt;
 use super::{MAX_OUTPUT_TOKENS, ProviderError};
-use crate::config::{Engine, ModelConfig, ProviderConfig};
+use crate::config::{Config, Engine, ModelConfig, ProviderConfig};
 use crate::http::HttpClient;
 use crate::metrics::{Metrics, ProviderOutcome};
 use crate::redact::Redactor;
@@ -82,6 +82,13 @@ impl Model {
                 Some(Self::new((**model).clone(), http, store, redactor, metrics))
             }
         }
+    }
+
+    /// The same for a command that does one thing and ends.
+    pub(crate) fn for_command(config: &Config) -> Option<Self> {
+        let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
+        let metrics = Metrics::declare(&plumbline_service::metrics::Metrics::default());
+        Self::configured(&config.provider, HttpClient::new(), None, redactor, metrics)
     }
 
     fn new(

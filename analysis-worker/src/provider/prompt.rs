@@ -114,7 +114,7 @@ fn data(text: &mut String, case: &Case, refused: Option<&Refused>) {
     }
 }
 
-fn section(text: &mut String, name: &str, content: &str) {
+pub(crate) fn section(text: &mut String, name: &str, content: &str) {
     let _ = writeln!(text, "[{name}]");
     text.push_str(&numbered(content));
 }

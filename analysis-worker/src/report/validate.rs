@@ -114,7 +114,7 @@ pub(crate) fn parse(expected: Expected, text: &str) -> Result<Findings, Refused>
     }
 }
 
-fn typed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Refused> {
+pub(crate) fn typed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Refused> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| Refused::Schema(one_line(&error.to_string(), 300)))?;
@@ -177,6 +177,15 @@ pub(crate) fn check(
         Findings::Triage(findings) => checker.triage(findings, urgency)?,
     }
     Ok(checker.notes)
+}
+
+/// Drops citations of facts that do not exist and quotes that are not there; returns the confidence that the rest can carry.
+pub(crate) fn cited(context: &Context, citations: &mut Vec<Citation>) -> f64 {
+    let mut checker = Checker {
+        context,
+        notes: Vec::new(),
+    };
+    checker.citations(citations)
 }
 
 struct Checker<'a> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use plumbline_analysis_worker::{Sidecar, Source};
+use plumbline_testkit::gemini::{API_KEY, FakeGemini, answer};
 use plumbline_testkit::predictor::{FakePredictor, Reply};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -244,8 +245,8 @@ async fn a_postmortem_is_written_from_the_store_while_the_worker_has_it() {
     worker.report().await;
     let told = json!({"kind": "fix", "actor": "ana", "note": "limit raised; token ghp_A1b2A1b2A1b2A1b2A1b2A1b2A1b2A1b2A1b2"});
     tell(&worker, &id, &told).await;
-    let answer = worker.get(&format!("/api/v1/incidents/{id}/postmortem.md")).await;
-    let page = answer.text();
+    let page = worker.get(&format!("/api/v1/incidents/{id}/postmortem.md")).await;
+    let page = page.text();
     for expected in [
         "# Postmortem: ErrorRate",
         "not over: a draft",
@@ -256,6 +257,7 @@ async fn a_postmortem_is_written_from_the_store_while_the_worker_has_it() {
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
     let store = worker.store.display().to_string();
     let run = async |id: &str| {
         Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
@@ -279,6 +281,45 @@ async fn a_postmortem_is_written_from_the_store_while_the_worker_has_it() {
     assert_eq!(
         (&document["incident"], &document["is_over"]),
         (&json!(id), &json!(false))
+    );
+    // A model may word it, as far as the records carry it.
+    let gemini = FakeGemini::answering(|_| {
+        let lesson = |text: &str, quote: &str| json!({"text": text, "evidence": [{"id": "E1", "quote": quote}]});
+        let worded = json!({
+            "summary": "It still goes on.",
+            "lessons": [lesson("The limit was too low.", "limit raised"), lesson("It was the network.", "packets lost")],
+            "actions": [],
+        });
+        answer(&worded.to_string())
+    })
+    .await;
+    let summary = folder.path().join("summary.md");
+    let output = Command::new(env!("CARGO_BIN_EXE_plumbline-analysis-worker"))
+        .args([
+            "postmortem",
+            "--incident",
+            &id,
+            "--store",
+            &store,
+            "--provider=gemini",
+        ])
+        .args(["--gemini-api-key", API_KEY, "--gemini-url", &gemini.url()])
+        .env("GITHUB_STEP_SUMMARY", &summary)
+        .output()
+        .await
+        .expect("it ends");
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    for expected in [
+        "## In the words of gemini-3.5-flash",
+        "- To learn: The limit was too low. (“limit raised”)",
+        "1 items were dropped",
+    ] {
+        assert!(page.contains(expected), "{expected}: {page}");
+    }
+    assert!(!page.contains("network") && !gemini.received(1).await[0].prompt().contains("ghp_"));
+    assert_eq!(
+        std::fs::read_to_string(&summary).expect("a summary").trim(),
+        page.trim()
     );
     let output = run("none").await;
     assert_eq!(output.status.code(), Some(1));
