@@ -371,7 +371,7 @@ mod tests {
             base_url: None,
         };
         let failure = GeminiCli::new(engine, "m".to_owned())
-            .check(Duration::from_secs(1))
+            .check(Duration::from_secs(3))
             .await
             .expect_err("late");
         assert!(matches!(failure.error, ProviderError::Timeout(_)), "{failure:?}");

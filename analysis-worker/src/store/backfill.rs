@@ -54,6 +54,14 @@ impl Store {
     }
 }
 
+/// Signals that may be the same alert: labels that external ones do not replace are equal, the times overlap. An alert of
+/// Alertmanager is compared with back-filled ones only: two of its own differ when it says so.
+const SAME_ALERT: &str = "SELECT id, incident_id, status, body FROM signal
+    WHERE origin IN ('alertmanager', 'backfilled') AND json_extract(body, '$.labels.alertname') = ?1
+    AND json_extract(body, '$.labels.instance') IS ?2 AND json_extract(body, '$.labels.pod') IS ?3
+    AND starts_at <= ?4 AND (status = 'firing' OR ends_at >= ?5) AND (?6 OR origin = 'backfilled')
+    ORDER BY starts_at DESC";
+
 /// Id, incident and status of the signal that is the same alert as this one, told another way. From then on it is known
 /// by the key of Alertmanager, which goes on telling of it.
 ///
@@ -72,15 +80,16 @@ pub(super) fn same_alert(
     let Some(name) = labels.get("alertname") else {
         return Ok(None);
     };
-    // An alert of Alertmanager is compared with back-filled ones only: two of its own differ when it says so.
-    let mut query = transaction.prepare_cached(
-        "SELECT id, incident_id, status, body FROM signal
-         WHERE origin IN ('alertmanager', 'backfilled') AND json_extract(body, '$.labels.alertname') = ?1
-             AND starts_at <= ?2 AND (status = 'firing' OR ends_at >= ?3) AND (?4 OR origin = 'backfilled')
-         ORDER BY starts_at DESC",
-    )?;
+    let mut query = transaction.prepare_cached(SAME_ALERT)?;
     let until = signal.ends_at.unwrap_or(i64::MAX);
-    let mut rows = query.query(params![name, until, signal.starts_at, is_backfilled])?;
+    let mut rows = query.query(params![
+        name,
+        labels.get("instance"),
+        labels.get("pod"),
+        until,
+        signal.starts_at,
+        is_backfilled
+    ])?;
     while let Some(row) = rows.next()? {
         let (status, body): (String, String) = (row.get(2)?, row.get(3)?);
         let known = self::labels(&serde_json::from_str(&body).unwrap_or_default());
@@ -136,4 +145,28 @@ fn adopt(
 
 fn labels(alert: &serde_json::Value) -> BTreeMap<String, String> {
     serde_json::from_value(alert["labels"].clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// Ten thousand alerts of one name are accepted in one burst: each must find its like without reading the others.
+    #[test]
+    fn the_same_alert_is_looked_up_by_its_labels() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        super::super::migrate::migrate(&mut connection, std::path::Path::new("memory")).expect("migrated");
+        let plan: String = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {SAME_ALERT}"))
+            .and_then(|mut plan| plan.query_row(params!["", "", "", 0, 0, false], |row| row.get(3)))
+            .expect("a plan");
+        assert_eq!(
+            plan.matches("<expr>=?").count(),
+            3,
+            "{plan}: the index signal_by_alert is not used with all its labels"
+        );
+        assert!(plan.contains("signal_by_alert"), "{plan}");
+    }
 }

@@ -205,7 +205,7 @@ async fn what_is_late_is_named_and_what_came_in_time_is_kept() {
     server.fall_silent("nodes");
     let labels = json!({"alertname": "PodCrashLooping", "namespace": "models", "pod": "churn-2-abcde"});
     let report = report(&server, &labels, |config| {
-        config.sources.timeout = Duration::from_millis(500);
+        config.sources.timeout = Duration::from_secs(3);
     })
     .await;
     assert!(
