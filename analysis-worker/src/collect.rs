@@ -208,7 +208,7 @@ impl Collector {
             self.add(context, source, &fact, Some(redaction));
         }
         for gap in gaps {
-            self.missing(context, source, &redaction.text(&gap));
+            self.missing(context, source, &redaction.text(&sanitise(&gap)));
         }
     }
 
@@ -223,7 +223,7 @@ impl Collector {
         let now = match asked {
             Some(Ok(drift)) => Some(redacted(&drift, redaction)),
             Some(Err(reason)) => {
-                self.missing(context, Source::DriftState, &redaction.text(&reason));
+                self.missing(context, Source::DriftState, &redaction.text(&sanitise(&reason)));
                 None
             }
             None => None,

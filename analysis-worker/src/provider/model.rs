@@ -159,7 +159,7 @@ impl Model {
             Err(failure) if failure.fatal => {
                 let error = format!(
                     "{}: a fault of the configuration; reports are made offline until it is changed",
-                    failure.error
+                    self.told(&failure.error)
                 );
                 self.ledger.pause(FAULT_PAUSE, error).await;
             }
@@ -167,7 +167,7 @@ impl Model {
                 tracing::warn!(
                     provider = self.provider(),
                     model = self.name(),
-                    error = %failure.error,
+                    error = self.told(&failure.error),
                     "whether the provider knows the model cannot be told"
                 );
             }
@@ -239,7 +239,12 @@ impl Model {
                 }
                 Err(failure) => failure.error,
             };
-            tracing::warn!(provider = self.provider(), attempt, error = %error, "no answer from the provider");
+            tracing::warn!(
+                provider = self.provider(),
+                attempt,
+                error = self.told(&error),
+                "no answer from the provider"
+            );
             let wait = match next {
                 Next::GiveUp => None,
                 Next::LessThinking => {
@@ -250,13 +255,18 @@ impl Model {
             };
             let Some(wait) = wait else {
                 if error.is_outage() {
-                    self.ledger.failed(error.to_string()).await;
+                    self.ledger.failed(self.told(&error)).await;
                 }
                 return Err(error);
             };
             tokio::time::sleep(wait).await;
             attempt += 1;
         }
+    }
+
+    /// An error as it may be logged and kept: services repeat keys.
+    fn told(&self, error: &ProviderError) -> String {
+        self.redactor.begin([]).text(&error.to_string())
     }
 
     async fn attempt(&self, ask: &Ask<'_>, deadline: Instant) -> Result<Answer, Failure> {
@@ -281,7 +291,7 @@ impl Model {
                 Next::GiveUp
             }
         };
-        let reason = || failure.error.to_string();
+        let reason = || self.told(&failure.error);
         match &failure.error {
             ProviderError::RateLimited(_) => {
                 let next = match failure.throttle {
