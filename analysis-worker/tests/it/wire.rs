@@ -1,7 +1,8 @@
-//! Recorded requests of real clients: the receiver takes every Alertmanager body, the fake takes every Gemini request.
+//! Recorded requests of real clients: the receiver takes every Alertmanager body, the fakes take every request to a model.
 
 use http::{Method, StatusCode};
 use plumbline_testkit::gemini::{FakeGemini, answer};
+use plumbline_testkit::openai::{self, FakeOpenAi, completion};
 use serde_json::Value;
 
 use crate::support::{TestWorker, send};
@@ -54,7 +55,7 @@ async fn the_fake_takes_every_recorded_gemini_request() {
     let mut taken = 0;
     for capture in captures() {
         let path = capture["path"].as_str().unwrap_or("");
-        // The other clients of the file: Alertmanager above, and one for another kind of service.
+        // The other clients of the file: Alertmanager above, openai below.
         if !path.contains("/models/") {
             continue;
         }
@@ -71,4 +72,22 @@ async fn the_fake_takes_every_recorded_gemini_request() {
         taken += 1;
     }
     assert_eq!(taken, 7);
+}
+
+#[tokio::test]
+async fn the_fake_takes_the_recorded_openai_request() {
+    let server = FakeOpenAi::answering(|_| completion("{}", "stop")).await;
+    let mut captures = captures().into_iter();
+    let capture = captures.find(|capture| capture["path"] == "/v1/chat/completions");
+    let mut body = capture.expect("one")["body"].clone();
+    // Key and model are those of the recording.
+    body["model"] = openai::MODEL.into();
+    let key = format!("Bearer {}", openai::API_KEY);
+    let headers = [
+        ("authorization", key.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let url = format!("{}/chat/completions", server.url());
+    let answer = send(Method::POST, &url, &headers, body.to_string().into()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
 }
