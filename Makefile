@@ -77,6 +77,12 @@ KILLS ?= 1000
 kill-tests: ## The worker killed KILLS times at random points: nothing lost, nothing done twice
 	PLUMBLINE_KILLS=$(KILLS) $(CARGO) test --locked -p plumbline-analysis-worker --test it -- --nocapture kills::
 
+CASES ?= analysis-worker/tests/golden/analyst-adversarial.jsonl
+
+.PHONY: adversarial
+adversarial: ## Hostile inputs and a model that does what they ask; CASES is the file of the cases
+	PLUMBLINE_ADVERSARIAL_CASES="$(abspath $(CASES))" $(CARGO) test --locked -p plumbline-analysis-worker --test it -- adversarial::
+
 .PHONY: test-clients
 test-clients: train setup-clients ## Stock tritonclient and kserve clients through the running stack
 	@$(CARGO) build --release --locked -p plumbline

@@ -22,9 +22,11 @@ use crate::runner::{FinishedReport, Runner};
 use crate::server::{self, Shared};
 use crate::slack::Slack;
 use crate::slack::message::Links;
-use crate::store::Store;
+use crate::store::{Closed, Store};
 use crate::watch::Watch;
 
+/// Time for the store to be closed after everything has ended.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Reports that a slow listener may be behind before it misses some.
 const REPORTS: usize = 64;
 
@@ -40,6 +42,7 @@ pub struct App {
     follower: Follower,
     backfill: Backfill,
     watch: Watch,
+    store_closed: Closed,
     shutdown: Shutdown,
     tracer: Tracer,
     serve_options: ServeOptions,
@@ -64,6 +67,7 @@ impl App {
         let redactor = Redactor::new(&config.secrets(), config.redact_addresses);
         let actions = &config.actions;
         let store = Store::open(&config.store, config.store_busy_timeout, actions.policy.clone())?;
+        let store_closed = store.closed();
         let listener = Listener::bind(config.common.listen)?;
         let (reports, _) = broadcast::channel(REPORTS);
         let wake = Arc::new(Notify::new());
@@ -143,6 +147,7 @@ impl App {
             follower,
             backfill,
             watch,
+            store_closed,
             shutdown: process.shutdown().clone(),
             tracer: process.tracer().clone(),
             serve_options: process.serve_options(),
@@ -181,8 +186,6 @@ impl App {
             .serve(service, self.serve_options, &self.shutdown)
             .await;
         checked.abort();
-        // It has the store until it has ended.
-        let _cancelled = checked.await;
         for (task, ended) in [
             ("jobs", runner.await),
             ("outbox", outbox.await),
@@ -193,6 +196,13 @@ impl App {
             if let Err(error) = ended {
                 tracing::error!(%error, task, "a task ended early");
             }
+        }
+        // Whoever comes next finds the store free.
+        if tokio::time::timeout(CLOSING, self.store_closed.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the store is not closed yet");
         }
         Ok(())
     }

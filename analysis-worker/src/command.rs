@@ -5,7 +5,7 @@ mod ask;
 mod audit;
 mod fit;
 mod postmortem;
-mod summary;
+mod step;
 mod triage;
 
 use std::io::Write as _;

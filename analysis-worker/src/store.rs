@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::policy::Policy;
 
@@ -107,11 +107,29 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     queue: mpsc::Sender<Work>,
+    closed: Closed,
     /// What a report and the end of an incident lead to.
     policy: Arc<Policy>,
 }
 
+/// Tells when the database is closed, which is some time after the last handle is gone. Holds nothing open.
+#[derive(Clone, Debug)]
+pub(crate) struct Closed(watch::Receiver<()>);
+
+impl Closed {
+    /// Waits for it.
+    pub(crate) async fn wait(mut self) {
+        // Nothing is ever sent: what comes is the end of the sender.
+        let _closed = self.0.changed().await;
+    }
+}
+
 impl Store {
+    /// When the database will be closed.
+    pub(crate) fn closed(&self) -> Closed {
+        self.closed.clone()
+    }
+
     /// Opens or makes the database at `path`, brings it to the newest version, and puts jobs and effects that a killed
     /// process left running back into the queue.
     ///
@@ -128,9 +146,10 @@ impl Store {
         migrate::migrate(&mut connection, path)?;
         jobs::requeue_all(&connection).map_err(sqlite)?;
         outbox::requeue_all(&connection).map_err(sqlite)?;
-        let queue = serve(connection, Some(lock))?;
+        let (queue, closed) = serve(connection, Some(lock))?;
         Ok(Self {
             queue,
+            closed,
             policy: Arc::new(policy),
         })
     }
@@ -156,8 +175,10 @@ impl Store {
                 known: migrate::KNOWN,
             });
         }
+        let (queue, closed) = serve(connection, None)?;
         Ok(Self {
-            queue: serve(connection, None)?,
+            queue,
+            closed,
             policy: Arc::new(Policy::nothing()),
         })
     }
@@ -194,7 +215,8 @@ impl Store {
 }
 
 /// Starts the thread that owns the connection, and the lock for as long.
-fn serve(mut connection: Connection, lock: Option<File>) -> Result<mpsc::Sender<Work>, OpenError> {
+fn serve(mut connection: Connection, lock: Option<File>) -> Result<(mpsc::Sender<Work>, Closed), OpenError> {
+    let (open, closed) = watch::channel(());
     let (queue, mut work) = mpsc::channel::<Work>(QUEUE);
     std::thread::Builder::new()
         .name("worker-store".to_owned())
@@ -209,9 +231,10 @@ fn serve(mut connection: Connection, lock: Option<File>) -> Result<mpsc::Sender<
             // The next owner may open the database only after it was closed here.
             drop(connection);
             drop(lock);
+            drop(open);
         })
         .map_err(OpenError::Thread)?;
-    Ok(queue)
+    Ok((queue, Closed(closed)))
 }
 
 /// The lock lives as long as the file is open, and the kernel frees it when the process is killed.

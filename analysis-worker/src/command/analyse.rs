@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use plumbline_service::config::{Reader, Setting};
 
-use super::summary::{SUMMARY, Summary};
+use super::step::{OUTPUT, SUMMARY, Step};
 use super::{FORMAT, Format, once, read_file};
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::config::Config;
@@ -15,22 +15,24 @@ use crate::report::Subject;
 use crate::signal::Signal;
 use crate::store::SignalRow;
 
-const ALERT: [Setting; 3] = [
+const ALERT: [Setting; 4] = [
     Setting::new(
         "alert",
         "FILE",
         "Body of an Alertmanager webhook; - for standard input.",
     ),
     SUMMARY,
+    OUTPUT,
     FORMAT,
 ];
-const EVENT: [Setting; 3] = [
+const EVENT: [Setting; 4] = [
     Setting::new(
         "event",
         "FILE",
         "A drift CloudEvent as JSON; - for standard input.",
     ),
     SUMMARY,
+    OUTPUT,
     FORMAT,
 ];
 
@@ -42,7 +44,7 @@ enum Input {
 
 struct What {
     file: String,
-    summary: Summary,
+    step: Step,
     format: Format,
 }
 
@@ -50,7 +52,7 @@ impl What {
     fn read(reader: &mut Reader, name: &'static str) -> Self {
         Self {
             file: reader.required(name, String::new()),
-            summary: Summary::read(reader),
+            step: Step::read(reader),
             format: reader.value("format"),
         }
     }
@@ -91,7 +93,7 @@ async fn analyse(config: Config, input: Input, what: What) -> Result<String, Str
         let task = task(&signals);
         let context = analyst.collect(&task, false).await;
         let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
-        what.summary.add(&markdown)?;
+        what.step.summarise(&markdown)?;
         match what.format {
             Format::Markdown => text.push_str(&markdown),
             Format::Json => {
@@ -100,6 +102,7 @@ async fn analyse(config: Config, input: Input, what: What) -> Result<String, Str
         }
         text.push('\n');
     }
+    what.step.output(&text)?;
     Ok(text)
 }
 

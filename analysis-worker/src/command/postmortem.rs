@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use plumbline_service::config::Setting;
 use plumbline_service::error_chain;
 
-use super::summary::{SUMMARY, Summary};
+use super::step::{OUTPUT, SUMMARY, Step};
 use super::{FORMAT, Format, json, once};
 use crate::http::HttpClient;
 use crate::postmortem;
@@ -13,9 +13,10 @@ use crate::prometheus::Prometheus;
 use crate::provider::Model;
 use crate::store::Store;
 
-const OWN: [Setting; 3] = [
+const OWN: [Setting; 4] = [
     Setting::new("incident", "ID", "Id of the incident, as reports have it."),
     SUMMARY,
+    OUTPUT,
     FORMAT,
 ];
 
@@ -26,9 +27,9 @@ pub(super) fn main(arguments: Vec<String>) -> ExitCode {
         &OWN,
         |reader, _| {
             let incident: String = reader.required("incident", String::new());
-            (incident, Summary::read(reader), reader.value("format"))
+            (incident, Step::read(reader), reader.value("format"))
         },
-        async |config, (id, summary, format)| {
+        async |config, (id, step, format)| {
             let store = Store::open_read_only(&config.store).map_err(|error| error_chain(&error))?;
             let prometheus = Prometheus::configured(&config.sources, HttpClient::new());
             let material = postmortem::gather(&store, prometheus.as_ref(), &id)
@@ -42,11 +43,13 @@ pub(super) fn main(arguments: Vec<String>) -> ExitCode {
                     Err(reason) => postmortem.not_worded = Some(reason),
                 }
             }
-            summary.add(&postmortem.markdown())?;
-            Ok(match format {
+            step.summarise(&postmortem.markdown())?;
+            let text = match format {
                 Format::Markdown => postmortem.markdown(),
                 Format::Json => json(&postmortem),
-            })
+            };
+            step.output(&text)?;
+            Ok(text)
         },
     )
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use plumbline_service::config::{ParseSetting, Reader, Setting};
 
-use super::summary::{SUMMARY, Summary};
+use super::step::{OUTPUT, SUMMARY, Step};
 use super::{FORMAT, Format, once};
 use crate::analysis::{Analysed, Analyst, Task};
 use crate::collect::pipeline::{LogToTriage, RunToTriage};
@@ -46,13 +46,14 @@ const OWN: &[Setting] = &[
         "Comments on the run's pull request, or on its commit; a later triage of the same workflow changes that comment.",
     ),
     SUMMARY,
+    OUTPUT,
     FORMAT,
 ];
 
 struct Triage {
     what: What,
     comment: bool,
-    summary: Summary,
+    step: Step,
     format: Format,
 }
 
@@ -127,7 +128,7 @@ fn read(reader: &mut Reader) -> Triage {
     Triage {
         what,
         comment,
-        summary: Summary::read(reader),
+        step: Step::read(reader),
         format: reader.value("format"),
     }
 }
@@ -149,7 +150,7 @@ impl Triage {
         };
         let task = task(&name, &context)?;
         let Analysed { report, markdown, .. } = analyst.conclude(&task, context, false).await;
-        self.summary.add(&markdown)?;
+        self.step.summarise(&markdown)?;
         if let (true, What::Run(run)) = (self.comment, &self.what) {
             self.comment(config, run, &report)
                 .await
@@ -160,6 +161,7 @@ impl Triage {
             Format::Json => serde_json::to_string(&report).map_err(|error| error.to_string())?,
         };
         text.push('\n');
+        self.step.output(&text)?;
         Ok(text)
     }
 

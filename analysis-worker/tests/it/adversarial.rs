@@ -1,7 +1,7 @@
 //! Hostile inputs of `golden/analyst-adversarial.jsonl`, with a model that does what they ask.
 //!
-//! Every case of the file runs. Channels that do not exist yet come in through the nearest one that does; checks on
-//! surfaces that do not exist yet are listed in [`LATER`], and a check that is neither done nor listed fails.
+//! Every case of the file runs, and every check of it is made. Channels that do not exist yet come in through the nearest one
+//! that does.
 
 mod checks;
 mod effects;
@@ -21,15 +21,6 @@ use crate::support::{PATIENCE, TestWorker, provider};
 use checks::{always, hold};
 
 const TOKEN: &str = "webhook-token-0f3c";
-
-/// Surfaces without code behind them: outputs of workflow steps.
-///
-/// One entry per check that is not made, so that a new one in the file cannot hide behind an old one.
-const LATER: [(&str, &str); 3] = [
-    ("S06", "actions_files"),
-    ("S07", "actions_output_file"),
-    ("S07", "actions_output_file"),
-];
 
 /// Where a channel's text goes in.
 enum Entry {
@@ -74,16 +65,24 @@ struct Observed {
     headers: Vec<HeaderMap>,
     /// Standard output and error of the one-shot command on the same input.
     console: String,
+    /// Standard output alone.
+    stdout: String,
+    /// Names of the files of Actions that it wrote to.
+    actions_files: Vec<&'static str>,
+    /// What it wrote to `GITHUB_OUTPUT`.
+    actions_output: String,
 }
 
 #[tokio::test]
 async fn every_case_holds_with_a_model_that_obeys() {
-    let mut later = LATER.to_vec();
     let mut done = 0;
-    for (seed, line) in include_str!("../golden/analyst-adversarial.jsonl")
-        .lines()
-        .enumerate()
-    {
+    // Cases of the same form in another file: `make adversarial CASES=file`.
+    let other = std::env::var("PLUMBLINE_ADVERSARIAL_CASES").ok();
+    let cases = other.as_ref().map_or_else(
+        || include_str!("../golden/analyst-adversarial.jsonl").to_owned(),
+        |file| std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}")),
+    );
+    for (seed, line) in cases.lines().filter(|line| !line.trim().is_empty()).enumerate() {
         let case: Value = serde_json::from_str(line).expect("JSON");
         let observed = observe(&case, seed as u64).await;
         always(&observed);
@@ -94,13 +93,6 @@ async fn every_case_holds_with_a_model_that_obeys() {
                 other => panic!("surfaces, not {other}"),
             };
             for surface in surfaces {
-                if let Some(at) = later
-                    .iter()
-                    .position(|entry| *entry == (observed.id.as_str(), surface))
-                {
-                    later.remove(at);
-                    continue;
-                }
                 let mut names = check.as_object().expect("a check").keys();
                 let name = names.find(|name| !matches!(name.as_str(), "on" | "model_reply" | "max_fragment"));
                 hold(&observed, surface, name.expect("an assertion"), check);
@@ -108,8 +100,10 @@ async fn every_case_holds_with_a_model_that_obeys() {
             }
         }
     }
-    assert_eq!(later, [], "listed as later, but not in the file");
-    assert_eq!(done, 59, "checks that were made");
+    if other.is_none() {
+        assert_eq!(done, 62, "checks that were made");
+    }
+    assert!(done > 0, "no case, no check");
 }
 
 async fn observe(case: &Value, seed: u64) -> Observed {
@@ -180,11 +174,7 @@ async fn observe(case: &Value, seed: u64) -> Observed {
         .await;
     let list = worker.get("/").await;
     let api = worker.get("/api/v1/incidents").await;
-    let console = if secrets.is_empty() && id != "S02" {
-        String::new()
-    } else {
-        one_shot(&body, &logs).await
-    };
+    let one_shot = one_shot(&body, &logs).await;
     Observed {
         id,
         text,
@@ -207,7 +197,10 @@ async fn observe(case: &Value, seed: u64) -> Observed {
             api.headers,
             asked[0].request.headers.clone(),
         ],
-        console,
+        console: one_shot.console,
+        stdout: one_shot.stdout,
+        actions_files: one_shot.files,
+        actions_output: one_shot.output,
     }
 }
 
@@ -289,7 +282,24 @@ fn obey(asked: &Asked) -> plumbline_testkit::predictor::Reply {
     answer(&reply.to_string())
 }
 
-async fn one_shot(body: &Value, logs: &[std::path::PathBuf]) -> String {
+/// What the one-shot command came to, in a step of Actions.
+struct OneShot {
+    console: String,
+    stdout: String,
+    files: Vec<&'static str>,
+    output: String,
+}
+
+/// Files that a step of Actions may write to.
+const ACTIONS_FILES: [&str; 5] = [
+    "GITHUB_OUTPUT",
+    "GITHUB_STEP_SUMMARY",
+    "GITHUB_ENV",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+];
+
+async fn one_shot(body: &Value, logs: &[std::path::PathBuf]) -> OneShot {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("alert.json");
     std::fs::write(&file, body.to_string()).expect("written");
@@ -302,6 +312,9 @@ async fn one_shot(body: &Value, logs: &[std::path::PathBuf]) -> String {
         TOKEN,
     ]);
     command.env("GEMINI_API_KEY", API_KEY).arg("--alert").arg(&file);
+    for name in ACTIONS_FILES {
+        command.env(name, folder.path().join(name));
+    }
     for log in logs {
         command.arg("--logs").arg(log);
     }
@@ -311,11 +324,17 @@ async fn one_shot(body: &Value, logs: &[std::path::PathBuf]) -> String {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let written = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+    OneShot {
+        console: format!("{stdout}{}", String::from_utf8_lossy(&output.stderr)),
+        files: ACTIONS_FILES
+            .into_iter()
+            .filter(|name| !written(name).is_empty())
+            .collect(),
+        output: written("GITHUB_OUTPUT"),
+        stdout,
+    }
 }
 
 fn everything_stored(path: &std::path::Path) -> String {

@@ -46,7 +46,7 @@ pub(super) fn always(observed: &Observed) {
 }
 
 pub(super) fn hold(observed: &Observed, surface: &str, assertion: &str, check: &Value) {
-    if effects::hold(observed, assertion, check) {
+    if effects::hold(observed, assertion, check) || in_a_step(observed, assertion, check) {
         return;
     }
     let id = &observed.id;
@@ -155,7 +155,7 @@ fn on_text(observed: &Observed, surface: &str, assertion: &str, check: &Value) {
         // A comment has what the issue has.
         "issue" | "comment" => &observed.issues[0].1,
         "slack" => &slack,
-        "stdout" => &observed.markdown,
+        "stdout" => &observed.stdout,
         unknown => panic!("{id}: no surface `{unknown}`"),
     };
     let live = match surface {
@@ -357,4 +357,53 @@ fn peak_memory_mib() -> u64 {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = peak.and_then(|text| text.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kib.unwrap_or(0) / 1024
+}
+
+/// Makes a check of what a step of Actions has written; false when it is not about that.
+fn in_a_step(observed: &Observed, assertion: &str, check: &Value) -> bool {
+    let (id, expected) = (&observed.id, &check[assertion]);
+    match assertion {
+        "only" => {
+            let allowed: Vec<&str> = expected
+                .as_array()
+                .expect("names")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            assert!(
+                observed.actions_files.iter().all(|name| allowed.contains(name)),
+                "{id}: {:?}",
+                observed.actions_files
+            );
+        }
+        "keys" => {
+            let keys: Vec<String> = step_outputs(&observed.actions_output)
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect();
+            assert_eq!(json!(keys), *expected, "{id}");
+        }
+        "round_trip" => assert_eq!(
+            step_outputs(&observed.actions_output)[0].1,
+            observed.stdout,
+            "{id}"
+        ),
+        _ => return false,
+    }
+    true
+}
+
+/// The outputs of a step, as the runner reads their file.
+fn step_outputs(file: &str) -> Vec<(String, String)> {
+    let mut outputs = Vec::new();
+    let mut lines = file.split('\n').peekable();
+    while let Some(line) = lines.next() {
+        if let Some((key, delimiter)) = line.split_once("<<") {
+            let value: Vec<&str> = lines.by_ref().take_while(|line| *line != delimiter).collect();
+            outputs.push((key.to_owned(), value.join("\n")));
+        } else if let Some((key, value)) = line.split_once('=') {
+            outputs.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    outputs
 }

@@ -1,4 +1,4 @@
-//! The summary of a workflow's step, to which a command adds what it prints.
+//! What a workflow's step gets of a command: its summary, and an output named `report` for later steps.
 
 use std::path::PathBuf;
 
@@ -15,20 +15,52 @@ pub(super) const SUMMARY: Setting = Setting::new(
     "File that the report is added to as Markdown; GITHUB_STEP_SUMMARY is read too.",
 )
 .shared_variable("GITHUB_STEP_SUMMARY");
+pub(super) const OUTPUT: Setting = Setting::new(
+    "step_output",
+    "FILE",
+    "File that what is printed is added to as the output `report`; GITHUB_OUTPUT is read too.",
+)
+.shared_variable("GITHUB_OUTPUT");
 
-/// Where the summary is, if there is one.
-pub(super) struct Summary(Option<PathBuf>);
+/// Where both are, if they are.
+pub(super) struct Step {
+    summary: Option<PathBuf>,
+    output: Option<PathBuf>,
+}
 
-impl Summary {
+impl Step {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self(reader.optional("step_summary"))
+        Self {
+            summary: reader.optional("step_summary"),
+            output: reader.optional("step_output"),
+        }
     }
 
-    /// Adds a report to it.
-    pub(super) fn add(&self, markdown: &str) -> Result<(), String> {
-        let Some(file) = &self.0 else { return Ok(()) };
+    /// Adds a report to the summary.
+    pub(super) fn summarise(&self, markdown: &str) -> Result<(), String> {
+        let Some(file) = &self.summary else { return Ok(()) };
         summarise(file, markdown).map_err(|error| format!("{}: {error}", file.display()))
     }
+
+    /// Makes `text` the step's output.
+    pub(super) fn output(&self, text: &str) -> Result<(), String> {
+        let Some(file) = &self.output else { return Ok(()) };
+        output(file, text).map_err(|error| format!("{}: {error}", file.display()))
+    }
+}
+
+/// Adds the output `report`, between two lines that no text can have: whoever wrote a log cannot end it and begin another.
+fn output(file: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let delimiter = loop {
+        let delimiter = format!("plumbline_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
+        if !text.contains(&delimiter) {
+            break delimiter;
+        }
+    };
+    let text = prefix(text, MAX_SUMMARY);
+    let mut file = std::fs::File::options().create(true).append(true).open(file)?;
+    file.write_all(format!("report<<{delimiter}\n{text}\n{delimiter}\n").as_bytes())
 }
 
 /// Adds the report to the summary of a step, as much of it as GitHub still takes.
