@@ -94,6 +94,8 @@ impl Kubernetes {
             Ok(pods) => pods,
             Err(reason) => {
                 found.gaps.push(reason);
+                // An alert about a node need not name a pod.
+                describe::surroundings(&api, &[], place, &mut found).await;
                 return found;
             }
         };

@@ -234,6 +234,19 @@ async fn only_configured_namespaces_are_looked_in() {
 }
 
 #[tokio::test]
+async fn an_alert_about_a_node_gets_its_conditions() {
+    let server = cluster().await;
+    let report = report(
+        &server,
+        &json!({"alertname": "NodePressure", "node": "worker-1"}),
+        |_| {},
+    )
+    .await;
+    let objects = facts(&report, Source::Kubernetes);
+    assert!(objects.contains("MemoryPressure is True"), "{}", gaps(&report));
+}
+
+#[tokio::test]
 async fn a_pod_that_is_gone_is_said_to_be() {
     let server = cluster().await;
     let labels = json!({"alertname": "X", "namespace": "models", "pod": "churn-0-zzzzz"});
