@@ -37,6 +37,8 @@ pub(crate) struct Analysed {
     pub(crate) prompt: Option<String>,
     /// What came back, before validation.
     pub(crate) answer: Option<String>,
+    /// Tokens that were used, as the provider counts them.
+    pub(crate) tokens: u64,
 }
 
 impl Analysed {
@@ -46,6 +48,7 @@ impl Analysed {
             report: self.report.clone(),
             prompt: self.prompt.clone(),
             answer: self.answer.clone(),
+            tokens: self.tokens,
             markdown: self.markdown.clone(),
         }
     }
@@ -168,7 +171,7 @@ impl Analyst {
         // The answer, and one repair of it.
         for outcome in [Outcome::Valid, Outcome::Repaired] {
             let prompt = prompt::build(&case, refused.as_ref());
-            let answer = model.ask(&prompt, &schema, deadline).await;
+            let answer = model.ask(&prompt, &schema, deadline, &mut attempt.tokens).await;
             attempt.prompt = Some(prompt);
             let answer = match answer {
                 Ok(answer) => answer,
@@ -219,6 +222,8 @@ impl Analyst {
 struct Attempt {
     prompt: Option<Prompt>,
     answer: Option<String>,
+    /// That were used, failed requests included.
+    tokens: u64,
 }
 
 impl Attempt {
@@ -279,5 +284,6 @@ fn finished(case: Case, task: &Task, findings: Findings, analysis: Analysis, att
         report,
         prompt: attempt.prompt.map(|prompt| prompt.text),
         answer: attempt.answer,
+        tokens: attempt.tokens,
     }
 }

@@ -29,6 +29,9 @@ pub(crate) enum Fact {
         provider: String,
         model: Option<String>,
         outcome: String,
+        /// Tokens of the provider that were used for it, failed requests included.
+        #[serde(default)]
+        tokens: u64,
     },
     /// Policy decided.
     Decision {

@@ -44,7 +44,7 @@ pub(super) async fn pick(model: &Model, question: &str, known: &Known) -> Result
     let nonce = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let prompt = Prompt::new(SYSTEM, |nonce| text(question, known, nonce), &nonce);
     let answer = model
-        .ask(&prompt, &schema(known), model.deadline())
+        .ask(&prompt, &schema(known), model.deadline(), &mut 0)
         .await
         .map_err(|error| AskError::NotPicked(error.to_string()))?;
     read(&answer, known).map_err(AskError::NotPicked)

@@ -112,6 +112,7 @@ fn a_report_that_was_changed_or_removed_is_told_by_its_entry() {
         provider: "gemini".to_owned(),
         model: Some("m".to_owned()),
         outcome: "valid".to_owned(),
+        tokens: 20,
     };
     append(&transaction, fact).expect("appended");
     transaction.commit().expect("committed");

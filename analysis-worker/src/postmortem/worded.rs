@@ -43,7 +43,7 @@ pub(crate) async fn word(model: &Model, postmortem: &Postmortem) -> Result<Worde
     let nonce = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let prompt = Prompt::new(SYSTEM, |nonce| text(&records, nonce), &nonce);
     let answer = model
-        .ask(&prompt, &schema(), model.deadline())
+        .ask(&prompt, &schema(), model.deadline(), &mut 0)
         .await
         .map_err(|error| error.to_string())?;
     read(&answer, &records, model.name()).map_err(|error| {

@@ -175,7 +175,7 @@ impl Model {
     }
 
     /// Asks for one document of `schema` and returns its text without secrets, from memory where the same was asked before. Retries
-    /// until `deadline`.
+    /// until `deadline`. `spent` grows by the tokens that are used, as the provider counts them; an answer from memory uses none.
     ///
     /// # Errors
     /// [`ProviderError`]; the caller falls back.
@@ -184,6 +184,7 @@ impl Model {
         prompt: &Prompt,
         schema: &Value,
         deadline: Instant,
+        spent: &mut u64,
     ) -> Result<String, ProviderError> {
         let key = digest(&[
             self.provider(),
@@ -227,6 +228,7 @@ impl Model {
             };
             self.ledger.settle(reserved, used).await;
             self.metrics.provider_tokens(used);
+            *spent += used;
             let (outcome, next) = self.judge(&result, attempt).await;
             self.metrics.provider(outcome, started.elapsed());
             let error = match result {

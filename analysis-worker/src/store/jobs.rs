@@ -30,6 +30,8 @@ pub(crate) struct Finished {
     pub(crate) report: Report,
     pub(crate) prompt: Option<String>,
     pub(crate) answer: Option<String>,
+    /// Tokens that were used for it.
+    pub(crate) tokens: u64,
     pub(crate) markdown: String,
 }
 
@@ -54,6 +56,7 @@ impl Finished {
             provider: analysis.provider.clone(),
             model: analysis.model.clone(),
             outcome: analysis.outcome.as_str().to_owned(),
+            tokens: self.tokens,
         }
     }
 }

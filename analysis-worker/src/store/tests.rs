@@ -61,6 +61,7 @@ fn report(job: &Job) -> Finished {
         report,
         prompt: None,
         answer: None,
+        tokens: 0,
         markdown: "# x".to_owned(),
     }
 }

@@ -28,6 +28,18 @@ fn reports(store: &Path) -> Vec<(String, u32, String)> {
     rows.collect::<Result<_, _>>().expect("read")
 }
 
+/// Tokens of each report, as the audit log has them.
+fn audited_tokens(store: &Path) -> Vec<u64> {
+    let connection = rusqlite::Connection::open(store).expect("opened");
+    let mut query = connection.prepare("SELECT entry FROM audit").expect("a query");
+    let entries = query.query_map([], |row| row.get::<_, String>(0)).expect("rows");
+    let entries = entries.map(|entry| serde_json::from_str(&entry.expect("a text")).expect("JSON"));
+    let reports = entries.filter(|entry: &serde_json::Value| entry["kind"] == "report");
+    reports
+        .map(|entry| entry["tokens"].as_u64().expect("a number"))
+        .collect()
+}
+
 #[tokio::test]
 async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_restart() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -62,6 +74,8 @@ async fn a_worker_killed_between_acceptance_and_report_writes_it_once_after_the_
         .expect("an id")
         .to_owned();
     assert_eq!(reports(&store), [(id.clone(), 1, "gemini".to_owned())]);
+    // What this process has asked; what the killed one did is not known.
+    assert_eq!(audited_tokens(&store), [20]);
     let page = send(
         Method::GET,
         &format!("{}/api/v1/incidents/{id}", second.url),
