@@ -148,3 +148,28 @@ async fn a_scanners_report_says_what_the_log_does_not() {
         case.context.missing
     );
 }
+
+#[tokio::test]
+async fn a_credential_in_the_name_of_a_step_goes_nowhere() {
+    let secret = format!("ghp_{}", "C3d4".repeat(9));
+    let log = LogToTriage {
+        text: "FAILED tests/a.py::test_b - assert 1 == 2\n".to_owned(),
+        job: Some(format!("unit {secret}")),
+        step: Some(format!("pytest --token {secret}")),
+        ..LogToTriage::default()
+    };
+    let case = case(log).await;
+    let findings = serde_json::to_string(&analyse(&case)).expect("JSON");
+    assert!(
+        findings.contains("REDACTED") && !findings.contains(&secret),
+        "{findings}"
+    );
+    let pipeline = case.context.pipeline.as_ref().expect("a pipeline");
+    assert!(!pipeline.title().contains(&secret));
+    assert!(
+        case.context
+            .evidence
+            .iter()
+            .all(|fact| !fact.title.contains(&secret) && !fact.content.contains(&secret))
+    );
+}
