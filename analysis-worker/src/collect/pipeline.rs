@@ -1,6 +1,7 @@
 //! What is known about a failed workflow run: its jobs and steps, their logs beside those of the last green run, what
 //! the tools say in them, annotations, what changed, and the lines of the code that are named.
 
+mod builder;
 mod facts;
 mod log;
 
@@ -8,15 +9,16 @@ use std::time::Duration;
 
 use crate::evidence::{Context, Source};
 use crate::github::{Comparison, GitHub, Job, Repository, Run};
-use crate::metrics::{Collected, Metrics};
-use crate::redact::{Redaction, Redactor};
+use crate::metrics::Metrics;
+use crate::redact::Redactor;
 use crate::report::FailureType;
 use crate::signal::Origin;
 use crate::store::SignalRow;
 use crate::text::{one_line, prefix, sanitise};
 use crate::triage::{FailedJob, Pipeline};
+use builder::Builder;
 use facts::Excerpt;
-use log::{JobText, Reading};
+use log::JobText;
 
 /// Time for everything that GitHub is asked.
 const DEADLINE: Duration = Duration::from_secs(45);
@@ -24,8 +26,6 @@ const DEADLINE: Duration = Duration::from_secs(45);
 const MAX_JOBS: usize = 4;
 /// Places in the code that are shown.
 const MAX_PLACES: usize = 4;
-/// Bytes of one fact.
-const MAX_FACT: usize = 48 << 10;
 
 /// A run to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,46 +90,9 @@ pub(crate) struct PipelineCollector {
     pub(crate) log_budget: usize,
 }
 
-/// Builds a context: every text in it goes through here.
-struct Builder<'a> {
-    context: Context,
-    redaction: Redaction,
-    redactor: &'a Redactor,
-    metrics: &'a Metrics,
-}
-
-impl Builder<'_> {
-    fn add(&mut self, source: Source, title: &str, content: &str) -> String {
-        let content = self.redaction.text(&sanitise(content));
-        self.add_clean(source, title, content)
-    }
-
-    /// Adds a text that was redacted before it was cut down.
-    fn add_clean(&mut self, source: Source, title: &str, mut content: String) -> String {
-        self.metrics.collected(source, Collected::Found);
-        let title = one_line(&self.redaction.text(&sanitise(title)), 160);
-        if content.len() > MAX_FACT {
-            let cut = content.len() - MAX_FACT;
-            content = format!("{}\n… {cut} bytes left out", prefix(&content, MAX_FACT));
-        }
-        self.context.add(source, title, content)
-    }
-
-    fn missing(&mut self, source: Source, reason: &str) {
-        self.metrics.collected(source, Collected::Missing);
-        let reason = self.redaction.text(&sanitise(reason));
-        self.context.missing(source, reason);
-    }
-}
-
 impl PipelineCollector {
     fn builder(&self) -> Builder<'_> {
-        Builder {
-            context: Context::default(),
-            redaction: self.redactor.begin([]),
-            redactor: &self.redactor,
-            metrics: &self.metrics,
-        }
+        Builder::new(&self.redactor, &self.metrics)
     }
 
     /// What is known about a run. Without a pipeline in it, the run could not be read.
@@ -182,13 +145,8 @@ impl PipelineCollector {
             &facts::run(repository, run, &jobs),
         );
         let jobs = to_look_at(jobs);
-        let (green, default_branch) = match by(deadline, self.green(repository, run)).await {
-            Ok(found) => found,
-            Err(reason) => {
-                builder.missing(Source::Changes, &reason);
-                (None, None)
-            }
-        };
+        let looked = by(deadline, self.green(repository, run)).await;
+        let (green, default_branch) = looked.clone().unwrap_or_default();
         let mut pipeline = Pipeline {
             on_default_branch: run.head_branch.is_some()
                 && run.head_branch == default_branch
@@ -204,11 +162,12 @@ impl PipelineCollector {
         }
         let budget = self.log_budget / jobs.len().clamp(1, MAX_JOBS);
         let green_jobs = match &green {
-            Some(green) => self
-                .github
-                .jobs(repository, green.id, green.run_attempt)
-                .await
-                .unwrap_or_default(),
+            Some(green) => {
+                let jobs = self.github.jobs(repository, green.id, green.run_attempt);
+                let jobs = async { jobs.await.map_err(|error| error.to_string()) };
+                // Without them the logs have no other one beside them; that is all.
+                by(deadline, jobs).await.unwrap_or_default()
+            }
             None => Vec::new(),
         };
         for job in jobs.iter().take(MAX_JOBS) {
@@ -216,8 +175,13 @@ impl PipelineCollector {
             let failed = self.job(builder, repository, job, good, budget, deadline).await;
             pipeline.jobs.push(failed);
         }
-        self.changes(builder, repository, run, green.as_ref(), &pipeline, deadline)
-            .await;
+        match looked {
+            Ok(_) => {
+                self.changes(builder, repository, run, green.as_ref(), &pipeline, deadline)
+                    .await;
+            }
+            Err(reason) => builder.missing(Source::Changes, &reason),
+        }
         self.code(builder, repository, run, &pipeline, deadline).await;
         builder.context.pipeline = Some(pipeline);
     }
@@ -280,7 +244,7 @@ impl PipelineCollector {
         let step = job.steps.iter().find(|step| step.has_failed());
         let step = step.map(|step| one_line(&sanitise(&step.name), 200));
         let name = one_line(&sanitise(&job.name), 200);
-        let mut failed = read_into(builder, text, said, Some(name), step, budget).await;
+        let failed = builder.read_log(text, said, Some(name), step, budget).await;
         if !annotations.is_empty() {
             builder.add(
                 Source::Annotations,
@@ -288,7 +252,6 @@ impl PipelineCollector {
                 &facts::annotations(&annotations),
             );
         }
-        failed.name = builder.redaction.text(&failed.name);
         failed
     }
 
@@ -383,12 +346,14 @@ impl PipelineCollector {
             skipped: log.skipped,
             good: log.good,
         };
-        let mut failed = read_into(&mut builder, text, Vec::new(), log.job, log.step, self.log_budget).await;
+        let mut failed = builder
+            .read_log(text, Vec::new(), log.job, log.step, self.log_budget)
+            .await;
         if failed.name.is_empty() {
             failed.name = one_line(&log.name, 120);
         }
         for (name, text) in log.reports {
-            report(&mut builder, &mut failed, &name, &text);
+            builder.read_report(&mut failed, &name, &text);
         }
         builder.context.pipeline = Some(Pipeline {
             on_default_branch: false,
@@ -397,82 +362,6 @@ impl PipelineCollector {
         self.metrics.redacted(builder.redaction.count());
         builder.context
     }
-}
-
-/// Reads a log on a blocking thread, and adds what it shows.
-async fn read_into(
-    builder: &mut Builder<'_>,
-    text: JobText,
-    annotations: Vec<String>,
-    job: Option<String>,
-    step: Option<String>,
-    budget: usize,
-) -> FailedJob {
-    let is_empty = text.text.trim().is_empty();
-    let redaction = std::mem::replace(&mut builder.redaction, builder.redactor.begin([]));
-    let read = tokio::task::spawn_blocking(move || {
-        let mut redaction = redaction;
-        let reading = Reading::of(&text, &annotations, budget, &mut redaction);
-        (reading, redaction)
-    })
-    .await;
-    let (reading, redaction) = match read {
-        Ok(read) => read,
-        Err(error) => {
-            builder.missing(Source::JobLog, &format!("reading the log failed: {error}"));
-            return FailedJob::new(job.unwrap_or_default(), step, None, Vec::new());
-        }
-    };
-    builder.redaction = redaction;
-    let name = job.or(reading.scanned.job).unwrap_or_default();
-    let command = reading.scanned.step;
-    let mut failed = FailedJob::new(name, step, command.as_deref(), reading.scanned.detections);
-    if !failed.detections.is_empty() {
-        let lines: Vec<String> = failed
-            .detections
-            .iter()
-            .map(crate::triage::Detection::shown)
-            .collect();
-        let title = format!("job {}: what the tools say", failed.name);
-        let fact = builder.add_clean(Source::Detections, &title, lines.join("\n"));
-        for detection in &mut failed.detections {
-            detection.fact = Some(fact.clone());
-        }
-    }
-    if !is_empty {
-        let title = format!("log of job {}: {}", failed.name, reading.title);
-        failed.log = Some(builder.add_clean(Source::JobLog, &title, reading.content));
-    }
-    failed
-}
-
-/// Adds what a report has.
-fn report(builder: &mut Builder<'_>, failed: &mut FailedJob, name: &str, text: &str) {
-    let mut found = match crate::triage::read_report(text) {
-        Ok(found) => found,
-        Err(problem) => return builder.missing(Source::ToolReport, &format!("{name}: {problem}")),
-    };
-    for detection in &mut found {
-        detection.quote = builder.redaction.text(&detection.quote);
-        detection.message = detection
-            .message
-            .as_ref()
-            .map(|text| builder.redaction.text(text));
-    }
-    let quotes: Vec<&str> = found.iter().map(|detection| detection.quote.as_str()).collect();
-    let content = quotes.join("\n");
-    let title = format!("{}: {} findings", name, quotes.len());
-    let fact = builder.add_clean(Source::ToolReport, &title, content);
-    for detection in &mut found {
-        detection.fact = Some(fact.clone());
-    }
-    let mut all = std::mem::take(&mut failed.detections);
-    all.extend(found);
-    let step = failed.step.take();
-    *failed = FailedJob {
-        log: failed.log.take(),
-        ..FailedJob::new(std::mem::take(&mut failed.name), step, None, all)
-    };
 }
 
 /// The jobs that failed, the first to fail first. Those that were cancelled because of that say nothing.

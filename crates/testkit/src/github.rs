@@ -7,6 +7,7 @@
 //! holds it against the stock client. What it cannot show: how late the real search index and rate limits are.
 
 mod check;
+mod read;
 mod serve;
 mod state;
 
