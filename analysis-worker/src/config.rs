@@ -244,6 +244,11 @@ const OWN: &[Setting] = &[
     )
     .default("4000000"),
     Setting::new("provider_tokens_per_day", "N", "Tokens of prompts and answers in 24 hours.").default("20000000"),
+    Setting::new(
+        "provider_price",
+        "PRICE",
+        "What a million tokens cost, prompts and answers alike; shown on the page of costs.",
+    ),
     Setting::switch(
         "print_reports",
         "Prints every finished report to standard output as Markdown.",
@@ -282,6 +287,8 @@ pub struct Config {
     pub redact_addresses: bool,
     /// Who analyses.
     pub provider: ProviderConfig,
+    /// What a million tokens of the provider cost.
+    pub provider_price: Option<f64>,
     /// What is done outside, and who may decide.
     pub actions: Actions,
     /// Prints every finished report to standard output.
@@ -400,6 +407,7 @@ impl Config {
             triage: TriageConfig::read(reader),
             redact_addresses: reader.switch("redact_addresses"),
             provider: ProviderConfig::read(reader),
+            provider_price: read_price(reader),
             print_reports: reader.switch("print_reports"),
             recovered_after: reader.value("recovered_after"),
             follow_for: reader.value("follow_for"),
@@ -428,6 +436,7 @@ impl Config {
             triage: TriageConfig::default(),
             redact_addresses: false,
             provider: ProviderConfig::Offline,
+            provider_price: None,
             actions: Actions::nothing(),
             print_reports: false,
             recovered_after: Duration::from_mins(10),
@@ -451,6 +460,13 @@ impl Config {
             .chain(self.actions.secrets())
             .collect()
     }
+}
+
+fn read_price(reader: &mut Reader) -> Option<f64> {
+    let price: Option<f64> = reader.optional("provider_price");
+    let usable = price.is_none_or(|price| price.is_finite() && price >= 0.0);
+    reader.check("provider_price", usable, "must be 0 or more");
+    price.filter(|_| usable)
 }
 
 #[cfg(test)]

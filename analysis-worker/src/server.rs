@@ -4,6 +4,7 @@ mod actions;
 mod api;
 mod approvals;
 mod audit;
+mod cost;
 mod forms;
 mod interventions;
 mod layout;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     public_host: Option<String>,
     /// Slack, where it is used, with what its requests are checked with.
     slack: Option<(Slack, SlackConfig)>,
+    /// Of a million tokens, in whatever money.
+    price: Option<f64>,
     /// Shown in the pages' foot.
     provider: String,
 }
@@ -111,6 +114,7 @@ impl Shared {
                 .webhook_secret
                 .as_deref()
                 .map(|secret| ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes())),
+            price: config.provider_price,
             provider: config.provider.title(),
         }
     }
@@ -128,6 +132,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/outbox", get(outbox::page))
         .route("/outbox/{effect}/retry", post(outbox::retry))
         .route("/audit", get(audit::page))
+        .route("/cost", get(cost::page))
         .route("/style.css", get(layout::style))
         .route("/api/v1/alerts", post(webhooks::alerts))
         .route("/api/v1/events", post(webhooks::events))

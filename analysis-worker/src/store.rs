@@ -7,6 +7,7 @@ mod accept;
 mod actions;
 mod approvals;
 mod backfill;
+mod cost;
 mod effects;
 mod interventions;
 mod jobs;

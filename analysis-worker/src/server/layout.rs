@@ -40,7 +40,8 @@ pub(super) fn page(title: &str, provider: &str, reload: bool, content: &Markup) 
                         a href="/" { "Incidents" } " "
                         a href="/approvals" { "Approvals" } " "
                         a href="/outbox" { "Outbox" } " "
-                        a href="/audit" { "Audit" }
+                        a href="/audit" { "Audit" } " "
+                        a href="/cost" { "Cost" }
                     }
                 }
                 main id="content" { (content) }

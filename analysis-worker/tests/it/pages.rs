@@ -3,7 +3,8 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::support::{TestWorker, drift_event};
+use crate::support::{TestWorker, drift_event, good_answer, provider};
+use plumbline_testkit::gemini::{FakeGemini, answer};
 
 #[tokio::test]
 async fn an_empty_worker_says_where_to_send() {
@@ -57,6 +58,30 @@ async fn a_drift_report_is_a_page_with_plots_and_evidence() {
 }
 
 #[tokio::test]
+async fn what_analyses_cost_is_shown_by_day_and_author() {
+    let gemini = FakeGemini::answering(|_| answer(&good_answer().to_string())).await;
+    let provider = provider(&gemini, std::time::Duration::from_secs(30));
+    let mut worker = TestWorker::start(|config| {
+        config.provider = provider;
+        config.provider_price = Some(2.0);
+    })
+    .await;
+    assert!(worker.get("/cost").await.text().contains("No report yet"));
+    worker.alert(&json!({"alertname": "X"}), &json!({})).await;
+    worker.report().await;
+    let page = worker.get("/cost").await.text();
+    let row = page.split("<tr>").last().expect("a row");
+    assert!(row.contains("gemini-3.5-flash") && row.contains(">1<"), "{row}");
+    let cells: Vec<&str> = row.split("<td class=\"number\">").skip(1).collect();
+    let number = |cell: usize| -> f64 {
+        let text = cells[cell].split('<').next().expect("a text");
+        text.parse().unwrap_or_else(|_| panic!("a number, not {text}"))
+    };
+    assert!(number(1) > 0.0, "tokens: {row}");
+    assert!((number(2) - number(1) * 2.0 / 1e6).abs() <= 0.000_05, "{row}");
+}
+
+#[tokio::test]
 async fn names_from_outside_are_shown_and_not_obeyed() {
     let mut worker = TestWorker::start(|_| {}).await;
     let mut event = drift_event();
@@ -73,8 +98,7 @@ async fn names_from_outside_are_shown_and_not_obeyed() {
 
 #[tokio::test]
 async fn a_page_reloads_itself_while_the_analysis_is_under_way() {
-    use plumbline_testkit::gemini::{FakeGemini, answer};
-    let gemini = FakeGemini::holding(|_| answer(&crate::support::good_answer().to_string())).await;
+    let gemini = FakeGemini::holding(|_| answer(&good_answer().to_string())).await;
     let mut worker = TestWorker::asking(&gemini).await;
     let id = worker.alert(&json!({"alertname": "X"}), &json!({})).await;
     gemini.received(1).await;
