@@ -44,7 +44,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
                                 td { (layout::time(&text("at"))) }
                                 td { (text("kind")) }
                                 td { a href=(format!("/incidents/{}", text("incident"))) { (text("incident")) } }
-                                td.title { details { summary { (text("state")) " " (text("verdict")) " " (text("action")) } code { (row.entry) } } }
+                                td.title { details { summary { (summary(&entry)) } code { (row.entry) } } }
                             }
                         }
                     }
@@ -53,4 +53,15 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
         }
     };
     layout::page("Audit", &shared.provider, false, &content)
+}
+
+/// What an entry says, in the few words that tell it from its neighbours.
+fn summary(entry: &Value) -> String {
+    [
+        "provider", "model", "outcome", "action", "verdict", "state", "actor",
+    ]
+    .iter()
+    .filter_map(|name| entry[*name].as_str())
+    .collect::<Vec<_>>()
+    .join(" · ")
 }

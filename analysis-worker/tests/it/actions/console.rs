@@ -93,7 +93,10 @@ async fn the_console_decides_with_its_token_from_its_own_pages_only() {
         .await;
     assert_eq!(stage.github.dispatches(REPOSITORY).len(), 1);
     let page = stage.worker.get("/audit").await.text();
-    assert!(page.contains("console:ann") && page.contains("Head"), "{page}");
+    assert!(
+        page.contains("approved · console:ann") && page.contains("Head"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
