@@ -139,6 +139,7 @@ impl App {
             },
         };
         let shared = Shared::new(&config, &outbox, measurer, redactor, wake);
+        process.started();
         Ok(Self {
             listener,
             shared: Arc::new(shared),

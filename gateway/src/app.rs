@@ -48,7 +48,6 @@ impl App {
     /// # Errors
     /// A data port cannot be bound, or a file of certificates or keys cannot be used.
     pub fn bind(mut config: Config, process: &Process) -> anyhow::Result<Self> {
-        let loading = process.readiness().wait_for("routes");
         let listener = process.listen(config.common.listen, "listen")?;
         let metrics = Metrics::declare(process.metrics());
         let access = Access::start(&config.access, metrics.access.clone(), process)?;
@@ -81,9 +80,9 @@ impl App {
         page::add(process.admin(), Arc::clone(&routes));
         let source = format!("http://{}", process.admin().address());
         let guard = Guard::new(Arc::clone(&routes), process.admin(), &source);
-        drop(loading);
         let discovering = config.kubernetes.is_some();
         let discovering = discovering.then(|| process.readiness().wait_for("first list of Kubernetes"));
+        process.started();
         Ok(Self {
             discovering,
             listener,

@@ -89,6 +89,7 @@ impl App {
             nan_policy: config.nan_policy,
         };
         let server = Server::new(repository, process, &metrics, config.server_name, limits);
+        process.started();
         Ok(App {
             listener,
             loaded,

@@ -113,10 +113,10 @@ impl App {
             move |query| performance_page(&observing.models, query)
         });
         let forwarder = Arc::new(Forwarder { upstream, observing });
-        let process = process.clone();
+        process.started();
         Ok(Self {
             listener,
-            process,
+            process: process.clone(),
             forwarder,
             observer,
             keeper,

@@ -3,9 +3,21 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::json;
+use plumbline_analysis_worker::{App, Config, PART};
+use plumbline_service::Process;
+use serde_json::{Value, json};
 
 use crate::support::{TestWorker, alert, drift_event};
+
+#[tokio::test]
+async fn it_is_ready_only_when_its_port_is_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config::on_loopback(folder.path().join("worker.db"));
+    let process = Process::start(PART, &config.common, Value::Null).expect("an admin port");
+    assert_eq!(process.readiness().pending(), ["starting"]);
+    let _app = App::bind(config, &process).await.expect("bound");
+    assert!(process.readiness().is_ready());
+}
 
 #[tokio::test]
 async fn an_alert_becomes_an_incident_with_one_report_and_a_repetition_changes_nothing() {

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::Admin;
 use crate::config::{Common, Outcome, Reader, Setting, load};
@@ -10,7 +11,7 @@ use crate::handover::{Handover, HandoverError};
 use crate::metrics::Metrics;
 use crate::serve::{BindError, Listener, ServeOptions};
 use crate::traces::{TraceError, Tracer};
-use crate::{Cpus, Readiness, Shutdown, error_chain, telemetry};
+use crate::{Cpus, Readiness, ReadinessToken, Shutdown, error_chain, telemetry};
 
 /// Exit status for a configuration with problems.
 const EXIT_CONFIGURATION: u8 = 2;
@@ -30,6 +31,8 @@ pub struct Process {
     part: Part,
     metrics: Metrics,
     readiness: Readiness,
+    /// Until the part has opened its ports.
+    starting: Arc<Mutex<Option<ReadinessToken>>>,
     shutdown: Shutdown,
     admin: Admin,
     handover: Handover,
@@ -53,6 +56,7 @@ pub enum StartError {
 
 impl Process {
     /// Sets up what a part needs and opens its admin port, or takes it over. `shown` is what `/config` answers.
+    /// The process is not ready before [`Process::started`].
     ///
     /// [`run`] calls this once; `plumbline up` and tests call it once for each part.
     ///
@@ -62,6 +66,7 @@ impl Process {
         let metrics = Metrics::default();
         metrics.register_process(part.name, part.version);
         let readiness = Readiness::default();
+        let starting = readiness.wait_for("starting");
         let shutdown = Shutdown::new(readiness.clone(), common.drain_delay, common.drain_timeout);
         let admin = Admin::new(part, metrics.clone(), readiness.clone(), shown);
         let handover = Handover::begin(common.handover.as_deref())?;
@@ -81,12 +86,23 @@ impl Process {
             part,
             metrics,
             readiness,
+            starting: Arc::new(Mutex::new(Some(starting))),
             shutdown,
             admin,
             handover,
             tracer,
             serve_options,
         })
+    }
+
+    /// The part's ports are open: only what it has asked readiness to wait for keeps it unready now.
+    pub fn started(&self) {
+        drop(
+            self.starting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
     }
 
     /// Binds a data port, or takes it over from the process before; `setting` has its address. Needs a tokio runtime.
