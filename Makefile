@@ -203,9 +203,10 @@ test-providers: ## google-genai, openai and gemini-cli against the fakes that th
 K8S_UP ?= ../shared/tools/k8s-up.sh
 
 .PHONY: test-kubernetes
-test-kubernetes: ## Discovery against a real kube-apiserver, which K8S_UP brings up from binaries that are there; not in CI
-	@$(CARGO) build --locked -p plumbline-gateway
-	tests/kubernetes/run.sh target/debug/plumbline-gateway "$(K8S_UP)"
+test-kubernetes: ## Discovery and evidence against a real kube-apiserver, which K8S_UP brings up from binaries that are there; not in CI
+	@$(CARGO) build --locked -p plumbline-gateway -p plumbline-analysis-worker
+	tests/kubernetes/gateway.sh target/debug/plumbline-gateway "$(K8S_UP)"
+	tests/kubernetes/worker.sh target/debug/plumbline-analysis-worker "$(K8S_UP)"
 
 # --- Lint, bench ---------------------------------------------------------------------------------------------------
 

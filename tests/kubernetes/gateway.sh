@@ -1,31 +1,17 @@
 #!/usr/bin/env bash
 # Discovery against a real kube-apiserver: a model appears, is served, moves to another endpoint, and goes.
-# Usage: tests/kubernetes/run.sh GATEWAY K8S_UP
+# Usage: tests/kubernetes/gateway.sh GATEWAY K8S_UP
 # Needs the right to add an address to the loopback interface: an API server takes no endpoint at 127.0.0.0/8.
 # GATEWAY: the program. K8S_UP: the script that brings etcd and kube-apiserver up (`api`) and down; it says which variables it needs.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 gateway=$1 k8s_up=$2
-state=$(mktemp -d)
-export K8S_DIR=$state/k8s
 address=192.0.2.1 # of TEST-NET-1, which nothing outside has
-pids=()
-# shellcheck disable=SC2329 # the trap runs it
-leave() {
-  for pid in "${pids[@]}"; do
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  done
-  "$k8s_up" down >/dev/null || true
-  ip address delete "$address/32" dev lo || true
-  rm -rf "$state"
-}
-trap leave EXIT
-
+# shellcheck source=tests/kubernetes/cluster.sh
+source "$here/cluster.sh"
+trap 'ip address delete "$address/32" dev lo || true; leave' EXIT
 ip address add "$address/32" dev lo
-"$k8s_up" api
-export KUBECONFIG=$K8S_DIR/admin.kubeconfig
 kubectl apply -f "$here/crd.yaml"
 kubectl wait --for=condition=Established crd/inferenceservices.serving.kserve.io --timeout=30s
 kubectl create namespace models
@@ -50,21 +36,6 @@ endpoints: [{addresses: ["$address"], conditions: {ready: true}}]
 YAML
 }
 
-# until SECONDS WHAT COMMAND...: the command holds within that time.
-until_holds() {
-  local end=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@"; do
-    [[ $SECONDS -lt $end ]] || {
-      echo "not seen: $what" >&2
-      cat "$state/gateway.log" >&2
-      exit 1
-    }
-    sleep 0.1
-  done
-  echo "seen: $what"
-}
-
 ask() { curl -s -H 'content-type: application/json' -d '{}' "http://127.0.0.1:18080/v2/models/churn/infer"; }
 answers() { [[ $(ask) == *"$1"* ]]; }
 ready() { curl -fsS -o /dev/null "http://127.0.0.1:19901/readyz" 2>/dev/null; }
@@ -74,7 +45,7 @@ first=$port
 predictor second
 second=$port
 
-"$gateway" --kubernetes --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19901 --drain-delay 0 2>"$state/gateway.log" >&2 &
+"$gateway" --kubernetes --listen 127.0.0.1:18080 --admin-listen 127.0.0.1:19901 --drain-delay 0 2>"$log" >&2 &
 pids+=($!)
 until_holds 30 "ready with an empty cluster" ready
 until_holds 10 "no such model" answers "unknown model"
