@@ -89,10 +89,14 @@ pub fn tree(root: u32) -> Vec<u32> {
 /// # Errors
 /// When the process is gone or the system has no `/proc`.
 pub fn proportional_memory(pid: u32) -> anyhow::Result<u64> {
-    tree(pid)
-        .into_iter()
-        .map(|pid| kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
-        .sum()
+    of_tree(pid, |pid| kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:"))
+}
+
+/// The sum over a process, which has to be there, and its descendants, which may end meanwhile and have nothing then.
+fn of_tree(root: u32, memory: impl Fn(u32) -> anyhow::Result<u64>) -> anyhow::Result<u64> {
+    let own = memory(root)?;
+    let descendants = tree(root).into_iter().skip(1);
+    Ok(own + descendants.filter_map(|pid| memory(pid).ok()).sum::<u64>())
 }
 
 /// Memory of a process and its descendants, bytes.
@@ -111,7 +115,7 @@ impl Memory {
     /// When the process is gone or the system has no `/proc`.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
         Ok(Self {
-            resident: tree(pid).into_iter().map(resident_memory).sum::<Result<_, _>>()?,
+            resident: of_tree(pid, resident_memory)?,
             proportional: proportional_memory(pid)?,
         })
     }
@@ -218,6 +222,15 @@ mod tests {
         assert!(resident_memory(pid).expect("here") > 1 << 20);
         assert!(proportional_memory(pid).expect("here") > 0);
         assert!(tree(pid).contains(&pid));
+        // An ended child that nobody has waited for has no memory, and is no error.
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        let file = format!("/proc/{}/smaps_rollup", child.id());
+        let mut looks = 0..1000;
+        while looks.next().is_some() && std::fs::read_to_string(&file).is_ok() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(Memory::of(pid).is_ok() && tree(pid).contains(&child.id()));
+        child.wait().expect("ended");
         assert!(cpu(u32::MAX).is_err());
     }
 }
