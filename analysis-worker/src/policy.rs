@@ -161,4 +161,4 @@ fn issue(policy: &Policy, report: &Report, history: &History) -> Decision {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,10 +1,8 @@
 use super::*;
 use crate::drift::tests::contract_shift;
 use crate::drift::{Drift, State, Test};
-use crate::report::{
-    Analysis, DriftFindings, DriftKind, Findings, IncidentFindings, Outcome, Remedy, RemedyAction, SCHEMA,
-    Subject,
-};
+use crate::report::{DriftFindings, DriftKind, Findings, IncidentFindings};
+use crate::store::for_test;
 
 const NOW: i64 = 1_800_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -21,7 +19,8 @@ fn workflow() -> Workflow {
     }
 }
 
-fn policy() -> Policy {
+/// Everything is done, retraining after approval.
+pub(crate) fn policy() -> Policy {
     Policy {
         slack: Some("C0ALERTS".to_owned()),
         issues: Some(repository()),
@@ -37,10 +36,15 @@ fn policy() -> Policy {
     }
 }
 
-/// Evidence of 10^7 for every subject that drifts.
 fn shift() -> Drift {
     let mut drift = contract_shift();
     drift.rank();
+    prove(&mut drift);
+    drift
+}
+
+/// Evidence of 10^7 for every subject that drifts.
+pub(crate) fn prove(drift: &mut Drift) {
     for subject in &mut drift.subjects {
         subject.test = Some(Test {
             log10: 7.0,
@@ -48,46 +52,12 @@ fn shift() -> Drift {
             calibrated: true,
         });
     }
-    drift
 }
 
 fn report() -> Report {
     Report {
-        schema: SCHEMA.to_owned(),
-        incident: Subject {
-            id: "i".to_owned(),
-            kind: "drift".to_owned(),
-            model: Some("churn".to_owned()),
-            title: "churn: Contract drifted".to_owned(),
-            started_at: "2026-11-22T22:00:00Z".to_owned(),
-        },
-        revision: 1,
-        created_at: "2026-11-22T22:05:00Z".to_owned(),
-        urgency: Urgency::P0,
-        analysis: Analysis {
-            provider: "offline".to_owned(),
-            model: None,
-            fallback: None,
-            outcome: Outcome::Valid,
-            notes: Vec::new(),
-            prompt_digest: String::new(),
-        },
-        findings: Findings::Drift(DriftFindings {
-            summary: "Contracts moved.".to_owned(),
-            kind: DriftKind::DataDrift,
-            confidence: 0.9,
-            affected: Vec::new(),
-            causes: Vec::new(),
-            remediation: vec![Remedy {
-                action: RemedyAction::Retrain,
-                rationale: "on newer rows".to_owned(),
-            }],
-            urgency: Urgency::P0,
-            action_items: Vec::new(),
-        }),
-        evidence: Vec::new(),
-        missing: Vec::new(),
         drift: Some(shift()),
+        ..for_test::report()
     }
 }
 

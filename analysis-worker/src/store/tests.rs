@@ -68,6 +68,11 @@ fn report(job: &Job) -> Finished {
 
 const LEASE: Duration = Duration::from_mins(1);
 
+/// The job that is due, of which there has to be one.
+async fn claimed(store: &Store) -> Job {
+    store.claim(LEASE).await.expect("claimed").expect("a job")
+}
+
 #[tokio::test]
 async fn a_signal_is_counted_once_and_its_pods_share_an_incident() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -124,14 +129,14 @@ async fn an_event_that_tells_more_asks_for_a_new_report_and_an_alert_after_it_do
     let mut drift_alert = alert("drift", Status::Firing);
     drift_alert.incident = IncidentKey::new(DRIFT, Some("churn"), &[]);
     store.accept(vec![drift_alert.clone()]).await.expect("committed");
-    let job = store.claim(LEASE).await.expect("claimed").expect("a job");
+    let job = claimed(&store).await;
     assert!(store.finish(&job, report(&job)).await.expect("kept"));
     let told = store
         .accept(vec![event("e1", Status::Firing, 12)])
         .await
         .expect("committed");
     assert_eq!(told.jobs, 1);
-    let second = store.claim(LEASE).await.expect("claimed").expect("a job");
+    let second = claimed(&store).await;
     assert_eq!(
         (second.incident.as_str(), second.revision),
         (job.incident.as_str(), 2)
@@ -169,11 +174,11 @@ async fn a_job_survives_a_restart_and_its_report_is_kept_once() {
         .accept(vec![alert("a", Status::Firing)])
         .await
         .expect("committed");
-    let job = store.claim(LEASE).await.expect("claimed").expect("a job");
+    let job = claimed(&store).await;
     assert_eq!(store.claim(LEASE).await.expect("asked"), None, "it is taken");
     drop(store);
     let store = reopened(&folder, &policy());
-    let again = store.claim(LEASE).await.expect("claimed").expect("the job again");
+    let again = claimed(&store).await;
     assert_eq!((again.attempt, &again.incident), (2, &job.incident));
     assert!(store.finish(&again, report(&again)).await.expect("kept"));
     assert!(!store.finish(&job, report(&job)).await.expect("ignored"));

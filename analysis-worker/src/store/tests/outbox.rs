@@ -3,30 +3,14 @@
 use super::*;
 use crate::action::{Action, Lane, Receipt};
 use crate::audit;
-use crate::drift::{State, Test};
-use crate::github::Repository;
-use crate::policy::{Approval, RetrainPolicy, Workflow};
+use crate::policy;
 
 /// Everything is done, retraining after approval; the end of an incident is told at once.
 fn acting() -> Policy {
-    let repository = Repository::parse("acme/models").expect("a name");
     Policy {
-        slack: Some("C0ALERTS".to_owned()),
-        issues: Some(repository.clone()),
-        retrain: Some(RetrainPolicy {
-            workflow: Workflow {
-                repository,
-                file: "retrain.yml".to_owned(),
-                git_ref: "main".to_owned(),
-            },
-            approval: Approval::Required,
-            cooldown: Duration::from_hours(24),
-            daily_cap: 3,
-            min_effect: 0.25,
-            expiry: Duration::from_hours(24),
-        }),
         recovery_delay: Duration::ZERO,
         reopen_window: Duration::from_hours(1),
+        ..policy::tests::policy()
     }
 }
 
@@ -34,13 +18,7 @@ fn acting() -> Policy {
 fn proven(job: &Job) -> Finished {
     let mut finished = report(job);
     let drift = finished.report.drift.as_mut().expect("a comparison");
-    for subject in &mut drift.subjects {
-        subject.test = Some(Test {
-            log10: 7.0,
-            sufficient: subject.state == State::Drift,
-            calibrated: true,
-        });
-    }
+    policy::tests::prove(drift);
     finished
 }
 
@@ -51,7 +29,7 @@ async fn reported(folder: &tempfile::TempDir, policy: Policy) -> (Store, String)
         .accept(vec![event("e1", Status::Firing, 12)])
         .await
         .expect("committed");
-    let job = store.claim(LEASE).await.expect("claimed").expect("a job");
+    let job = claimed(&store).await;
     assert!(store.finish(&job, proven(&job)).await.expect("kept"));
     (store, job.incident)
 }
@@ -178,11 +156,7 @@ async fn effects_of_an_incident_keep_their_order_and_follow_nothing_that_is_miss
         .accept(vec![event("e2", Status::Firing, 13)])
         .await
         .expect("committed");
-    let job = store
-        .claim(LEASE)
-        .await
-        .expect("claimed")
-        .expect("a second revision");
+    let job = claimed(&store).await;
     store.finish(&job, proven(&job)).await.expect("kept");
     let message = store
         .claim_effect(Lane::Slack)
@@ -412,11 +386,7 @@ async fn forged_stale_and_late_approvals_do_not_count() {
         .accept(vec![event("e2", Status::Firing, 13)])
         .await
         .expect("committed");
-    let job = store
-        .claim(LEASE)
-        .await
-        .expect("claimed")
-        .expect("a second revision");
+    let job = claimed(&store).await;
     store.finish(&job, proven(&job)).await.expect("kept");
     refused((effect, digest), Choice::Approve, "the request is superseded").await;
     let second = waiting(&store, &incident).await;
@@ -453,11 +423,7 @@ async fn a_rejected_retraining_is_not_started_and_a_started_one_holds_the_next_b
         .accept(vec![event("e2", Status::Firing, 13)])
         .await
         .expect("committed");
-    let job = store
-        .claim(LEASE)
-        .await
-        .expect("claimed")
-        .expect("a second revision");
+    let job = claimed(&store).await;
     store.finish(&job, proven(&job)).await.expect("kept");
     let request = waiting(&store, &incident).await;
     store
@@ -472,11 +438,7 @@ async fn a_rejected_retraining_is_not_started_and_a_started_one_holds_the_next_b
         .accept(vec![event("e3", Status::Firing, 14)])
         .await
         .expect("committed");
-    let job = store
-        .claim(LEASE)
-        .await
-        .expect("claimed")
-        .expect("a third revision");
+    let job = claimed(&store).await;
     store.finish(&job, proven(&job)).await.expect("kept");
     let decisions = store.decisions(&incident, 3).await.expect("read");
     let retrain = decisions
@@ -505,7 +467,7 @@ async fn the_books_balance_through_duplicates_revisions_and_failures() {
     store.accept(three).await.expect("committed");
     let pending = store.ledger().await.expect("counted");
     assert_eq!((pending.received, pending.pending, pending.suppressed), (3, 2, 1));
-    let job = store.claim(LEASE).await.expect("claimed").expect("a job");
+    let job = claimed(&store).await;
     store
         .accept(vec![alert("c", Status::Firing)])
         .await
